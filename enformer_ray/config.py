@@ -1,0 +1,126 @@
+"""The job file: frozen pydantic models read from YAML; an unknown key is an error that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from enformer_ray.errors import ConfigError
+
+Placement = Literal["centred", "binned"]
+IndelConvention = Literal["local", "anchored"]
+Statistic = Literal["sad", "log2_ratio", "log_sad", "sax", "d2", "centre", "ref", "alt"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
+ShiftCount = Literal[1, 2, 4, 8, 16, 32, 64]
+
+OFFICIAL_WEIGHTS = "EleutherAI/enformer-official-rough"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScoringConfig(_Frozen):
+    """What is computed for a variant: everything here can change a number and stands in the fingerprint."""
+
+    head: str = Field("human", description="output head of the network")
+    tracks: tuple[str, ...] = Field(
+        (), description="track selectors: 5, 10-20, assay:CAGE, regex:liver, file:PATH; empty means all"
+    )
+    statistics: tuple[Statistic, ...] = Field(("sad", "log2_ratio"), min_length=1)
+    placement: Placement = "binned"
+    indel: IndelConvention = "local"
+    reverse_complement: bool = False
+    shifts: ShiftCount = 1
+    precision: Precision = "float32"
+    device: Device = "auto"
+    batch_size: int | None = Field(None, ge=1, le=4096, description="sequences in one pass; empty: from device memory")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads a worker computes with")
+
+    @field_validator("statistics")
+    @classmethod
+    def _each_once(cls, value: tuple[Statistic, ...]) -> tuple[Statistic, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("a statistic is named twice")
+        return value
+
+
+class CatalogueConfig(_Frozen):
+    """How variant files are read; everything here can change which variants are scored."""
+
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id",
+    )
+    contig_aliases: Path | None = Field(None, description="two-column TSV: name in the variants, contig of the FASTA")
+    max_allele_length: int = Field(1024, ge=1, le=100_000, description="longest allele that is scored, bp")
+    max_unknown: int | None = Field(None, ge=0, description="unknown bases in a window above which it is not scored")
+    max_ref_mismatch: float = Field(0.10, ge=0, le=1, description="share of REF mismatches that stops the plan")
+
+
+class JobConfig(_Frozen):
+    """One scoring job, as the command line and `jobs/*.yaml` state it."""
+
+    variants: tuple[str, ...] = Field(min_length=1)
+    reference: Path
+    output: str
+    weights: str = OFFICIAL_WEIGHTS
+    revision: str | None = Field(None, description="revision of a Hub id; the pinned one when empty")
+    sequence_length: int | None = Field(None, ge=128, description="input length, bp; the weights' own when empty")
+    target_length: int | None = Field(None, ge=1, description="output bins; the weights' own when empty")
+    tracks_table: Path | None = None
+    scoring: ScoringConfig = ScoringConfig()
+    catalogue: CatalogueConfig = CatalogueConfig()
+    shard_size: int | None = Field(None, ge=1, le=8192, description="variants in a shard at most")
+    workers: int | None = Field(None, ge=1)
+    address: str | None = Field(None, description="Ray cluster to join; a local one is started when empty")
+    offline: bool = False
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | Path) else value
+
+
+def build_config(values: dict[str, Any], origin: str) -> JobConfig:
+    """Check a mapping against the job file's schema.
+
+    Args:
+        values: keys of the job file.
+        origin: what to name in an error: the job file, or "the command line".
+
+    Raises:
+        ConfigError: with one line for each key that is unknown, missing or has a wrong value.
+    """
+    try:
+        return JobConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {_advice(e['type'], e['msg'])}" for e in error.errors()]
+        raise ConfigError(f"{origin} cannot be used:\n" + "\n".join(lines)) from None
+
+
+def load_job_file(path: Path) -> dict[str, Any]:
+    """Read a YAML job file into a mapping; `build_config` checks it.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the job file {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the job file {path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"the job file {path} must hold `key: value` lines; jobs/score_variants.yaml is an example")
+    return values
+
+
+def _advice(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown key; see jobs/score_variants.yaml for the keys there are"
+    return message

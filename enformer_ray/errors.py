@@ -1,0 +1,95 @@
+"""Every error that a user can meet.
+
+Each class inherits the project's base and the builtin that a library caller would expect. The message is a paragraph
+for a person: it names the file, the record or the option, and says what to do. `exit_status` is what the command
+line returns: 1 error, 2 usage, 4 refused (see DESIGN.md, "The run directory").
+"""
+
+
+class EnformerRayError(Exception):
+    """Base of all errors of this project."""
+
+    exit_status = 1
+
+
+class ConfigError(EnformerRayError, ValueError):
+    """An option or a job file that cannot be used as written."""
+
+    exit_status = 2
+
+
+class ReferenceFastaError(EnformerRayError, ValueError):
+    """A reference FASTA that cannot be read, or an index that is missing or stale."""
+
+
+class UnknownContigError(EnformerRayError, KeyError):
+    """A chromosome that the reference FASTA does not hold."""
+
+    def __str__(self) -> str:  # KeyError prints the repr of its argument
+        return str(self.args[0]) if self.args else ""
+
+
+class ReferenceChangedError(EnformerRayError, ValueError):
+    """Reference bases that differ from those the plan was made with."""
+
+    exit_status = 4
+
+
+class VariantFileError(EnformerRayError, ValueError):
+    """A variant file that cannot be read as what it claims to be."""
+
+
+class AssemblyMismatchError(EnformerRayError, ValueError):
+    """Too many reference alleles differ from the FASTA: probably another assembly."""
+
+
+class EmptyCatalogueError(EnformerRayError, ValueError):
+    """A catalogue that leaves nothing to score."""
+
+
+class WeightsError(EnformerRayError, ValueError):
+    """Weights that cannot be found, are not safe to load, or do not fit the network."""
+
+
+class TrackTableError(EnformerRayError, ValueError):
+    """A track table that cannot be read or does not fit the head."""
+
+
+class TrackSelectionError(EnformerRayError, ValueError):
+    """A track selection that names nothing, or names what the head does not have."""
+
+    exit_status = 2
+
+
+class OfflineError(EnformerRayError, RuntimeError):
+    """Something would have to be downloaded although `--offline` was given."""
+
+
+class DownloadError(EnformerRayError, OSError):
+    """A download that failed or brought other bytes than expected."""
+
+
+class DeviceError(EnformerRayError, RuntimeError):
+    """A device or precision that this machine does not have."""
+
+
+class StoreError(EnformerRayError, OSError):
+    """A run directory that cannot be read or written."""
+
+
+class PlanMismatchError(EnformerRayError, ValueError):
+    """A run directory that holds another plan than the one asked for."""
+
+    exit_status = 4
+
+
+class RunIncompleteError(EnformerRayError, RuntimeError):
+    """Something was asked of a run that is not there yet."""
+
+
+class ShardFailedError(EnformerRayError, RuntimeError):
+    """A shard that could not be scored within its retries."""
+
+
+class DatasetCorruptError(EnformerRayError, ValueError):
+    """Files that do not agree with their receipt or manifest."""

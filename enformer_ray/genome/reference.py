@@ -1,0 +1,192 @@
+"""The reference genome: random access to a FASTA as sequence codes, with the digests that pin it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyfaidx
+
+from enformer_ray.errors import ReferenceChangedError, ReferenceFastaError, UnknownContigError
+from enformer_ray.genome.sequence import UNKNOWN, Codes, decode, encode
+
+BLOCK = 1024
+"""Bases under one digest."""
+
+BLOCK_DIGEST_BYTES = 16
+_CHUNK = 256 * BLOCK
+_CACHED_CHUNKS = 64
+
+
+def canonical_name(contig: str) -> str:
+    """Contig name as it stands in datasets: without `chr`, and MT for the mitochondrion."""
+    name = contig[3:] if contig[:3].lower() == "chr" and len(contig) > 3 else contig
+    return "MT" if name == "M" else name
+
+
+def block_digests(codes: Codes) -> list[bytes]:
+    """Digests (16 bytes each) of consecutive blocks of 1,024 bases; soft-masking and IUPAC codes do not matter."""
+    data = codes.tobytes()
+    return [
+        hashlib.blake2b(data[i : i + BLOCK], digest_size=BLOCK_DIGEST_BYTES).digest()
+        for i in range(0, len(data), BLOCK)
+    ]
+
+
+class ReferenceGenome:
+    """Bases of a plain or bgzip FASTA, by canonical chromosome name and 0-based half-open coordinates.
+
+    Lower case reads as bases. N, IUPAC codes and everything beyond a contig read as unknown. Not thread-safe.
+
+    Args:
+        path: FASTA; a missing `.fai` (and `.gzi`) is built beside it.
+        aliases: further names of contigs: name in the variants -> contig of the FASTA.
+
+    Raises:
+        ReferenceFastaError: the file is missing, no FASTA, gzip but not bgzip, or its index cannot be built.
+    """
+
+    def __init__(self, path: Path, aliases: Mapping[str, str] | None = None) -> None:
+        self.path = path
+        self._fasta = _open_fasta(path)
+        self._contigs: dict[str, str] = {}
+        for contig in self._fasta.keys():  # noqa: SIM118: iterating a Fasta yields records, not names
+            name = canonical_name(contig)
+            if name in self._contigs:
+                raise ReferenceFastaError(
+                    f"{path} holds both {self._contigs[name]!r} and {contig!r}, which are the same chromosome {name!r} "
+                    "to this program; leave one of them out."
+                )
+            self._contigs[name] = contig
+        self.lengths = {name: len(self._fasta[contig]) for name, contig in self._contigs.items()}
+        self._aliases = self._checked_aliases(aliases or {})
+        self._chunks: OrderedDict[tuple[str, int], Codes] = OrderedDict()
+        self._expected: dict[str, list[bytes]] = {}
+
+    def _checked_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
+        unknown = sorted({contig for contig in aliases.values() if canonical_name(contig) not in self.lengths})
+        if unknown:
+            raise ReferenceFastaError(
+                f"the contig alias table names {', '.join(unknown[:5])}, which {self.path} does not hold; its contigs "
+                f"are {self._some_contigs()}."
+            )
+        return {name: canonical_name(contig) for name, contig in aliases.items()}
+
+    def _some_contigs(self) -> str:
+        names = list(self._contigs.values())
+        return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+    @property
+    def chromosomes(self) -> list[str]:
+        """Canonical names in the order of the FASTA."""
+        return list(self._contigs)
+
+    def resolve(self, name: str) -> str:
+        """Canonical name of a contig as a variant file calls it (`chr1`, `1`, or an alias).
+
+        Raises:
+            UnknownContigError: the FASTA has no such contig.
+        """
+        canonical = self._aliases.get(name, canonical_name(name))
+        if canonical not in self.lengths:
+            raise UnknownContigError(
+                f"{self.path} has no contig {name!r}; it holds {self._some_contigs()}. A table of contig aliases "
+                "(contig_aliases) can give further names."
+            )
+        return canonical
+
+    def codes(self, chromosome: str, start: int, end: int) -> Codes:
+        """Codes (uint8) of bases `start`..`end` (0-based half-open); bases beyond the contig are unknown.
+
+        Raises:
+            ReferenceChangedError: expected digests were given (`expect`) and the bases differ from them.
+        """
+        codes = np.full(max(0, end - start), UNKNOWN, dtype=np.uint8)
+        inside_start, inside_end = max(0, start), min(end, self.lengths[chromosome])
+        for chunk in range(inside_start // _CHUNK, -(-inside_end // _CHUNK) if inside_end > inside_start else 0):
+            first = max(inside_start, chunk * _CHUNK)
+            last = min(inside_end, (chunk + 1) * _CHUNK)
+            codes[first - start : last - start] = self._chunk(chromosome, chunk)[
+                first - chunk * _CHUNK : last - chunk * _CHUNK
+            ]
+        return codes
+
+    def bases(self, chromosome: str, start: int, end: int) -> str:
+        """Upper-case bases `start`..`end` (0-based half-open); unknown ones and those beyond the contig are N."""
+        return decode(self.codes(chromosome, start, end))
+
+    def iterate_chunks(self, chromosome: str) -> Iterator[Codes]:
+        """Codes of a whole chromosome in consecutive pieces of 262,144 bases."""
+        for chunk in range(-(-self.lengths[chromosome] // _CHUNK)):
+            yield self._chunk(chromosome, chunk)
+
+    def unknown_runs(self, chromosome: str) -> tuple[np.ndarray, np.ndarray]:
+        """Starts and ends (0-based half-open, int64) of the runs of unknown bases, in order."""
+        edges: list[np.ndarray] = []
+        before, offset = 0, 0
+        for codes in self.iterate_chunks(chromosome):
+            unknown = (codes == UNKNOWN).astype(np.int8)
+            edges.append(np.flatnonzero(np.diff(unknown, prepend=np.int8(before))) + offset)
+            before, offset = int(unknown[-1]), offset + len(codes)
+        flat = np.concatenate([*edges, [offset]] if before else [*edges, []]).astype(np.int64)
+        return flat[0::2], flat[1::2]
+
+    def digests(self, chromosome: str) -> list[bytes]:
+        """Digests of a chromosome's blocks of 1,024 bases, in order."""
+        return [digest for codes in self.iterate_chunks(chromosome) for digest in block_digests(codes)]
+
+    def expect(self, chromosome: str, digests: list[bytes]) -> None:
+        """From now on check every base read from this chromosome against the digests that a plan holds."""
+        self._expected[chromosome] = digests
+        self._chunks.clear()
+
+    def _chunk(self, chromosome: str, chunk: int) -> Codes:
+        key = (chromosome, chunk)
+        if key in self._chunks:
+            self._chunks.move_to_end(key)
+            return self._chunks[key]
+        start = chunk * _CHUNK
+        end = min(start + _CHUNK, self.lengths[chromosome])
+        codes = encode(str(self._fasta[self._contigs[chromosome]][start:end]))
+        if len(codes) != end - start:
+            raise ReferenceFastaError(
+                f"{self.path}: contig {self._contigs[chromosome]} ends at base {start + len(codes)}, but its index says "
+                f"{self.lengths[chromosome]}; delete the .fai (and .gzi) beside it so that it is built again."
+            )
+        self._check(chromosome, start, codes)
+        self._chunks[key] = codes
+        if len(self._chunks) > _CACHED_CHUNKS:
+            self._chunks.popitem(last=False)
+        return codes
+
+    def _check(self, chromosome: str, start: int, codes: Codes) -> None:
+        expected = self._expected.get(chromosome)
+        if expected is None:
+            return
+        first = start // BLOCK
+        for block, digest in enumerate(block_digests(codes), first):
+            if block >= len(expected) or expected[block] != digest:
+                raise ReferenceChangedError(
+                    f"{self.path}: the bases {chromosome}:{block * BLOCK + 1}-{(block + 1) * BLOCK} are not those that "
+                    "the plan was made with. Give every worker the same FASTA, or plan again in a new directory."
+                )
+
+
+def _open_fasta(path: Path) -> pyfaidx.Fasta:
+    if not path.is_file():
+        raise ReferenceFastaError(f"the reference FASTA {path} does not exist or is not a file.")
+    try:
+        return pyfaidx.Fasta(str(path), as_raw=True, build_index=True)
+    except (PermissionError, pyfaidx.IndexNotFoundError) as error:
+        raise ReferenceFastaError(
+            f"the reference FASTA {path} has no index that can be used, and none can be written beside it ({error}). "
+            f"Run `samtools faidx {path.name}` where the folder can be written, or copy the FASTA to such a folder."
+        ) from None
+    except (pyfaidx.FastaIndexingError, pyfaidx.UnsupportedCompressionFormat, OSError, ValueError) as error:
+        raise ReferenceFastaError(
+            f"the reference FASTA {path} cannot be read: {error}. It must be a FASTA with lines of one length, plain or "
+            "compressed with bgzip (not gzip); `bgzip` and `samtools faidx` make one."
+        ) from None

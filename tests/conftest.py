@@ -1,0 +1,17 @@
+"""Fixtures that every room's tests use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and parity files; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("ENFORMER_RAY_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (folder / "parity").is_dir():
+        pytest.skip(f"no shared data at {folder} (ENFORMER_RAY_SHARED names another place)")
+    return folder
