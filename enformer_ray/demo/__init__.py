@@ -1,0 +1,1 @@
+"""A small generated world, so that everything runs on a laptop in minutes."""

@@ -53,7 +53,7 @@ class ReferenceGenome:
         self.path = path
         self._fasta = _open_fasta(path)
         self._contigs: dict[str, str] = {}
-        for contig in self._fasta.keys():  # noqa: SIM118: iterating a Fasta yields records, not names
+        for contig in self._fasta.keys():  # noqa: SIM118 (iterating a Fasta yields records, not names)
             name = canonical_name(contig)
             if name in self._contigs:
                 raise ReferenceFastaError(

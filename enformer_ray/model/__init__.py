@@ -1,0 +1,1 @@
+"""What predicts: the Enformer network and its weights."""

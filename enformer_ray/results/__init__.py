@@ -1,0 +1,1 @@
+"""What is left: opening and querying finished datasets."""

@@ -1,0 +1,1 @@
+"""How it is spread: plan, shards, workers, receipts, finalise."""

@@ -1,0 +1,1 @@
+"""What came in: variant files, normalised into a catalogue."""
