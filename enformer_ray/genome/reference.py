@@ -153,8 +153,8 @@ class ReferenceGenome:
         codes = encode(str(self._fasta[self._contigs[chromosome]][start:end]))
         if len(codes) != end - start:
             raise ReferenceFastaError(
-                f"{self.path}: contig {self._contigs[chromosome]} ends at base {start + len(codes)}, but its index says "
-                f"{self.lengths[chromosome]}; delete the .fai (and .gzi) beside it so that it is built again."
+                f"{self.path}: contig {self._contigs[chromosome]} ends at base {start + len(codes)}, but its index "
+                f"says {self.lengths[chromosome]}; delete the .fai (and .gzi) beside it so that it is built again."
             )
         self._check(chromosome, start, codes)
         self._chunks[key] = codes
@@ -187,6 +187,6 @@ def _open_fasta(path: Path) -> pyfaidx.Fasta:
         ) from None
     except (pyfaidx.FastaIndexingError, pyfaidx.UnsupportedCompressionFormat, OSError, ValueError) as error:
         raise ReferenceFastaError(
-            f"the reference FASTA {path} cannot be read: {error}. It must be a FASTA with lines of one length, plain or "
-            "compressed with bgzip (not gzip); `bgzip` and `samtools faidx` make one."
+            f"the reference FASTA {path} cannot be read: {error}. It must be a FASTA with lines of one length, plain "
+            "or compressed with bgzip (not gzip); `bgzip` and `samtools faidx` make one."
         ) from None

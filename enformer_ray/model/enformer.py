@@ -1,0 +1,208 @@
+"""The Enformer network for inference, computed plainly: the oracle that every faster path is held against.
+
+Source: `enformer/enformer.py` of google-deepmind/deepmind-research at f5de0ede (Avsec et al., Nature Methods 2021).
+Inside the convolutional trunk activations are (B, channels, length); everywhere else (B, length, channels).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from enformer_ray.errors import ConfigError
+from enformer_ray.model.attention import RelativeAttention
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.keys import weights_digest
+
+EPSILON = 1e-5
+"""Added to every variance, of batch and of layer normalisation."""
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The GELU of the published code: x * sigmoid(1.702 x)."""
+    return torch.sigmoid(1.702 * x).mul_(x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)); the threshold is where the difference from x falls below the rounding of float64."""
+    return F.softplus(x, threshold=40)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation by stored statistics, over (B, C, L)."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, L) -> (B, C, L)."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=EPSILON)
+
+
+class ConvBlock(nn.Module):
+    """Normalisation, activation, then convolution with zero padding to the same length."""
+
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm(inputs)
+        self.conv = nn.Conv1d(inputs, outputs, width, padding=width // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, L) -> (B, outputs, L)."""
+        x = gelu(self.norm(x))
+        return self.conv(x)
+
+
+class SoftmaxPool(nn.Module):
+    """Halves the length: every channel takes a mean of two neighbours, weighted by logits that mix all channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.logits = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, L) -> (B, C, L/2)."""
+        weights = self.logits(x.unsqueeze(2)).squeeze(2).unflatten(-1, (-1, 2)).softmax(dim=-1)
+        return weights.mul_(x.unflatten(-1, (-1, 2))).sum(dim=-1)
+
+
+class DownsampleBlock(nn.Module):
+    """A wide convolution, a residual block of width 1, and pooling: the stem, and every block of the tower."""
+
+    def __init__(self, conv: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.residual = ConvBlock(channels, channels, 1)
+        self.pool = SoftmaxPool(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, L) -> (B, channels, L/2)."""
+        x = self.conv(x)
+        x = self.residual(x).add_(x)
+        return self.pool(x)
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a two-layer perceptron, each on normalised tokens and added to them."""
+
+    def __init__(self, config: EnformerConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.attention_norm = nn.LayerNorm(channels, eps=EPSILON)
+        self.attention = RelativeAttention(config)
+        self.mlp_norm = nn.LayerNorm(channels, eps=EPSILON)
+        self.mlp_in = nn.Linear(channels, 2 * channels)
+        self.mlp_out = nn.Linear(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.mlp_out(self.mlp_in(self.mlp_norm(x)).relu_())
+
+
+class Enformer(nn.Module):
+    """Enformer for inference: one-hot DNA to functional-genomic tracks. Parameters take no gradient.
+
+    Args:
+        config: geometry. Inputs of other lengths than `config.sequence_length` run too.
+    """
+
+    def __init__(self, config: EnformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.channels // 2, *config.tower_widths]
+        self.stem = DownsampleBlock(nn.Conv1d(4, widths[0], 15, padding=7), widths[0])
+        self.tower = nn.ModuleList(
+            DownsampleBlock(ConvBlock(inputs, outputs, 5), outputs)
+            for inputs, outputs in zip(widths, widths[1:], strict=False)
+        )
+        self.transformer = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
+        self.pointwise = ConvBlock(config.channels, 2 * config.channels, 1)
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(2 * config.channels, tracks) for name, tracks in config.output_heads.items()}
+        )
+        self._digest: str | None = None
+        self.eval().requires_grad_(False)
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of the weights (`keys.weights_digest`), as loaded, whatever type they were cast to since."""
+        if self._digest is None:
+            self._digest = weights_digest(self.state_dict())
+        return self._digest
+
+    def trunk(self, one_hot: Tensor) -> Tensor:
+        """Convolutional part: DNA to tokens.
+
+        Args:
+            one_hot: (B, L, 4), A C G T; L is a multiple of 128 (2^downsamples) bp.
+
+        Returns:
+            (B, L/128, C); token t begins at base 128 t.
+
+        Raises:
+            ConfigError: L is not a multiple of the token size.
+        """
+        if one_hot.shape[1] % self.config.bin or not one_hot.shape[1]:
+            raise ConfigError(
+                f"a sequence of {one_hot.shape[1]} bp cannot be cut into tokens of {self.config.bin} bp; give a "
+                "multiple of that."
+            )
+        x = self.stem(one_hot.transpose(1, 2))
+        for block in self.tower:
+            x = block(x)
+        return x.transpose(1, 2).contiguous()
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Transformer, crop and final pointwise block.
+
+        Args:
+            tokens: (B, T, C) of `trunk`.
+
+        Returns:
+            (B, bins, 2C); bins = T - 2 floor((T - target_length) / 2).
+
+        Raises:
+            ConfigError: there are fewer tokens than `config.target_length`.
+        """
+        for layer in self.transformer:
+            tokens = layer(tokens)
+        return gelu(self.pointwise(self._cropped(tokens).transpose(1, 2))).transpose(1, 2).contiguous()
+
+    def predict(self, embedding: Tensor, head: str, tracks: Tensor | None = None) -> Tensor:
+        """Predicted coverage of the tracks of one head.
+
+        Args:
+            embedding: (B, bins, 2C) of `embed`.
+            head: name in `config.output_heads`.
+            tracks: indices (int64) in the head, the only ones computed; None means all.
+
+        Returns:
+            (B, bins, tracks), positive.
+        """
+        linear = self.heads[head]
+        weight, bias = (linear.weight, linear.bias) if tracks is None else (linear.weight[tracks], linear.bias[tracks])
+        return softplus(F.linear(embedding, weight, bias))
+
+    def forward(self, one_hot: Tensor) -> dict[str, Tensor]:
+        """(B, L, 4) -> for each head (B, bins, all its tracks)."""
+        embedding = self.embed(self.trunk(one_hot))
+        return {head: self.predict(embedding, head) for head in self.config.output_heads}
+
+    def _cropped(self, tokens: Tensor) -> Tensor:
+        surplus = tokens.shape[1] - self.config.target_length
+        if surplus < 0:
+            raise ConfigError(
+                f"{tokens.shape[1]} tokens are fewer than the {self.config.target_length} bins of target_length; give "
+                "a longer sequence or a smaller target_length."
+            )
+        trim = surplus // 2
+        return tokens[:, trim : tokens.shape[1] - trim]

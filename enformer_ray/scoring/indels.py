@@ -1,0 +1,80 @@
+"""Indel conventions: how a change of length is kept from moving half of the window against the 128-bp grid."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from enformer_ray.config import IndelConvention
+from enformer_ray.genome.sequence import Codes
+from enformer_ray.genome.window import BIN, reached_tokens
+from enformer_ray.scoring.strand import Edit, Strand, left_anchored, right_anchored
+from enformer_ray.variants.variant import Variant
+
+Convention = Literal["none", "local", "anchored"]
+
+
+def convention(variant: Variant, indel: IndelConvention) -> Convention:
+    """How a variant is scored: `none` when its length does not change, else `local` below 128 bp, or `anchored`."""
+    change = variant.length_change
+    if change == 0:
+        return "none"
+    return "local" if indel == "local" and abs(change) < BIN else "anchored"
+
+
+class LocalSequences(NamedTuple):
+    """The four windows (codes, each of the window's length) that a `local` score takes besides the reference window."""
+
+    left_anchored: Codes
+    before: Codes
+    right_anchored: Codes
+    behind: Codes
+
+
+def local_sequences(strand: Strand, start: int, length: int, edit: Edit) -> LocalSequences:
+    """Windows of a `local` indel, for the reference window at `start` (strand coordinates).
+
+    `before` and `behind` are the reference windows that start at start - d and start + d, d being the length change.
+    """
+    change = edit.length_change
+    return LocalSequences(
+        left_anchored(strand, start, length, edit),
+        strand.codes(start - change, start - change + length),
+        right_anchored(strand, start, length, edit),
+        strand.codes(start + change, start + change + length),
+    )
+
+
+def local_tokens(reference: Tensor, windows: Tensor, start: int, edit: Edit) -> Tensor:
+    """Alternate trunk tokens of a `local` indel.
+
+    Args:
+        reference: (tokens, channels), trunk tokens of the reference window at `start`.
+        windows: (4, tokens, channels), trunk tokens of `LocalSequences`, in its order.
+        start: start of the reference window, strand coordinates.
+        edit: the edit on that strand.
+
+    Returns:
+        (tokens, channels): reference + (D_L + D_R) / 2, where D_L = trunk(A_L) - H_L and D_R = trunk(A_R) - H_R are
+        zero outside the reach of the edit, and a hybrid H is the mean over the cuts v and v + 1 (docs/scores.md).
+    """
+    left, before, right, behind = windows
+    offset = edit.start - start
+    difference_left = _difference(left, _hybrid(reference, before, offset // BIN), offset, edit)
+    offset -= edit.length_change
+    difference_right = _difference(right, _hybrid(behind, reference, offset // BIN), offset, edit)
+    return reference + (difference_left + difference_right) / 2
+
+
+def _hybrid(first: Tensor, second: Tensor, cut: int) -> Tensor:
+    mean = (first[cut : cut + 1] + second[cut : cut + 1]) / 2
+    return torch.cat([first[:cut], mean, second[cut + 1 :]])
+
+
+def _difference(alternate: Tensor, hybrid: Tensor, offset: int, edit: Edit) -> Tensor:
+    first, last = reached_tokens(offset, offset + len(edit.alternate), len(alternate))
+    difference = torch.zeros_like(alternate)
+    difference[first:last] = alternate[first:last] - hybrid[first:last]
+    return difference
