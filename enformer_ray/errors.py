@@ -93,3 +93,15 @@ class ShardFailedError(EnformerRayError, RuntimeError):
 
 class DatasetCorruptError(EnformerRayError, ValueError):
     """Files that do not agree with their receipt or manifest."""
+
+
+class RunInterruptedError(EnformerRayError, RuntimeError):
+    """A run that was told to stop (Ctrl-C: 130, SIGTERM: 143); the same command resumes it."""
+
+    def __init__(self, message: str, exit_status: int = 130) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+class WorkersLostError(EnformerRayError, RuntimeError):
+    """Worker processes that die again and again before any of them scores a shard."""

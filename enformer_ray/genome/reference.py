@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,8 @@ BLOCK = 1024
 BLOCK_DIGEST_BYTES = 16
 _CHUNK = 256 * BLOCK
 _CACHED_CHUNKS = 64
+_DAMAGE = (pyfaidx.FastaIndexingError, OSError, ValueError, RuntimeError, struct.error, zlib.error)
+"""What pyfaidx and Biopython raise on a file that is no FASTA, is cut short, or has another file's index."""
 
 
 def canonical_name(contig: str) -> str:
@@ -61,6 +65,10 @@ class ReferenceGenome:
                     "to this program; leave one of them out."
                 )
             self._contigs[name] = contig
+        if not self._contigs:
+            raise ReferenceFastaError(
+                f"{path} holds no contigs by its index; delete the .fai (and .gzi) beside it so that it is built again."
+            )
         self.lengths = {name: len(self._fasta[contig]) for name, contig in self._contigs.items()}
         self._aliases = self._checked_aliases(aliases or {})
         self._chunks: OrderedDict[tuple[str, int], Codes] = OrderedDict()
@@ -139,7 +147,17 @@ class ReferenceGenome:
         return [digest for codes in self.iterate_chunks(chromosome) for digest in block_digests(codes)]
 
     def expect(self, chromosome: str, digests: list[bytes]) -> None:
-        """From now on check every base read from this chromosome against the digests that a plan holds."""
+        """From now on check every base read from this chromosome against the digests that a plan holds.
+
+        Raises:
+            ReferenceChangedError: the chromosome is not there, or is shorter or longer than the digests say.
+        """
+        blocks = -(-self.lengths.get(chromosome, 0) // BLOCK)
+        if len(digests) != blocks:
+            raise ReferenceChangedError(
+                f"{self.path}: chromosome {chromosome} has {blocks} blocks of {BLOCK} bases, but the plan was made "
+                f"with {len(digests)}. Give every worker the same FASTA, or plan again in a new directory."
+            )
         self._expected[chromosome] = digests
         self._chunks.clear()
 
@@ -150,7 +168,14 @@ class ReferenceGenome:
             return self._chunks[key]
         start = chunk * _CHUNK
         end = min(start + _CHUNK, self.lengths[chromosome])
-        codes = encode(str(self._fasta[self._contigs[chromosome]][start:end]))
+        try:
+            codes = encode(str(self._fasta[self._contigs[chromosome]][start:end]))
+        except _DAMAGE as error:
+            raise ReferenceFastaError(
+                f"{self.path}: contig {self._contigs[chromosome]} cannot be read behind base {start}: {error}. The "
+                "file is damaged or cut short (fetch it again), or its index belongs to another file (delete the .fai "
+                "and .gzi beside it so that they are built again)."
+            ) from None
         if len(codes) != end - start:
             raise ReferenceFastaError(
                 f"{self.path}: contig {self._contigs[chromosome]} ends at base {start + len(codes)}, but its index "
@@ -180,13 +205,22 @@ def _open_fasta(path: Path) -> pyfaidx.Fasta:
         raise ReferenceFastaError(f"the reference FASTA {path} does not exist or is not a file.")
     try:
         return pyfaidx.Fasta(str(path), as_raw=True, build_index=True)
-    except (PermissionError, pyfaidx.IndexNotFoundError) as error:
+    except _DAMAGE as error:
+        if _index_refused(error):
+            raise ReferenceFastaError(
+                f"the reference FASTA {path} has no index that can be used, and none can be written beside it. "
+                f"Run `samtools faidx {path.name}` where the folder can be written, or copy the FASTA to such a folder."
+            ) from None
         raise ReferenceFastaError(
-            f"the reference FASTA {path} has no index that can be used, and none can be written beside it ({error}). "
-            f"Run `samtools faidx {path.name}` where the folder can be written, or copy the FASTA to such a folder."
+            f"the reference FASTA {path} cannot be read: {str(error).rstrip('.')}. It must be a FASTA with lines of "
+            "one length, plain or compressed with bgzip (not gzip); `bgzip` and `samtools faidx` make one. If it is, "
+            "the .fai or .gzi beside it is damaged: delete it, and it is built again."
         ) from None
-    except (pyfaidx.FastaIndexingError, pyfaidx.UnsupportedCompressionFormat, OSError, ValueError) as error:
-        raise ReferenceFastaError(
-            f"the reference FASTA {path} cannot be read: {error}. It must be a FASTA with lines of one length, plain "
-            "or compressed with bgzip (not gzip); `bgzip` and `samtools faidx` make one."
-        ) from None
+
+
+def _index_refused(error: BaseException) -> bool:
+    """Whether an index cannot be read or written; pyfaidx hides that in the context of an OSError of its own."""
+    causes = (error, error.__context__)
+    return isinstance(error, pyfaidx.IndexNotFoundError) or any(
+        isinstance(cause, OSError) and str(cause.filename).endswith((".fai", ".gzi")) for cause in causes
+    )

@@ -55,8 +55,9 @@ class RelativeAttention(nn.Module):
         logits = relative_shift((query + self.position_bias) @ relative_key.transpose(-1, -2))
         logits = logits + (query + self.content_bias) @ key.transpose(-1, -2)
         attended = logits.softmax(dim=-1) @ self._split(self.value(tokens))
-        return self.output(attended.transpose(1, 2).flatten(2))
+        mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        return mixed
 
     def _split(self, x: Tensor) -> Tensor:
         """(..., T, heads * d) -> (..., heads, T, d)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(-2, -3)

@@ -109,8 +109,8 @@ class EnformerConfig:
     def tower_widths(self) -> list[int]:
         """Channels after each block of the convolution tower.
 
-        A geometric series from C/2 to C, rounded (half to even) to multiples of `divisible_by`: `exponential_linspace_int`
-        of the published code.
+        A geometric series from C/2 to C, rounded (half to even) to multiples of `divisible_by`: the published
+        `exponential_linspace_int`.
         """
         blocks, start = self.downsamples - 1, self.channels // 2
         base = (self.channels / start) ** (1 / (blocks - 1))

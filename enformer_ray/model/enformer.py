@@ -6,6 +6,10 @@ Inside the convolutional trunk activations are (B, channels, length); everywhere
 
 from __future__ import annotations
 
+from functools import cached_property
+from itertools import pairwise
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +17,7 @@ from torch import Tensor, nn
 from enformer_ray.errors import ConfigError
 from enformer_ray.model.attention import RelativeAttention
 from enformer_ray.model.config import EnformerConfig
-from enformer_ray.model.keys import weights_digest
+from enformer_ray.model.keys import hub_state, weights_digest
 
 EPSILON = 1e-5
 """Added to every variance, of batch and of layer normalisation."""
@@ -21,7 +25,7 @@ EPSILON = 1e-5
 
 def gelu(x: Tensor) -> Tensor:
     """The GELU of the published code: x * sigmoid(1.702 x)."""
-    return torch.sigmoid(1.702 * x).mul_(x)
+    return (1.702 * x).sigmoid_().mul_(x)
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -57,8 +61,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, L) -> (B, outputs, L)."""
-        x = gelu(self.norm(x))
-        return self.conv(x)
+        convolved: Tensor = self.conv(gelu(self.norm(x)))
+        return convolved
 
 
 class SoftmaxPool(nn.Module):
@@ -70,8 +74,9 @@ class SoftmaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, L) -> (B, C, L/2)."""
-        weights = self.logits(x.unsqueeze(2)).squeeze(2).unflatten(-1, (-1, 2)).softmax(dim=-1)
-        return weights.mul_(x.unflatten(-1, (-1, 2))).sum(dim=-1)
+        pairs = (*x.shape[:2], -1, 2)
+        weights: Tensor = self.logits(x.unsqueeze(2)).reshape(pairs).softmax(dim=-1)
+        return weights.mul_(x.reshape(pairs)).sum(dim=-1)
 
 
 class DownsampleBlock(nn.Module):
@@ -86,8 +91,8 @@ class DownsampleBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, L) -> (B, channels, L/2)."""
         x = self.conv(x)
-        x = self.residual(x).add_(x)
-        return self.pool(x)
+        pooled: Tensor = self.pool(self.residual(x).add_(x))
+        return pooled
 
 
 class TransformerLayer(nn.Module):
@@ -105,7 +110,8 @@ class TransformerLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.attention(self.attention_norm(x))
-        return x + self.mlp_out(self.mlp_in(self.mlp_norm(x)).relu_())
+        updated: Tensor = x + self.mlp_out(self.mlp_in(self.mlp_norm(x)).relu_())
+        return updated
 
 
 class Enformer(nn.Module):
@@ -121,23 +127,19 @@ class Enformer(nn.Module):
         widths = [config.channels // 2, *config.tower_widths]
         self.stem = DownsampleBlock(nn.Conv1d(4, widths[0], 15, padding=7), widths[0])
         self.tower = nn.ModuleList(
-            DownsampleBlock(ConvBlock(inputs, outputs, 5), outputs)
-            for inputs, outputs in zip(widths, widths[1:], strict=False)
+            DownsampleBlock(ConvBlock(inputs, outputs, 5), outputs) for inputs, outputs in pairwise(widths)
         )
         self.transformer = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
         self.pointwise = ConvBlock(config.channels, 2 * config.channels, 1)
         self.heads = nn.ModuleDict(
             {name: nn.Linear(2 * config.channels, tracks) for name, tracks in config.output_heads.items()}
         )
-        self._digest: str | None = None
         self.eval().requires_grad_(False)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Hex sha256 of the weights (`keys.weights_digest`), as loaded, whatever type they were cast to since."""
-        if self._digest is None:
-            self._digest = weights_digest(self.state_dict())
-        return self._digest
+        """Hex sha256 of the weights (`keys.weights_digest`); of a loaded network: as in the file, before any cast."""
+        return weights_digest(hub_state(self.config, self.state_dict()))
 
     def trunk(self, one_hot: Tensor) -> Tensor:
         """Convolutional part: DNA to tokens.
@@ -156,7 +158,7 @@ class Enformer(nn.Module):
                 f"a sequence of {one_hot.shape[1]} bp cannot be cut into tokens of {self.config.bin} bp; give a "
                 "multiple of that."
             )
-        x = self.stem(one_hot.transpose(1, 2))
+        x: Tensor = self.stem(one_hot.transpose(1, 2))
         for block in self.tower:
             x = block(x)
         return x.transpose(1, 2).contiguous()
@@ -188,7 +190,7 @@ class Enformer(nn.Module):
         Returns:
             (B, bins, tracks), positive.
         """
-        linear = self.heads[head]
+        linear = cast(nn.Linear, self.heads[head])
         weight, bias = (linear.weight, linear.bias) if tracks is None else (linear.weight[tracks], linear.bias[tracks])
         return softplus(F.linear(embedding, weight, bias))
 

@@ -11,6 +11,7 @@ f5de0ede. Released weights need the gamma maximum over positions (not over featu
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -41,7 +42,7 @@ def cached_position_features(tokens: int, features: int, dtype: torch.dtype, dev
 
 
 def _exponential(size: Tensor, tokens: int, n: int) -> Tensor:
-    half_life = 2 ** torch.linspace(3, torch.tensor(tokens, dtype=torch.float64).log2().item(), n, dtype=torch.float64)
+    half_life = 2 ** torch.linspace(3, math.log2(tokens), n, dtype=torch.float64)
     return torch.exp2(-size / half_life)
 
 

@@ -134,8 +134,8 @@ class VariantScorer:
         ]
         tokens = self._trunk([codes for codes_of_variant in windows for codes in codes_of_variant])
         pairs = []
-        split = tokens.split([len(codes_of_variant) for codes_of_variant in windows])
-        for variant, start, (reference, *others) in zip(variants, starts, split, strict=True):
+        per_variant = torch.split(tokens, [len(codes_of_variant) for codes_of_variant in windows])
+        for variant, start, (reference, *others) in zip(variants, starts, per_variant, strict=True):
             if len(others) == 1:
                 pairs += [reference, others[0]]
             else:

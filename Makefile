@@ -1,0 +1,35 @@
+# `make demo` and `make test` set up everything they need: a virtual environment with the pinned versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test trials check format clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,sonnet]'
+	touch $@
+
+demo: $(STAMP)  ## the whole life of a run on a small generated world
+	$(BIN)/enformer-ray demo
+
+test: $(STAMP)  ## everyday tests
+	$(BIN)/python -m pytest -m "not slow"
+
+trials: $(STAMP)  ## longer trials on real data
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP)  ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-run

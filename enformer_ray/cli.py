@@ -1,0 +1,216 @@
+"""Commands: each one parses, calls one function of a room, prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enformer_ray import __version__
+from enformer_ray.cli_options import job_command
+from enformer_ray.config import JobConfig
+from enformer_ray.errors import EnformerRayError
+
+app = typer.Typer(
+    name="enformer-ray",
+    help="Ref-vs-alt effect scores of genetic variants with Enformer, as a lossless batch job on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(help="Convert and inspect weights.", no_args_is_help=True)
+fetch_app = typer.Typer(help="Download published data, checked against a pinned digest.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+app.add_typer(fetch_app, name="fetch")
+
+RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
+Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join (default: a local one)")]
+Offline = Annotated[bool, typer.Option("--offline", help="download nothing")]
+
+# Rooms are imported inside the commands: `--help` should not have to load torch and Ray.
+
+
+@app.command()
+@job_command
+def score(
+    job: JobConfig,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
+    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = 50.0,
+) -> None:
+    """Score variants: plan, run and finalise in one. The same command again resumes."""
+    from enformer_ray import cli_output as output
+
+    if dry_run:
+        from enformer_ray.run.preview import preview
+
+        output.print_preview(preview(job), rate)
+        return
+    _plan(job)
+    _run(job.output, job.workers, job.address)
+    _finalise(job.output)
+
+
+@app.command()
+@job_command
+def plan(job: JobConfig) -> None:
+    """Read, normalise and shard the variants; write the plan."""
+    _plan(job)
+
+
+@app.command()
+def run(run_directory: RunDirectory, workers: Workers = None, address: Address = None) -> None:
+    """Score the shards of a plan that have no receipt yet."""
+    _run(run_directory, workers, address)
+
+
+@app.command()
+def finalise(run_directory: RunDirectory) -> None:
+    """Check that every planned variant is scored once, and publish the dataset."""
+    _finalise(run_directory)
+
+
+@app.command()
+def status(run_directory: RunDirectory) -> None:
+    """Tell where a run stands."""
+    from enformer_ray import cli_output as output
+    from enformer_ray.run.status import run_status
+    from enformer_ray.run.store import open_store
+
+    output.print_status(run_status(open_store(run_directory)))
+
+
+@app.command()
+def show(
+    run_directory: RunDirectory,
+    statistic: Annotated[str | None, typer.Option(help="statistic to rank by (default: the first of the run)")] = None,
+    top: Annotated[int, typer.Option(min=1, help="variants to show")] = 10,
+    track: Annotated[
+        str | None, typer.Option(help="column, index, identifier or description (default: any track)")
+    ] = None,
+) -> None:
+    """Show the variants with the largest scores of a finished run."""
+    from enformer_ray import cli_output as output
+    from enformer_ray.results import open_scores
+
+    scores = open_scores(run_directory)
+    statistic = statistic or scores.statistics[0]
+    output.print_top(scores.top(statistic, top, track), statistic)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="folder for the demo's input and run")] = Path("demo-run"),
+) -> None:
+    """Run everything on a small generated world with random weights."""
+    from enformer_ray import cli_output
+    from enformer_ray.demo import demo_job, make_world
+
+    cli_output.print_line(f"Generating a genome, variants and random weights in {output / 'input'} ...")
+    job = demo_job(make_world(output / "input"), output / "run")
+    _plan(job)
+    _run(job.output, job.workers, job.address)
+    _finalise(job.output)
+    show(job.output, statistic="sad", top=10, track=None)
+    cli_output.print_demo_end(job)
+
+
+@weights_app.command("convert")
+def convert_weights(
+    from_sonnet: Annotated[Path, typer.Option(help="folder of DeepMind's checkpoint (checkpoint, ckpt-1.index, ...)")],
+    to: Annotated[Path, typer.Option(help="safetensors file to write")],
+) -> None:
+    """Turn DeepMind's TensorFlow checkpoint into a safetensors file (needs the extra `sonnet`)."""
+    from enformer_ray import cli_output as output
+    from enformer_ray.model import load_enformer
+    from enformer_ray.model.sonnet import convert_sonnet
+
+    convert_sonnet(from_sonnet, to)
+    output.print_weights(str(to), load_enformer(to))
+
+
+@weights_app.command("show")
+def show_weights(
+    source: Annotated[str, typer.Argument(help="folder, safetensors file or Hugging Face id")],
+    revision: Annotated[str | None, typer.Option(help="revision of a Hugging Face id")] = None,
+    offline: Offline = False,
+) -> None:
+    """Load weights, check them, and print their geometry and digest."""
+    from enformer_ray import cli_output as output
+    from enformer_ray.model import load_enformer
+
+    output.print_weights(source, load_enformer(source, revision=revision, offline=offline))
+
+
+@fetch_app.command("tracks")
+def fetch_tracks(
+    to: Annotated[Path, typer.Option(help="file to write")],
+    head: Annotated[str, typer.Option(help="human or mouse")] = "human",
+    offline: Offline = False,
+) -> None:
+    """Download the published table of a head's tracks."""
+    from enformer_ray import cli_output as output
+    from enformer_ray.model.fetch import fetch_track_table
+
+    output.print_line(f"Wrote {fetch_track_table(head, to, offline=offline)}.")
+
+
+def _plan(job: JobConfig) -> None:
+    from enformer_ray import cli_output as output
+    from enformer_ray.run.plan import make_plan
+    from enformer_ray.run.store import open_store
+
+    output.print_plan(make_plan(job, open_store(job.output)))
+
+
+def _run(run_directory: str, workers: int | None, address: str | None) -> None:
+    from enformer_ray import cli_output as output
+    from enformer_ray.run.driver import run_shards
+    from enformer_ray.run.store import open_store
+
+    with output.progress_reporter() as report:
+        outcome = run_shards(open_store(run_directory), address, workers, report)
+    output.print_outcome(outcome)
+
+
+def _finalise(run_directory: str) -> None:
+    from enformer_ray import cli_output as output
+    from enformer_ray.run.finalise import finalise as publish
+    from enformer_ray.run.store import open_store
+
+    output.print_manifest(run_directory, publish(open_store(run_directory)))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    # Nothing about its use leaves the machine: Ray's and the Hub's own reporting included.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line; an error that a user can meet becomes a message and an exit status.
+
+    Args:
+        arguments: without the program's name; those of this process when None.
+    """
+    try:
+        app(arguments)
+    except EnformerRayError as error:
+        from enformer_ray import cli_output as output
+
+        output.print_error(error)
+        sys.exit(error.exit_status)

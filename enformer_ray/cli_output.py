@@ -1,0 +1,206 @@
+"""What commands print: tables and a progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from enformer_ray.errors import EnformerRayError
+    from enformer_ray.model import Enformer
+    from enformer_ray.run.driver import Progress, RunOutcome
+    from enformer_ray.run.finalise import Manifest
+    from enformer_ray.run.plan import AccountLine, Plan
+    from enformer_ray.run.preview import Preview
+    from enformer_ray.run.status import RunStatus
+
+SECONDS_BETWEEN_LINES = 10
+
+_console = Console(soft_wrap=True, highlight=False)
+
+
+def print_line(text: str) -> None:
+    """Print one line as it is: brackets in file names are not markup."""
+    _console.print(Text(text))
+
+
+def print_error(error: EnformerRayError) -> None:
+    """Print an error as one paragraph on standard error."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)))
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what was planned: the account, and the shards."""
+    document = plan.document
+    print_account(document.account)
+    print_line(
+        f"Planned {document.planned:,} variants in {document.shards:,} shards: {document.config.output} "
+        f"({len(document.tracks):,} tracks, {', '.join(document.config.scoring.statistics)}; "
+        f"fingerprint {document.fingerprint[:12]})"
+    )
+
+
+def print_account(account: Iterable[AccountLine]) -> None:
+    """Print how many input alleles ended in which way; the lines add up to the input."""
+    lines = list(account)
+    table = Table("alleles", "status", "reason", box=None, pad_edge=False)
+    table.columns[0].justify = "right"
+    for line in lines:
+        table.add_row(f"{line.alleles:,}", line.status, line.reason or "")
+    table.add_row(f"{sum(line.alleles for line in lines):,}", "in all", "")
+    _console.print(table)
+
+
+def print_preview(preview: Preview, rate: float) -> None:
+    """Print what a job would do and cost.
+
+    Args:
+        preview: the counts.
+        rate: TFLOP/s that the device is reckoned to do.
+    """
+    print_account(preview.account)
+    rows = {
+        "variants": f"{preview.variants:,}",
+        "windows": f"{preview.windows:,}",
+        "trunk passes": f"{preview.trunk_passes:,}",
+        "transformer passes": f"{preview.transformer_passes:,}",
+        "TFLOP": f"{preview.teraflop:,.2f}",
+        "scores before compression": _bytes(preview.output_bytes),
+        f"hours at {rate:g} TFLOP/s": f"{preview.teraflop / rate / 3600:,.4g}",
+    }
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    _console.print(table)
+    print_line(
+        f"{preview.tracks:,} tracks x {preview.statistics} statistics on {preview.device}, "
+        f"batches of {preview.batch_size}. Nothing was written."
+    )
+
+
+def print_outcome(outcome: RunOutcome) -> None:
+    """Print what a run did."""
+    if outcome.shards == 0:
+        print_line("Every shard was scored already.")
+        return
+    print_line(
+        f"Scored {outcome.variants:,} variants in {outcome.shards:,} shards on {outcome.workers} "
+        f"{'worker' if outcome.workers == 1 else 'workers'}: {_duration(outcome.seconds)}, "
+        f"{outcome.variants / outcome.seconds:.3g} variants/s."
+    )
+
+
+def print_manifest(run_directory: str, manifest: Manifest) -> None:
+    """Print where the finished dataset is."""
+    print_line(f"Finished: {run_directory}/scores (content hash {manifest.content_hash})")
+
+
+def print_status(status: RunStatus) -> None:
+    """Print where a run stands."""
+    print_account(status.account)
+    print_line(
+        f"shards: {status.shards_done:,} of {status.shards_total:,} scored; "
+        f"variants: {status.variants_done:,} of {status.variants_total:,}"
+    )
+    print_line(
+        "finished" if status.finished else "not finished: `enformer-ray run` goes on, then `enformer-ray finalise`"
+    )
+
+
+def print_top(top: pa.Table, statistic: str) -> None:
+    """Print the variants with the largest scores."""
+    table = Table(*top.column_names, title=f"largest |{statistic}|", title_justify="left")
+    for row in top.to_pylist():
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else Text(str(value)) for value in row.values()))
+    _console.print(table)
+
+
+def print_weights(source: str, model: Enformer) -> None:
+    """Print the geometry and the digest of weights."""
+    config = model.config
+    heads = ", ".join(f"{name} {tracks:,} tracks" for name, tracks in config.output_heads.items())
+    print_line(f"{source}: {config.sequence_length:,} bp, {config.bins:,} bins, {config.channels:,} channels, {heads}")
+    print_line(f"digest {model.digest}")
+
+
+def print_demo_end(job: JobConfig) -> None:
+    """Print what the demo's numbers are worth, and how to get real ones."""
+    print_line("")
+    _console.print(Text("random weights: the numbers mean nothing", style="bold"))
+    print_line(f"The dataset: {job.output}/scores; every input allele: {job.output}/variants")
+    print_line("With real weights and hg38:")
+    print_line(
+        f"  enformer-ray score --variants my.vcf.gz --reference hg38.fa --weights {OFFICIAL_WEIGHTS} --output runs/my"
+    )
+
+
+@contextmanager
+def progress_reporter() -> Iterator[Callable[[Progress], None]]:
+    """A function that shows progress: a bar on a terminal, a line every ten seconds elsewhere."""
+    if not _console.is_terminal:
+        yield _LineReporter()
+        return
+    with Bar(
+        TextColumn("scoring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("variants, {task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=_console,
+    ) as bar:
+        task = bar.add_task("", total=None, rate="starting")
+
+        def show(progress: Progress) -> None:
+            rate = f"{progress.variants_per_second:.3g}/s" if progress.variants_per_second else "starting"
+            bar.update(task, total=progress.variants_total, completed=progress.variants_done, rate=rate)
+
+        yield show
+
+
+class _LineReporter:
+    """Prints a line at the start, at the end, and at most every ten seconds between."""
+
+    def __init__(self) -> None:
+        self._last = -float("inf")
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES and progress.variants_done < progress.variants_total:
+            return
+        self._last = now
+        left = "" if progress.seconds_left is None else f", {_duration(progress.seconds_left)} left"
+        rate = f", {progress.variants_per_second:.3g} variants/s" if progress.variants_per_second else ""
+        print_line(
+            f"{progress.variants_done:,} of {progress.variants_total:,} variants, "
+            f"{progress.shards_done:,} of {progress.shards_total:,} shards{rate}{left}"
+        )
+        sys.stdout.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

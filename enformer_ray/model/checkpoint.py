@@ -1,0 +1,187 @@
+"""Weight files: reading them without running anything they hold, checking them against the network, writing ours."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from enformer_ray.errors import WeightsError
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.keys import ALIASES, UNUSED_SUFFIX, hub_state, weight_names, weights_digest
+
+CONFIG_KEY = "config"
+"""Metadata of a safetensors file of ours that holds the content of config.json."""
+
+CONFIG_FILE, PICKLE_FILE, SAFETENSORS_FILE = "config.json", "pytorch_model.bin", "model.safetensors"
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a weight file by name: safetensors, or a PyTorch file that holds nothing but tensors.
+
+    Raises:
+        WeightsError: the file cannot be read, is neither, or would run code.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)[0]
+    return _read_pickle(path)
+
+
+def read_own_file(path: Path) -> tuple[EnformerConfig, dict[str, Tensor]]:
+    """Geometry and tensors of a file that `save_weights` wrote.
+
+    Raises:
+        WeightsError: the file cannot be read, or does not hold its geometry.
+    """
+    tensors, metadata = _read_safetensors(path)
+    if CONFIG_KEY not in metadata:
+        raise WeightsError(
+            f"{path} does not hold the geometry of the network; give the folder that holds it as {SAFETENSORS_FILE} "
+            "beside its config.json."
+        )
+    return _parse_config(metadata[CONFIG_KEY], f"the metadata of {path}"), tensors
+
+
+def read_config(path: Path) -> EnformerConfig:
+    """Geometry from a `config.json`.
+
+    Raises:
+        WeightsError: the file cannot be read or does not describe an Enformer.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}.") from None
+    return _parse_config(text, str(path))
+
+
+def build_model(config: EnformerConfig, tensors: dict[str, Tensor], origin: Path) -> Enformer:
+    """Put tensors of a checkpoint into a network of this geometry.
+
+    Args:
+        config: geometry.
+        tensors: by Hub name, aliases allowed; emptied on the way, so that the weights are held once.
+        origin: the file, for errors.
+
+    Returns:
+        The network in float32 on the CPU, with its digest.
+
+    Raises:
+        WeightsError: names are missing, extra, misshapen, in disagreement with their alias, or values are not finite.
+    """
+    with torch.device("meta"):
+        model = Enformer(config)
+    _check_values(tensors, origin)
+    _drop_aliases(tensors, origin)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    names = weight_names(config)
+    _check_names({n.hub: shapes[n.module] for n in names}, tensors, origin)
+    state = {n.hub: tensors.pop(n.hub).to(torch.float32).contiguous() for n in names}
+    model.load_state_dict({n.module: state[n.hub] for n in names}, assign=True)
+    model.digest = weights_digest(state)
+    return model.requires_grad_(False)
+
+
+def save_weights(model: Enformer, path: Path) -> None:
+    """Write weights and geometry as one safetensors file; `path` is either not there or whole.
+
+    Args:
+        model: weights are stored as float32 under their Hub names.
+        path: file to write; one that is there is replaced.
+
+    Raises:
+        WeightsError: the file cannot be written.
+    """
+    tensors = hub_state(model.config, model.state_dict())
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata={CONFIG_KEY: json.dumps(model.config.to_dict())})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"weights cannot be written to {path}: {error}.") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            # cloned: the tensors would otherwise stay views of a file that somebody may overwrite
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read as safetensors: {error}. Fetch the file again.") from None
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 (a damaged pickle can raise anything)
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise WeightsError(
+            f"{path} is not a PyTorch file that holds only tensors, and nothing in it was run ({type(error).__name__}: "
+            f"{reason}). It may be cut short, be another kind of file, or hold code; fetch it again from a source you "
+            f"trust, best as {SAFETENSORS_FILE}."
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} does not hold named tensors; the state_dict of an Enformer is needed.")
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _parse_config(text: str, origin: str) -> EnformerConfig:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{origin} is not JSON: {error}.") from None
+    return EnformerConfig.from_dict(values, origin)
+
+
+def _check_values(tensors: dict[str, Tensor], origin: Path) -> None:
+    wrong_type = [n for n, t in tensors.items() if not n.endswith(UNUSED_SUFFIX) and not t.is_floating_point()]
+    if wrong_type:
+        raise WeightsError(f"{origin} holds values that are not floating-point numbers in {_some(wrong_type)}.")
+    not_finite = [n for n, t in tensors.items() if not torch.isfinite(t).all()]
+    if not_finite:
+        raise WeightsError(f"{origin} holds NaN or infinite values in {_some(not_finite)}; the file is damaged.")
+
+
+def _drop_aliases(tensors: dict[str, Tensor], origin: Path) -> None:
+    """Leave each weight once, under its plain name."""
+    differing = []
+    for name in list(tensors):
+        prefix = next((p for p in ALIASES if name.startswith(p)), None)
+        if prefix is not None:
+            alias, plain = tensors.pop(name), ALIASES[prefix] + name.removeprefix(prefix)
+            if not torch.equal(tensors.setdefault(plain, alias), alias):
+                differing.append(f"{name} and {plain}")
+    if differing:
+        raise WeightsError(f"{origin} holds the same weight twice with different values: {_some(differing)}.")
+
+
+def _check_names(expected: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], origin: Path) -> None:
+    found = {name: tuple(t.shape) for name, t in tensors.items() if not name.endswith(UNUSED_SUFFIX)}
+    wrong_shape = [
+        f"{name} {found[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    problems = {
+        "lacks": [name for name in expected if name not in found],
+        "holds unknown": [name for name in found if name not in expected],
+        "has the wrong shape in": wrong_shape,
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
+        raise WeightsError(f"{origin} does not fit the network that its configuration describes: it {listed}.")
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

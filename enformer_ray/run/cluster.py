@@ -1,0 +1,81 @@
+"""A Ray session for one run: a small local one on loopback, or the cluster at an address."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from enformer_ray.errors import DeviceError
+
+_LOCAL_OBJECT_STORE = 128 * 2**20
+"""Bytes. Only shard descriptions and receipts pass through the object store; 75 MiB is the least Ray accepts."""
+
+
+@contextmanager
+def ray_session(address: str | None, lanes: int) -> Iterator[None]:
+    """Connect to Ray, and leave it as it was found.
+
+    Args:
+        address: Ray cluster; None starts one on this machine that ends with the session.
+        lanes: workers that the local cluster has room for.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if address is None:
+        # Without it Ray listens on the machine's outer address even when nobody else is to join.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if address is None:
+        ray.init(
+            num_cpus=lanes,  # Ray starts a process for each, so not one for each thread
+            object_store_memory=_LOCAL_OBJECT_STORE,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    else:
+        ray.init(address=address, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def local_lanes(device: str) -> int:
+    """Workers that this machine has room for: one a GPU, or one on CPUs."""
+    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+
+
+def cpus_of_a_worker(threads: int) -> int:
+    """CPUs to ask a cluster for: the worker's threads, but no more than its largest node has."""
+    import ray
+
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    return min(threads, largest) if largest else threads
+
+
+def default_workers(device: str) -> int:
+    """Workers of a run: one a GPU of the cluster, or one on CPUs.
+
+    Raises:
+        DeviceError: the plan computes on CUDA and the cluster has no GPU.
+    """
+    import ray
+
+    if device != "cuda":
+        return 1
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if gpus == 0:
+        raise DeviceError(
+            "the plan computes on CUDA, but the Ray cluster has no GPU. Start it where there are GPUs, or plan again in "
+            "a new directory with --device cpu."
+        )
+    return gpus

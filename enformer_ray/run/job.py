@@ -1,0 +1,120 @@
+"""What a plan and its preview open first: the reference, the weights' geometry, the selected tracks, the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from enformer_ray.config import JobConfig, ScoringConfig
+from enformer_ray.errors import ConfigError
+from enformer_ray.genome import ReferenceGenome
+from enformer_ray.model import EnformerConfig, load_enformer
+from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
+from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
+
+
+class Job(NamedTuple):
+    """A job with everything that was left open decided.
+
+    Attributes:
+        config: the job file, with absolute paths and with device, batch size and threads filled in.
+        reference: the opened FASTA.
+        geometry: shape of the network.
+        weights_digest: hex sha256 of the weights.
+        track_table: the track table, if one was given.
+        tracks: selected indices in the head, ascending.
+    """
+
+    config: JobConfig
+    reference: ReferenceGenome
+    geometry: EnformerConfig
+    weights_digest: str
+    track_table: TrackTable | None
+    tracks: list[int]
+
+
+def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
+    """Open what a job names and decide what it leaves open.
+
+    Args:
+        config: the job.
+        planned: options of the plan that is resumed: device, batch size and threads that the job leaves open are its.
+
+    Raises:
+        ConfigError: a head that the weights do not have, or `centre` without a track table.
+        ReferenceFastaError, WeightsError, TrackTableError, TrackSelectionError, DeviceError: as their classes say.
+    """
+    config = _absolute(config)
+    if "centre" in config.scoring.statistics and config.tracks_table is None:
+        raise ConfigError(
+            "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: give "
+            "--tracks-table (tracks_table in a job file), or leave `centre` out of the statistics."
+        )
+    reference = ReferenceGenome(config.reference, read_aliases(config.catalogue.contig_aliases))
+    model = load_enformer(
+        config.weights,
+        revision=config.revision,
+        sequence_length=config.sequence_length,
+        target_length=config.target_length,
+        offline=config.offline,
+    )
+    head = config.scoring.head
+    if head not in model.config.output_heads:
+        raise ConfigError(
+            f"the weights {config.weights} have no head {head!r}; they have {', '.join(model.config.output_heads)}. "
+            "--head names one of these."
+        )
+    count = model.config.output_heads[head]
+    table = read_track_table(config.tracks_table, head, count) if config.tracks_table else None
+    tracks = select_tracks(config.scoring.tracks, count, table)
+    scoring = _decide(config, model.config, planned)
+    return Job(config.model_copy(update={"scoring": scoring}), reference, model.config, model.digest, table, tracks)
+
+
+def _absolute(config: JobConfig) -> JobConfig:
+    """Workers elsewhere start in another folder."""
+    weights = Path(config.weights).expanduser()
+    catalogue = config.catalogue
+    if catalogue.contig_aliases:
+        catalogue = catalogue.model_copy(update={"contig_aliases": catalogue.contig_aliases.expanduser().absolute()})
+    return config.model_copy(
+        update={
+            "variants": tuple(str(Path(path).expanduser().absolute()) for path in config.variants),
+            "reference": config.reference.expanduser().absolute(),
+            "tracks_table": config.tracks_table.expanduser().absolute() if config.tracks_table else None,
+            "weights": str(weights.absolute()) if weights.exists() else config.weights,
+            "catalogue": catalogue,
+        }
+    )
+
+
+def _decide(config: JobConfig, geometry: EnformerConfig, planned: ScoringConfig | None) -> ScoringConfig:
+    scoring = config.scoring
+    if planned is not None:
+        return scoring.model_copy(
+            update={
+                "device": planned.device if scoring.device == "auto" else scoring.device,
+                "batch_size": scoring.batch_size or planned.batch_size,
+                "threads": scoring.threads or planned.threads,
+            }
+        )
+    # The GPUs of a cluster need not be on the machine that plans.
+    elsewhere = config.address is not None and scoring.device == "cuda" and not torch.cuda.is_available()
+    if elsewhere and scoring.batch_size is None:
+        raise ConfigError(
+            "this machine has no GPU whose memory could tell the batch size of the cluster's GPUs; give --batch-size "
+            "(8 fits the published model into 24 GB)."
+        )
+    device = torch.device("cuda") if elsewhere else resolve_device(scoring.device)
+    if not elsewhere:
+        set_precision(scoring.precision, device)
+    workers = config.workers or (max(1, torch.cuda.device_count()) if device.type == "cuda" else 1)
+    return scoring.model_copy(
+        update={
+            "device": device.type,
+            "batch_size": scoring.batch_size or default_batch_size(geometry, device),
+            "threads": scoring.threads or default_threads(workers),
+        }
+    )

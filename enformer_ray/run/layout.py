@@ -1,0 +1,61 @@
+"""Names of the files of a run directory: paths relative to it, with forward slashes."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+PLAN = "plan/plan.json"
+PLAN_FOLDER = "plan"
+SHARDS = "plan/shards.parquet"
+REFERENCE = "plan/reference.parquet"
+TRACK_TABLE = "plan/track_table.txt"
+TRACKS = "tracks.parquet"
+RECEIPTS = "receipts"
+STAGING = "staging"
+SCORES = "scores"
+VARIANTS = "variants"
+RUN = "run.json"
+MANIFEST = "manifest.json"
+
+PLANNING = frozenset({PLAN_FOLDER, TRACKS})
+"""All that a directory may hold in which planning was interrupted."""
+
+
+def plan_inputs(chromosome: str) -> str:
+    """Input records of a chromosome, or of `other` for contigs that the FASTA does not have."""
+    return f"plan/inputs/chr-{_file_name(chromosome)}.parquet"
+
+
+def plan_variants(chromosome: str) -> str:
+    """Unique planned variants of a chromosome."""
+    return f"plan/variants/chr-{_file_name(chromosome)}.parquet"
+
+
+def shard_name(shard: int) -> str:
+    """Shard number as it stands in file names."""
+    return f"{shard:05d}"
+
+
+def staged(shard: int, attempt: str, statistic: str) -> str:
+    """Scores of one statistic as one attempt at a shard left them."""
+    return f"{STAGING}/{shard_name(shard)}/{attempt}/{statistic}.parquet"
+
+
+def receipt(shard: int) -> str:
+    """Receipt of a shard: what it lists is scored."""
+    return f"{RECEIPTS}/{shard_name(shard)}.json"
+
+
+def scores(statistic: str, chromosome: str, number: int) -> str:
+    """Finished scores of one statistic on one chromosome, piece by piece."""
+    return f"{SCORES}/{statistic}/chr-{_file_name(chromosome)}-{number}.parquet"
+
+
+def variants(chromosome: str) -> str:
+    """Finished input records of a chromosome."""
+    return f"{VARIANTS}/chr-{_file_name(chromosome)}.parquet"
+
+
+def _file_name(chromosome: str) -> str:
+    # Contigs may be called anything (HLA*01:01, a/b): nothing but letters, digits and -._ reaches a file name.
+    return quote(chromosome, safe="").replace("~", "%7E")

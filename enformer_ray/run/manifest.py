@@ -1,0 +1,70 @@
+"""The manifest: every file of a finished dataset; written last, its presence makes the dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from enformer_ray.errors import DatasetCorruptError
+from enformer_ray.run import layout
+from enformer_ray.run.plan import AccountLine
+from enformer_ray.run.store import RunStore
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ManifestFile(_Frozen):
+    """One finished file; `rows` is None where it is no table."""
+
+    path: str
+    rows: int | None
+    bytes: int
+    sha256: str
+
+
+class Manifest(_Frozen):
+    """The content of manifest.json.
+
+    Attributes:
+        format_version: as in plan.json.
+        fingerprint: of the plan.
+        content_hash: hex sha256 over all statistics.
+        statistics: content hash of each statistic.
+        rows: scored variants.
+        account: input alleles by final status and reason.
+        files: every file of the dataset, in the order of its rows.
+        created: time, UTC.
+    """
+
+    format_version: int
+    fingerprint: str
+    content_hash: str
+    statistics: Mapping[str, str]
+    rows: int
+    account: tuple[AccountLine, ...]
+    files: tuple[ManifestFile, ...]
+    created: str
+
+    def under(self, folder: str) -> list[ManifestFile]:
+        """Files of one folder of the run directory."""
+        return [file for file in self.files if file.path.startswith(f"{folder}/")]
+
+
+def read_manifest(store: RunStore) -> Manifest | None:
+    """The manifest of a run directory; None while the run is not finished.
+
+    Raises:
+        DatasetCorruptError: the file is no manifest.
+    """
+    if not store.exists(layout.MANIFEST):
+        return None
+    try:
+        return Manifest.model_validate_json(store.read_bytes(layout.MANIFEST))
+    except ValidationError as error:
+        raise DatasetCorruptError(
+            f"{store.uri}/{layout.MANIFEST} is not a manifest of this version of enformer-ray "
+            f"({error.errors()[0]['msg']}); it has been changed, or another version wrote it."
+        ) from None

@@ -1,0 +1,241 @@
+"""The plan: which variants are scored, in which shards, with what; written once, before anything is scored."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from enformer_ray.config import JobConfig
+from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
+from enformer_ray.run import layout
+from enformer_ray.run.fingerprint import Parts, fingerprint, model_parts, refuse_if_other, scoring_parts
+from enformer_ray.run.job import Job, open_job
+from enformer_ray.run.plan_files import (
+    Shard,
+    read_reference_digests,
+    read_shards,
+    reference_digest,
+    write_reference_digests,
+    write_shards,
+    write_tracks,
+)
+from enformer_ray.run.store import RunStore
+from enformer_ray.variants.catalogue import Catalogue, build_catalogue
+
+FORMAT_VERSION = 1
+
+__all__ = ["AccountLine", "Plan", "PlanDocument", "Shard", "load_plan", "make_plan"]
+
+
+class AccountLine(BaseModel):
+    """How many input alleles ended in one way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: str
+    reason: str | None
+    alleles: int
+
+
+class PlanDocument(BaseModel):
+    """The content of plan.json.
+
+    Attributes:
+        format_version: raised when the layout of a run directory changes.
+        fingerprint: hex sha256 of `parts`.
+        parts: everything that can change a number.
+        config: the job, with absolute paths and nothing left on auto.
+        tracks: selected indices in the head, in output order.
+        track_table: whether the plan holds a track table.
+        inputs: input alleles by chromosome, in the order of the files.
+        variants: unique planned variants by chromosome, in the order of `variant`.
+        shards: number of shards.
+        account: input alleles by status and reason, as planned.
+        created: time, UTC.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int
+    fingerprint: str
+    parts: Mapping[str, Any]
+    config: JobConfig
+    tracks: tuple[int, ...]
+    track_table: bool
+    inputs: Mapping[str, int]
+    variants: Mapping[str, int]
+    shards: int
+    account: tuple[AccountLine, ...]
+    created: str
+
+    @property
+    def planned(self) -> int:
+        """Unique variants that are scored."""
+        return sum(self.variants.values())
+
+    @property
+    def alleles(self) -> int:
+        """Alternate alleles in the input."""
+        return sum(self.inputs.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan in its run directory.
+
+    Attributes:
+        store: the run directory.
+        document: the content of plan.json.
+    """
+
+    store: RunStore
+    document: PlanDocument
+
+    def shards(self) -> list[Shard]:
+        """All shards, in the order of `variant`."""
+        return read_shards(self.store.local_path(layout.SHARDS))
+
+    def reference_digests(self) -> dict[str, list[bytes]]:
+        """Digests of the blocks of 1,024 bp of every chromosome with planned variants."""
+        return read_reference_digests(self.store.local_path(layout.REFERENCE))
+
+
+def load_plan(store: RunStore) -> Plan:
+    """The plan of a run directory.
+
+    Raises:
+        RunIncompleteError: there is none.
+        PlanMismatchError: another version of the program made it.
+    """
+    if not store.exists(layout.PLAN):
+        raise RunIncompleteError(
+            f"{store.uri} holds no plan ({layout.PLAN} is missing): it is no run directory, or planning was interrupted. "
+            "`enformer-ray score ... --output` with this folder makes one."
+        )
+    try:
+        document = PlanDocument.model_validate_json(store.read_bytes(layout.PLAN))
+    except ValidationError as error:
+        raise PlanMismatchError(
+            f"{store.uri}/{layout.PLAN} was not written by this version of enformer-ray ({error.errors()[0]['msg']}). "
+            "Resume with the version that planned it, or give the job another --output."
+        ) from None
+    return Plan(store, document)
+
+
+def make_plan(config: JobConfig, store: RunStore) -> Plan:
+    """Plan a job, or accept the plan that is there when it is the same job.
+
+    Args:
+        config: the job.
+        store: the run directory.
+
+    Raises:
+        StoreError: the directory cannot be written, or holds what is not a run.
+        PlanMismatchError: it holds the plan of another job.
+        EnformerRayError: what the catalogue, reference, weights or tracks raise.
+    """
+    store.check_writable()
+    existing = load_plan(store) if store.exists(layout.PLAN) else None
+    if existing is None:
+        _refuse_foreign(store)
+        job = open_job(config)
+    else:
+        job = open_job(config, existing.document.config.scoring)
+        _refuse_early(existing, job)
+    with tempfile.TemporaryDirectory(prefix="enformer-ray-plan-") as folder:
+        scratch = Path(folder)
+        catalogue = catalogue_of(job, scratch / "catalogue")
+        if existing is not None:
+            refuse_if_other(existing.document.parts, {"catalogue": catalogue.digest}, store.uri)
+            return existing
+        return _write_plan(job, catalogue, store, scratch)
+
+
+def catalogue_of(job: Job, scratch: Path) -> Catalogue:
+    """Read, normalise and sort the variants of a job into files under `scratch`."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    return build_catalogue(
+        [Path(path) for path in job.config.variants],
+        job.reference,
+        job.config.catalogue,
+        job.geometry.sequence_length,
+        job.config.scoring.placement,
+        scratch,
+    )
+
+
+def _parts_without_input(job: Job) -> Parts:
+    return model_parts(job.weights_digest, job.geometry) | scoring_parts(
+        job.config.scoring, job.tracks, job.track_table
+    )
+
+
+def _refuse_early(existing: Plan, job: Job) -> None:
+    """Compare everything but the catalogue, which takes longest and fails in its own way on another reference."""
+    digests = {
+        name: job.reference.digests(name) for name in existing.document.variants if name in job.reference.lengths
+    }
+    asked = _parts_without_input(job) | {"reference": reference_digest(job.reference, digests)}
+    refuse_if_other(existing.document.parts, asked, existing.store.uri)
+
+
+def _refuse_foreign(store: RunStore) -> None:
+    foreign = [name for name in store.entries() if name not in layout.PLANNING]
+    if foreign:
+        raise StoreError(
+            f"the output folder {store.uri} is not empty and holds no plan, but {', '.join(foreign[:5])}"
+            f"{' and more' if len(foreign) > 5 else ''}. Give --output a new or empty folder."
+        )
+
+
+def _write_plan(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path) -> Plan:
+    store.delete_tree(layout.PLAN_FOLDER)
+    digests = {name: job.reference.digests(name) for name in catalogue.variants}
+    write_reference_digests(digests, scratch / "reference.parquet")
+    shards = write_shards(job, catalogue, store, scratch)
+    write_tracks(job, scratch / "tracks.parquet")
+    rows = {name: pq.read_metadata(path).num_rows for name, path in catalogue.inputs.items()}
+    for name, path in catalogue.inputs.items():
+        store.put_file(path, layout.plan_inputs(name))
+    store.put_file(scratch / "reference.parquet", layout.REFERENCE)
+    store.put_file(scratch / "tracks.parquet", layout.TRACKS)
+    if job.config.tracks_table is not None:
+        (scratch / "track_table").write_bytes(job.config.tracks_table.read_bytes())
+        store.put_file(scratch / "track_table", layout.TRACK_TABLE)
+    parts = _parts_without_input(job) | {
+        "catalogue": catalogue.digest,
+        "reference": reference_digest(job.reference, digests),
+    }
+    variants: dict[str, int] = {}
+    for shard in shards:
+        variants[shard.chromosome] = variants.get(shard.chromosome, 0) + shard.variants
+    document = PlanDocument(
+        format_version=FORMAT_VERSION,
+        fingerprint=fingerprint(parts),
+        parts=parts,
+        config=job.config,
+        tracks=tuple(job.tracks),
+        track_table=job.track_table is not None,
+        inputs=rows,
+        variants=variants,
+        shards=len(shards),
+        account=account(catalogue),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if not store.create(layout.PLAN, document.model_dump_json(indent=1).encode()):
+        raise StoreError(f"another process planned in {store.uri} at the same time; run the same command again.")
+    return load_plan(store)
+
+
+def account(catalogue: Catalogue) -> tuple[AccountLine, ...]:
+    """Counts of a catalogue, scored ones first, then by number."""
+    lines = [AccountLine(status=s, reason=r or None, alleles=n) for (s, r), n in catalogue.counts.items()]
+    order = ["planned", "duplicate", "rejected"]
+    return tuple(sorted(lines, key=lambda line: (order.index(line.status), -line.alleles, line.reason or "")))

@@ -1,0 +1,152 @@
+"""The Parquet files of a plan: shards, block digests of the reference, selected tracks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from enformer_ray.genome import ReferenceGenome
+from enformer_ray.genome.reference import BLOCK_DIGEST_BYTES
+from enformer_ray.model.tracks import column_name
+from enformer_ray.run import layout
+from enformer_ray.run.job import Job
+from enformer_ray.run.parquet import write_table
+from enformer_ray.run.store import RunStore
+from enformer_ray.scoring.cost import variant_flops
+from enformer_ray.variants.catalogue import Catalogue
+from enformer_ray.variants.variant import Variant
+
+DEFAULT_SHARD_SIZE = {"cpu": 64, "cuda": 1024}
+"""Variants in a shard: some minutes of work, which is what a lost worker loses."""
+
+_SHARDS = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("chromosome", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("first_variant", pa.int64()),
+        ("variants", pa.int32()),
+        ("cost", pa.float64()),
+    ]
+)
+_DIGESTS = pa.schema([("chromosome", pa.string()), ("block", pa.int64()), ("digest", pa.binary(BLOCK_DIGEST_BYTES))])
+
+
+class Shard(NamedTuple):
+    """A contiguous stretch of one chromosome, scored by one worker at a time.
+
+    Attributes:
+        shard: number, dense from 0.
+        chromosome: contig name without `chr`.
+        start: first base of its variants, 0-based.
+        end: one behind the last base of its reference alleles, 0-based.
+        first_variant: `variant` of its first row.
+        variants: number of rows.
+        cost: floating-point operations.
+    """
+
+    shard: int
+    chromosome: str
+    start: int
+    end: int
+    first_variant: int
+    variants: int
+    cost: float
+
+
+def read_shards(path: Path) -> list[Shard]:
+    """Shards of a plan, in order."""
+    return [Shard(**row) for row in pq.read_table(path, partitioning=None).to_pylist()]
+
+
+def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path) -> list[Shard]:
+    """Divide the catalogue into shards and put plan/shards.parquet and plan/variants into the store."""
+    size = job.config.shard_size or DEFAULT_SHARD_SIZE[job.config.scoring.device]
+    shards: list[Shard] = []
+    for chromosome, path in catalogue.variants.items():
+        table = pq.read_table(path, partitioning=None)
+        first = len(shards)
+        shards += _divide(job, chromosome, table, size, first)
+        numbers = np.arange(table.num_rows, dtype=np.int32) // size + first
+        write_table(table.append_column("shard", pa.array(numbers, pa.int32())), scratch / "variants.parquet")
+        store.put_file(scratch / "variants.parquet", layout.plan_variants(chromosome))
+    columns = list(zip(*shards, strict=True)) or [()] * len(_SHARDS)
+    write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SHARDS, strict=True)], _SHARDS), scratch / "s")
+    store.put_file(scratch / "s", layout.SHARDS)
+    return shards
+
+
+def _divide(job: Job, chromosome: str, table: pa.Table, size: int, first: int) -> list[Shard]:
+    shards = []
+    for number, offset in enumerate(range(0, table.num_rows, size), first):
+        rows = table.slice(offset, size).select(["variant", "position", "reference_allele", "alternate_allele"])
+        variant, positions, references, alternates = (column.to_pylist() for column in rows.columns)
+        shards.append(
+            Shard(
+                number,
+                chromosome,
+                positions[0] - 1,
+                max(p - 1 + len(allele) for p, allele in zip(positions, references, strict=True)),
+                variant[0],
+                len(variant),
+                _cost(job, chromosome, references, alternates),
+            )
+        )
+    return shards
+
+
+def _cost(job: Job, chromosome: str, references: Sequence[str], alternates: Sequence[str]) -> float:
+    # The cost depends on the lengths of the alleles alone, so each pair of lengths is counted once.
+    pairs = Counter((len(ref), len(alt)) for ref, alt in zip(references, alternates, strict=True))
+    return sum(
+        count
+        * variant_flops(job.geometry, job.config.scoring, Variant(chromosome, 1, "N" * ref, "N" * alt), len(job.tracks))
+        for (ref, alt), count in pairs.items()
+    )
+
+
+def reference_digest(reference: ReferenceGenome, digests: Mapping[str, Sequence[bytes]]) -> str:
+    """Hex sha256 over name, length and block digests of each chromosome, in order."""
+    total = hashlib.sha256()
+    for name, blocks in digests.items():
+        total.update(f"{name}\0{reference.lengths[name]}\0".encode())
+        total.update(b"".join(blocks))
+    return total.hexdigest()
+
+
+def write_reference_digests(digests: Mapping[str, Sequence[bytes]], path: Path) -> None:
+    """Write the block digests, a row group a chromosome."""
+    with pq.ParquetWriter(path, _DIGESTS, compression="zstd") as writer:
+        for name, blocks in digests.items():
+            columns = [pa.array([name] * len(blocks)), pa.array(range(len(blocks)), pa.int64())]
+            writer.write_table(pa.table([*columns, pa.array(blocks, pa.binary(BLOCK_DIGEST_BYTES))], _DIGESTS))
+
+
+def read_reference_digests(path: Path) -> dict[str, list[bytes]]:
+    """Block digests by chromosome."""
+    file = pq.ParquetFile(path)
+    digests: dict[str, list[bytes]] = {}
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group)
+        digests.setdefault(table.column("chromosome")[0].as_py(), []).extend(table.column("digest").to_pylist())
+    return digests
+
+
+def write_tracks(job: Job, path: Path) -> None:
+    """Write tracks.parquet: a row a selected track; without a track table only its column and index are known."""
+    columns = {
+        "column": pa.array([column_name(track) for track in job.tracks], pa.string()),
+        "index": pa.array(job.tracks, pa.int32()),
+    }
+    for name in ("identifier", "assay", "description", "genome"):
+        values = [None if job.track_table is None else str(getattr(job.track_table, name)[i]) for i in job.tracks]
+        columns[name] = pa.array(values, pa.string())
+    write_table(pa.table(columns), path)

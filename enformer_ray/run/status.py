@@ -1,0 +1,54 @@
+"""How far a run directory is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from enformer_ray.run import layout
+from enformer_ray.run.manifest import read_manifest
+from enformer_ray.run.plan import AccountLine, load_plan
+from enformer_ray.run.receipts import read_receipts
+from enformer_ray.run.store import RunStore
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """State of a run directory.
+
+    Attributes:
+        planned: whether it holds a plan; without one all counts are 0.
+        finished: whether it holds a manifest.
+        shards: number of shards by state: `scored` (a receipt is there), `waiting`.
+        variants_done: variants of the scored shards.
+        variants_total: unique variants of the plan.
+        alleles: input alleles.
+        account: input alleles by status and reason: the final ones once finished.
+        content_hash: of the finished dataset.
+    """
+
+    planned: bool
+    finished: bool
+    shards: dict[str, int]
+    variants_done: int
+    variants_total: int
+    alleles: int
+    account: tuple[AccountLine, ...]
+    content_hash: str | None
+
+
+def run_status(store: RunStore) -> RunStatus:
+    """State of a run directory, also of one that holds nothing yet."""
+    if not store.exists(layout.PLAN):
+        return RunStatus(False, False, {"scored": 0, "waiting": 0}, 0, 0, 0, (), None)
+    document = load_plan(store).document
+    manifest, receipts = read_manifest(store), read_receipts(store)
+    return RunStatus(
+        planned=True,
+        finished=manifest is not None,
+        shards={"scored": len(receipts), "waiting": document.shards - len(receipts)},
+        variants_done=sum(receipt.rows for receipt in receipts.values()),
+        variants_total=document.planned,
+        alleles=document.alleles,
+        account=manifest.account if manifest else document.account,
+        content_hash=manifest.content_hash if manifest else None,
+    )

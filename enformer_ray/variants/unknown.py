@@ -1,0 +1,45 @@
+"""Unknown bases in the windows of many variants at once."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enformer_ray.config import Placement
+from enformer_ray.genome import ReferenceGenome, window_start
+
+Integers = NDArray[np.int64]
+
+
+class UnknownBases:
+    """Counts the unknown bases of windows on one chromosome; bases beyond the contig are unknown.
+
+    Args:
+        reference: the FASTA; the whole chromosome is read once.
+        chromosome: canonical name.
+        window_length: bp.
+        placement: of the windows, see `window_start`.
+    """
+
+    def __init__(self, reference: ReferenceGenome, chromosome: str, window_length: int, placement: Placement) -> None:
+        self._length, self._placement = window_length, placement
+        starts, ends = reference.unknown_runs(chromosome)
+        # A window begins at most one window (and one bin) before the contig and ends at most that far behind it.
+        beyond, size = 2 * window_length, reference.lengths[chromosome]
+        self._starts = np.concatenate([[-beyond], starts, [size]])
+        self._ends = np.concatenate([[0], ends, [size + beyond]])
+        self._before = np.concatenate([[0], np.cumsum(self._ends - self._starts)])
+
+    def in_windows(self, positions: Integers) -> NDArray[np.int32]:
+        """Unknown bases in the window (shift 0) of the variant at each 1-based position."""
+        # window_start is pure arithmetic, so it takes an array as well as a number.
+        starts = cast(Integers, window_start(cast(Any, positions - 1), self._length, self._placement))
+        return (self._up_to(starts + self._length) - self._up_to(starts)).astype(np.int32)
+
+    def _up_to(self, edges: Integers) -> Integers:
+        """Unknown bases before each 0-based edge."""
+        runs = np.searchsorted(self._starts, edges, side="right")
+        cut = np.maximum(self._ends[runs - 1] - edges, 0)
+        return cast(Integers, self._before[runs] - cut)

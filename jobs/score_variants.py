@@ -1,0 +1,14 @@
+"""Score a variant catalogue: `python jobs/score_variants.py [JOB.yaml] [options]`, also under `ray job submit`."""
+
+import sys
+from pathlib import Path
+
+from enformer_ray.cli import main
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    job = Path(__file__).with_suffix(".yaml")
+    if arguments and not arguments[0].startswith("-"):
+        job = Path(arguments.pop(0))
+    # Under `ray job submit` the driver belongs to the cluster it was submitted to.
+    main(["score", "--config", str(job), *arguments])
