@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10
 
-_console = Console(soft_wrap=True, highlight=False)
+_console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def print_line(text: str) -> None:
@@ -110,22 +110,34 @@ def print_manifest(run_directory: str, manifest: Manifest) -> None:
 
 def print_status(status: RunStatus) -> None:
     """Print where a run stands."""
+    if not status.planned:
+        print_line("nothing planned yet")
+        return
     print_account(status.account)
     print_line(
         f"shards: {status.shards_done:,} of {status.shards_total:,} scored; "
         f"variants: {status.variants_done:,} of {status.variants_total:,}"
     )
-    print_line(
-        "finished" if status.finished else "not finished: `enformer-ray run` goes on, then `enformer-ray finalise`"
-    )
+    if status.finished:
+        print_line(f"finished (content hash {status.content_hash})")
+    else:
+        print_line("not finished: `enformer-ray run` scores what is left, `enformer-ray finalise` publishes the dataset")
 
 
 def print_top(top: pa.Table, statistic: str) -> None:
-    """Print the variants with the largest scores."""
-    table = Table(*top.column_names, title=f"largest |{statistic}|", title_justify="left")
+    """Print the variants with the largest scores; long alleles are cut, the dataset holds them whole."""
+    table = Table("variant", "indel", "track", "description", statistic, box=None, pad_edge=False)
+    table.columns[4].justify = "right"
     for row in top.to_pylist():
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else Text(str(value)) for value in row.values()))
+        alleles = f"{_short(row['reference_allele'])}>{_short(row['alternate_allele'])}"
+        variant = f"{row['chromosome']}:{row['position']} {alleles}"
+        cells = (variant, row["indel_convention"], row["track"], row["description"] or "")
+        table.add_row(*map(Text, cells), f"{row['score']:.4g}")
     _console.print(table)
+
+
+def _short(allele: str) -> str:
+    return allele if len(allele) <= 10 else f"{allele[:6]}..({len(allele)})"
 
 
 def print_weights(source: str, model: Enformer) -> None:

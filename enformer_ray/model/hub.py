@@ -42,6 +42,31 @@ def fetch_weights(repository: str, revision: str | None, offline: bool) -> tuple
 
 def _fetch(repository: str, names: list[str], revision: str | None, offline: bool) -> Path:
     """The first of these files that the repository has."""
+    where = f"{repository} at revision {revision or 'main'}"
+    find = _cached if offline else _downloaded
+    for name in names:
+        path = find(repository, name, revision, where)
+        if path is not None:
+            return path
+    if offline:
+        at_revision = f" --revision {revision}" if revision else ""
+        raise OfflineError(
+            f"{' or '.join(names)} of {where} is not in the local Hugging Face cache, and --offline forbids "
+            f"downloading it. Run once without --offline, or `hf download {repository}{at_revision}` on a connected "
+            "machine and copy its cache (HF_HOME), or give the folder that holds the weights."
+        )
+    raise WeightsError(f"{where} on the Hugging Face Hub has no {' or '.join(names)}.")
+
+
+def _cached(repository: str, name: str, revision: str | None, _where: str) -> Path | None:
+    # not hf_hub_download(local_files_only=True), which was seen to make a request of its own
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repository, name, revision=revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _downloaded(repository: str, name: str, revision: str | None, where: str) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         HFValidationError,
@@ -51,31 +76,19 @@ def _fetch(repository: str, names: list[str], revision: str | None, offline: boo
         RevisionNotFoundError,
     )
 
-    where = f"{repository} at revision {revision or 'main'}"
-    for name in names:
-        try:
-            return Path(hf_hub_download(repository, name, revision=revision, local_files_only=offline))
-        except RemoteEntryNotFoundError:
-            continue
-        except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-            raise WeightsError(
-                f"{repository} is no folder here, and the Hugging Face Hub does not give {where} to you: "
-                f"{_first_line(error)}. Check the spelling of the path or id, or log in if it is private."
-            ) from None
-        except LocalEntryNotFoundError as error:
-            if offline:
-                continue
-            raise _unreachable(name, where, error.__cause__ or error) from None
-        except Exception as error:  # noqa: BLE001 (which client fetches, and what it raises, differs by version)
-            raise _unreachable(name, where, error) from None
-    if offline:
-        raise OfflineError(
-            f"{' or '.join(names)} of {where} is not in the local Hugging Face cache, and --offline forbids "
-            f"downloading it. Run once without --offline, or `hf download {repository}"
-            f"{f' --revision {revision}' if revision else ''}` on a connected machine and copy the cache (HF_HOME), "
-            "or give the folder that holds the weights."
-        )
-    raise WeightsError(f"{where} on the Hugging Face Hub has no {' or '.join(names)}.")
+    try:
+        return Path(hf_hub_download(repository, name, revision=revision))
+    except RemoteEntryNotFoundError:
+        return None
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise WeightsError(
+            f"{repository} is no folder here, and the Hugging Face Hub does not give {where} to you: "
+            f"{_first_line(error)}. Check the spelling of the path or id, or log in if it is private."
+        ) from None
+    except LocalEntryNotFoundError as error:
+        raise _unreachable(name, where, error.__cause__ or error) from None
+    except Exception as error:  # noqa: BLE001 (which client fetches, and what it raises, differs by version)
+        raise _unreachable(name, where, error) from None
 
 
 def _unreachable(name: str, where: str, error: BaseException) -> DownloadError:

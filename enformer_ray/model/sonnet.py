@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from enformer_ray.errors import WeightsError
 from enformer_ray.model.checkpoint import build_model, save_weights

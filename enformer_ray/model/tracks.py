@@ -157,7 +157,8 @@ def _check_rows(path: Path, rows: list[dict[str, str]]) -> None:
 def _needed(table: TrackTable | None, what: str) -> TrackTable:
     if table is None:
         raise TrackSelectionError(
-            f"track selector {what!r} needs a track table (tracks_table), since weights do not say what their tracks are."
+            f"track selector {what!r} needs a track table (tracks_table), since weights do not say what "
+            "their tracks are."
         )
     return table
 

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -58,7 +59,8 @@ def cpus_of_a_worker(threads: int) -> int:
     """CPUs to ask a cluster for: the worker's threads, but no more than its largest node has."""
     import ray
 
-    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]), default=0)
     return min(threads, largest) if largest else threads
 
 
@@ -72,10 +74,10 @@ def default_workers(device: str) -> int:
 
     if device != "cuda":
         return 1
-    gpus = int(ray.cluster_resources().get("GPU", 0))
+    gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     if gpus == 0:
         raise DeviceError(
-            "the plan computes on CUDA, but the Ray cluster has no GPU. Start it where there are GPUs, or plan again in "
-            "a new directory with --device cpu."
+            "the plan computes on CUDA, but the Ray cluster has no GPU. Start it where there are GPUs, or plan again "
+            "in a new directory with --device cpu."
         )
     return gpus

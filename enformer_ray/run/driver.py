@@ -13,7 +13,7 @@ from typing import Any
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, ShardFailedError, WorkersLostError
 from enformer_ray.run.cluster import cpus_of_a_worker, default_workers, local_lanes, ray_session
 from enformer_ray.run.interrupt import interruptible
-from enformer_ray.run.plan import Plan, Shard, load_plan
+from enformer_ray.run.plan import Shard, load_plan
 from enformer_ray.run.receipts import Receipt, publish, read_receipts
 from enformer_ray.run.store import RunStore
 from enformer_ray.run.worker import ScoringWorker
@@ -70,14 +70,14 @@ def run_shards(
     store: RunStore,
     address: str | None = None,
     workers: int | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunOutcome:
     """Score every shard that has no receipt.
 
     Args:
         store: a run directory that holds a plan.
         address: Ray cluster to join; None starts a local one.
-        workers: worker actors; None is one a GPU, or one on CPUs.
+        workers: worker actors; None is what the job was planned with, else one a GPU, or one on CPUs.
         on_progress: called at the start and whenever a shard is done.
 
     Raises:
@@ -93,6 +93,7 @@ def run_shards(
     if not tally.waiting:
         return RunOutcome(0, 0, 0.0, 0)
     scoring = plan.document.config.scoring
+    workers = workers or plan.document.config.workers
     try:
         with interruptible() as watch, ray_session(address, workers or local_lanes(scoring.device)):
             watch()  # ray.init puts its own handler of SIGTERM in the place of ours
@@ -160,7 +161,7 @@ class _Pool:
         import ray
 
         self._uri = store.uri
-        self._actor = ray.remote(ScoringWorker).options(
+        self._actor: Any = ray.remote(ScoringWorker).options(
             num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0, max_task_retries=0
         )
         self.workers = [self._start() for _ in range(count)]
@@ -251,8 +252,8 @@ def _charge(task: _Task, tally: _Tally, cause: Exception) -> None:
         shard = task.shard
         raise ShardFailedError(
             f"shard {shard.shard} ({shard.variants} variants, {shard.chromosome}:{shard.start + 1}-{shard.end}) failed "
-            f"{task.failures} times, the last time with {_in_words(cause)}. Receipts of the other shards stay; once the "
-            "cause is mended, the same command goes on from there."
+            f"{task.failures} times, the last time with {_in_words(cause)}. Receipts of the other shards stay; once "
+            "the cause is mended, the same command goes on from there."
         ) from None
     tally.waiting.appendleft(task)
 
@@ -264,5 +265,5 @@ def _in_words(cause: Exception) -> str:
 def _deaths_in_words(deaths: int, store: RunStore, error: Exception) -> str:
     return (
         f"{deaths} workers of {store.uri} died one after another without scoring a shard, the last one with "
-        f"{_in_words(error)}. Too little memory is the usual cause: fewer --workers or a smaller --batch-size need less."
+        f"{_in_words(error)}. Too little memory is the usual cause: give fewer --workers or a smaller --batch-size."
     )

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import enformer_ray
@@ -29,6 +28,8 @@ from enformer_ray.run.receipts import Receipt, read_receipts
 from enformer_ray.run.staged import score_schema, staged_tables
 from enformer_ray.run.store import RunStore
 from enformer_ray.run.worker import sha256_of
+
+__all__ = ["Manifest", "finalise"]
 
 _FINAL_STATUS = {"planned": "scored"}
 
@@ -55,7 +56,7 @@ def _publish(plan: Plan) -> Manifest:
     prefix = f"{layout.STAGING}/finalise-{uuid.uuid4().hex[:12]}"
     workspace = store.workspace(prefix)
     account, files = _build_variants(plan, workspace)
-    hashes = {}
+    hashes: dict[str, str] = {}
     for statistic in plan.document.config.scoring.statistics:
         hashes[statistic], built = _build_scores(plan, shards, receipts, statistic, workspace)
         files += built
@@ -85,15 +86,15 @@ def _complete_receipts(plan: Plan, shards: Sequence[Shard]) -> dict[int, Receipt
     if missing:
         names = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise RunIncompleteError(
-            f"{plan.store.uri} is not finished: {len(missing)} of {len(shards)} shards have no receipt ({names}). Run the "
-            "same `enformer-ray score` command again; it scores only those."
+            f"{plan.store.uri} is not finished: {len(missing)} of {len(shards)} shards have no receipt ({names}). Run "
+            "the same `enformer-ray score` command again; it scores only those."
         )
     planned, received = plan.document.planned, sum(receipt.rows for receipt in receipts.values())
     if not planned == received == sum(shard.variants for shard in shards):
         raise DatasetCorruptError(
             f"{plan.store.uri}: {planned} variants were planned, the shards hold "
-            f"{sum(shard.variants for shard in shards)} and the receipts {received}. Files of the run directory have been "
-            "changed; run again in a new one."
+            f"{sum(shard.variants for shard in shards)} and the receipts {received}. Files of the run directory have "
+            "been changed; run again in a new one."
         )
     return receipts
 
@@ -149,8 +150,8 @@ def _check_account(plan: Plan, account: Sequence[AccountLine], unexpected: Mappi
     ):
         raise DatasetCorruptError(
             f"{plan.store.uri}: the account does not add up. {plan.document.alleles} alleles were read and "
-            f"{plan.document.planned} planned; plan/inputs holds {total + sum(unexpected.values())}, of which {scored} are "
-            "scored. Files of the run directory have been changed; run again in a new one."
+            f"{plan.document.planned} planned; plan/inputs holds {total + sum(unexpected.values())}, of which {scored} "
+            "are scored. Files of the run directory have been changed; run again in a new one."
         )
 
 

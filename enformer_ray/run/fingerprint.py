@@ -82,8 +82,9 @@ def refuse_if_other(existing: Mapping[str, Any], asked: Mapping[str, Any], where
 
 def ranges(numbers: Sequence[int]) -> str:
     """Sorted numbers in short, for example `0-3,7`."""
-    starts = [n for before, n in pairwise([None, *numbers]) if before is None or n != before + 1]
-    ends = [n for n, after in pairwise([*numbers, None]) if after is None or after != n + 1]
+    breaks = [(before, n) for before, n in pairwise(numbers) if n != before + 1]
+    starts = [*numbers[:1], *(n for _, n in breaks)]
+    ends = [*(before for before, _ in breaks), *numbers[-1:]]
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 

@@ -13,6 +13,7 @@ from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import EnformerConfig, load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
+from enformer_ray.variants.aliases import read_contig_aliases
 
 
 class Job(NamedTuple):
@@ -52,7 +53,8 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
             "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: give "
             "--tracks-table (tracks_table in a job file), or leave `centre` out of the statistics."
         )
-    reference = ReferenceGenome(config.reference, read_aliases(config.catalogue.contig_aliases))
+    aliases = config.catalogue.contig_aliases
+    reference = ReferenceGenome(config.reference, read_contig_aliases(aliases) if aliases else None)
     model = load_enformer(
         config.weights,
         revision=config.revision,

@@ -116,8 +116,8 @@ def load_plan(store: RunStore) -> Plan:
     """
     if not store.exists(layout.PLAN):
         raise RunIncompleteError(
-            f"{store.uri} holds no plan ({layout.PLAN} is missing): it is no run directory, or planning was interrupted. "
-            "`enformer-ray score ... --output` with this folder makes one."
+            f"{store.uri} holds no plan ({layout.PLAN} is missing): it is no run directory, or planning was "
+            "interrupted. `enformer-ray score ... --output` with this folder makes one."
         )
     try:
         document = PlanDocument.model_validate_json(store.read_bytes(layout.PLAN))

@@ -71,6 +71,6 @@ def _read(store: RunStore, path: str) -> Receipt:
         return Receipt.model_validate_json(store.read_bytes(path))
     except ValidationError as error:
         raise DatasetCorruptError(
-            f"{store.uri}/{path} is not a receipt of this version ({error.errors()[0]['msg']}). Delete the file and run "
-            "the same command again: its shard is scored anew."
+            f"{store.uri}/{path} is not a receipt of this version ({error.errors()[0]['msg']}). Delete the file and "
+            "run the same command again: its shard is scored anew."
         ) from None

@@ -40,8 +40,8 @@ def staged_tables(plan: Plan, shards: list[Shard], receipts: dict[int, Receipt],
     keys = planned_keys(plan.store, shards[0].chromosome)
     if keys.num_rows != sum(shard.variants for shard in shards):
         raise DatasetCorruptError(
-            f"{plan.store.uri}/{layout.plan_variants(shards[0].chromosome)} holds {keys.num_rows} variants and its shards "
-            f"{sum(shard.variants for shard in shards)}; the plan has been changed. Run again in a new directory."
+            f"{plan.store.uri}/{layout.plan_variants(shards[0].chromosome)} holds {keys.num_rows} variants and its "
+            f"shards {sum(shard.variants for shard in shards)}; the plan has been changed. Run again in a new one."
         )
     offset = 0
     for shard in shards:
@@ -90,6 +90,6 @@ def _check_rows(store: RunStore, receipt: Receipt, statistic: str, table: pa.Tab
 def _unlike(store: RunStore, receipt: Receipt, what: str) -> DatasetCorruptError:
     path = layout.receipt(receipt.shard)
     return DatasetCorruptError(
-        f"{store.uri}/{path} {what}. Delete {path} and run the same command again: shard {receipt.shard} is then scored "
-        "anew."
+        f"{store.uri}/{path} {what}. Delete {path} and run the same command again: shard {receipt.shard} is then "
+        "scored anew."
     )

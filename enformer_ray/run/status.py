@@ -18,7 +18,8 @@ class RunStatus:
     Attributes:
         planned: whether it holds a plan; without one all counts are 0.
         finished: whether it holds a manifest.
-        shards: number of shards by state: `scored` (a receipt is there), `waiting`.
+        shards_done: shards that have a receipt.
+        shards_total: shards of the plan.
         variants_done: variants of the scored shards.
         variants_total: unique variants of the plan.
         alleles: input alleles.
@@ -28,7 +29,8 @@ class RunStatus:
 
     planned: bool
     finished: bool
-    shards: dict[str, int]
+    shards_done: int
+    shards_total: int
     variants_done: int
     variants_total: int
     alleles: int
@@ -39,13 +41,14 @@ class RunStatus:
 def run_status(store: RunStore) -> RunStatus:
     """State of a run directory, also of one that holds nothing yet."""
     if not store.exists(layout.PLAN):
-        return RunStatus(False, False, {"scored": 0, "waiting": 0}, 0, 0, 0, (), None)
+        return RunStatus(False, False, 0, 0, 0, 0, 0, (), None)
     document = load_plan(store).document
     manifest, receipts = read_manifest(store), read_receipts(store)
     return RunStatus(
         planned=True,
         finished=manifest is not None,
-        shards={"scored": len(receipts), "waiting": document.shards - len(receipts)},
+        shards_done=len(receipts),
+        shards_total=document.shards,
         variants_done=sum(receipt.rows for receipt in receipts.values()),
         variants_total=document.planned,
         alleles=document.alleles,

@@ -111,8 +111,8 @@ def read_variants(store: RunStore, shard: Shard) -> list[Variant]:
     )
     if rows.num_rows != shard.variants:
         raise DatasetCorruptError(
-            f"{store.uri}/{path} holds {rows.num_rows} variants of shard {shard.shard} instead of {shard.variants}; the "
-            "plan has been changed. Delete the run directory and run again."
+            f"{store.uri}/{path} holds {rows.num_rows} variants of shard {shard.shard} instead of {shard.variants}; "
+            "the plan has been changed. Delete the run directory and run again."
         )
     return [Variant(*values) for values in zip(*(column.to_pylist() for column in rows.columns), strict=True)]
 
@@ -134,8 +134,9 @@ def _load_model(plan: Plan, device: torch.device) -> Enformer:
     )
     if model.digest != plan.document.parts["weights"]:
         raise PlanMismatchError(
-            f"the weights {config.weights} on {platform.node()} have the digest {model.digest}, but the plan was made "
-            f"with {plan.document.parts['weights']}. Give every worker the same weights, or plan again in a new directory."
+            f"the weights {config.weights} on {platform.node()} have the digest {model.digest}, but the plan was "
+            f"made with {plan.document.parts['weights']}. Give every worker the same weights, or plan again in a new "
+            "directory."
         )
     return model
 

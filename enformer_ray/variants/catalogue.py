@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import numpy as np
@@ -61,7 +62,8 @@ _UNIQUE = """
 """
 _RESOLVED = """
     SELECT records.* EXCLUDE (contig, reason, position, reference_allele, alternate_allele), variant,
-        CASE WHEN variant IS NULL THEN 'rejected' WHEN input > first_input THEN 'duplicate' ELSE 'planned' END AS status,
+        CASE WHEN variant IS NULL THEN 'rejected' WHEN input = first_input THEN 'planned' ELSE 'duplicate' END
+            AS status,
         CASE WHEN variant IS NULL THEN coalesce(reason, 'too_many_unknown_bases') END AS reason
     FROM records LEFT JOIN numbered USING (position, reference_allele, alternate_allele)
     WHERE contig = ? ORDER BY input
@@ -120,8 +122,7 @@ def build_catalogue(
         UnknownContigError: hardly any record lies on a contig of the FASTA.
         EmptyCatalogueError: there is no record, or none that can be scored.
     """
-    database_file = scratch / "records.duckdb"
-    with _open_database(database_file) as database:
+    with TemporaryDirectory(dir=scratch) as folder, _open_database(Path(folder)) as database:
         tallies = load_records(database, paths, reference, config)
         total = sum(tally.accepted + tally.rejected.total() for tally in tallies)
         check_contigs(tallies, total, reference)
@@ -130,7 +131,6 @@ def build_catalogue(
         for contig in dict.fromkeys([*reference.chromosomes, OTHER]):
             if contig in found:
                 builder.add(contig)
-    database_file.unlink()
     check_not_empty(builder.counts, builder.planned, paths)
     return Catalogue(
         inputs=builder.inputs,
@@ -224,18 +224,19 @@ class _Builder:
                     self.counts[key] = self.counts.get(key, 0) + row["count_all"]
 
     def _batches(self, query: str, contig: str) -> Iterator[pa.RecordBatch]:
-        # A cursor of its own, so that other statements may run while its rows are streamed.
+        # A cursor of its own, so that other statements may run while its rows are streamed; `execute` would hold them
+        # all in memory, `sql` does not.
         with self._database.cursor() as cursor:
-            yield from cursor.execute(query, [contig]).to_arrow_reader(_BATCH_ROWS)
+            yield from cursor.sql(query, params=[contig]).to_arrow_reader(_BATCH_ROWS)
 
 
-def _open_database(path: Path) -> duckdb.DuckDBPyConnection:
+def _open_database(folder: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
-        str(path),
+        str(folder / "records.duckdb"),
         config={
             "memory_limit": _MEMORY,
             "threads": str(min(_MOST_THREADS, os.cpu_count() or 1)),
-            "temp_directory": str(path.with_suffix(".spill")),
+            "temp_directory": str(folder / "spill"),
             "autoinstall_known_extensions": "false",  # nothing is ever downloaded from here
         },
     )

@@ -55,12 +55,13 @@ def normalise(record: InputRecord, reference: BaseSource, max_allele_length: int
         reference: the FASTA.
         max_allele_length: longest allele, bp, of the normalised variant.
     """
+    _, _, _, contig, position, ref, alternate = record
     try:
-        chromosome = reference.resolve(record.chromosome)
+        chromosome = reference.resolve(contig)
     except UnknownContigError:
         return _REJECTIONS["unknown_contig"]
-    ref, alt = record.reference_allele.upper(), (record.alternate_allele or ".").upper()
-    start = record.position - 1
+    ref, alt = ref.upper(), "." if alternate is None else alternate.upper()
+    start = position - 1
     reason = _allele_reason(ref, alt)
     if reason is None and (start < 0 or start + len(ref) > reference.lengths[chromosome]):
         reason = "position_outside_contig"
@@ -81,9 +82,9 @@ def _allele_reason(ref: str, alt: str) -> str | None:
             return "overlapping_deletion"
         if "[" in alt or "]" in alt or (len(alt) > 1 and "." in (alt[0], alt[-1])):
             return "breakend"
-        if alt[0] == "<":
+        if alt.startswith("<"):
             return "symbolic_allele"
-        if not ref or ref.strip(_BASES) or alt.strip(_BASES):
+        if not ref or not alt or ref.strip(_BASES) or alt.strip(_BASES):
             return "invalid_allele"
     return "alternate_equals_reference" if ref == alt else None
 

@@ -1,0 +1,52 @@
+"""The rows with the largest scores, from batches that need not fit into memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from enformer_ray.run.parquet import ROW_COLUMNS
+
+
+def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[str, str | None]) -> pa.Table:
+    """Keep the n rows whose largest absolute score is largest; ties stay in the order of the batches.
+
+    Args:
+        batches: ROW_COLUMNS, then one column a track.
+        n: rows to keep at most.
+        descriptions: of each track column.
+
+    Returns:
+        ROW_COLUMNS, then track, description and score (signed).
+    """
+    best: pa.Table | None = None
+    for batch in batches:
+        if batch.num_rows:
+            candidates = _best_track(batch, descriptions)
+            best = _largest(pa.concat_tables([best, candidates]) if best is not None else candidates, n)
+    if best is None:
+        raise ValueError("no batch holds a row")
+    return best
+
+
+def _best_track(batch: pa.RecordBatch, descriptions: Mapping[str, str | None]) -> pa.Table:
+    tracks = [name for name in batch.schema.names if name not in ROW_COLUMNS]
+    score = batch.column(tracks[0]).to_numpy(zero_copy_only=False).copy()
+    which = np.zeros(len(score), dtype=np.int64)
+    for i, track in enumerate(tracks[1:], 1):
+        values = batch.column(track).to_numpy(zero_copy_only=False)
+        larger = np.abs(values) > np.abs(score)
+        score[larger], which[larger] = values[larger], i
+    names = pa.array([tracks[i] for i in which], pa.string())
+    texts = pa.array([descriptions[tracks[i]] for i in which], pa.string())
+    table = pa.Table.from_batches([batch]).select(list(ROW_COLUMNS))
+    return (
+        table.append_column("track", names).append_column("description", texts).append_column("score", pa.array(score))
+    )
+
+
+def _largest(table: pa.Table, n: int) -> pa.Table:
+    order = np.argsort(-np.abs(table.column("score").to_numpy()), kind="stable")
+    return table.take(pa.array(order[:n]))

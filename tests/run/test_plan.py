@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from enformer_ray.config import JobConfig
+from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, StoreError
+from enformer_ray.genome import ReferenceGenome
+from enformer_ray.run import layout
+from enformer_ray.run.plan import load_plan, make_plan
+from enformer_ray.run.preview import preview
+from enformer_ray.run.status import run_status
+from enformer_ray.run.store import LocalStore
+from enformer_ray.run.worker import ScoringWorker, read_variants
+from tests.run.conftest import ALLELES, SNVS, write_weights
+
+
+def scoring_with(job: JobConfig, **changes: object) -> JobConfig:
+    return job.model_copy(update={"scoring": job.scoring.model_copy(update=changes)})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def planned(job: JobConfig, tmp_path: Path) -> LocalStore:
+    store = LocalStore(tmp_path / "planned")
+    make_plan(job, store)
+    return store
+
+
+def test_every_variant_is_in_one_shard(planned: LocalStore, job: JobConfig) -> None:
+    plan = load_plan(planned)
+    shards = plan.shards()
+    rows = [variant for shard in shards for variant in read_variants(planned, shard)]
+    assert len(set(rows)) == len(rows) == plan.document.planned == SNVS + 1
+    assert [shard.first_variant for shard in shards] == list(np.cumsum([0] + [s.variants for s in shards])[:-1])
+    assert max(shard.variants for shard in shards) == job.shard_size
+    for shard in shards:
+        variants = read_variants(planned, shard)
+        assert {variant.chromosome for variant in variants} == {shard.chromosome}
+        assert (shard.start, shard.end) == (min(v.start for v in variants), max(v.end for v in variants))
+        assert shard.cost > 0
+
+
+def test_the_account_adds_up(planned: LocalStore) -> None:
+    document = load_plan(planned).document
+    counts = {(line.status, line.reason): line.alleles for line in document.account}
+    assert counts["planned", None] == SNVS + 1
+    assert counts["duplicate", None] == 1
+    assert counts["rejected", "reference_mismatch"] == counts["rejected", "unknown_contig"] == 1
+    assert sum(counts.values()) == document.alleles == ALLELES
+
+
+def test_reference_digests_are_those_of_the_fasta(planned: LocalStore, job: JobConfig) -> None:
+    reference = ReferenceGenome(job.reference)
+    assert load_plan(planned).reference_digests() == {name: reference.digests(name) for name in ("1", "2")}
+
+
+def test_tracks_without_a_table_have_column_and_index(planned: LocalStore) -> None:
+    tracks = pq.read_table(planned.local_path(layout.TRACKS)).to_pydict()
+    assert tracks["column"] == ["track_0000", "track_0001", "track_0004"]
+    assert tracks["index"] == [0, 1, 4]
+    assert tracks["identifier"] == tracks["description"] == [None] * 3
+
+
+def test_the_same_job_is_accepted_and_rewrites_nothing(planned: LocalStore, job: JobConfig) -> None:
+    before = contents(planned.root)
+    again = make_plan(job, planned)
+    assert again.document == load_plan(planned).document
+    assert contents(planned.root) == before
+
+
+def test_device_batch_and_threads_on_auto_are_those_of_the_plan(planned: LocalStore, job: JobConfig) -> None:
+    open_ended = scoring_with(job, device="auto", threads=None, batch_size=None)
+    assert make_plan(open_ended, planned).document.config.scoring == load_plan(planned).document.config.scoring
+    with pytest.raises(PlanMismatchError, match="threads: planned 1, asked 3"):
+        make_plan(scoring_with(job, threads=3), planned)
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"statistics": ("sad",)}, "statistics"),
+        ({"tracks": ("0",)}, "tracks"),
+        ({"placement": "centred"}, "placement"),
+    ],
+)
+def test_other_options_are_refused(planned: LocalStore, job: JobConfig, changes: dict[str, object], part: str) -> None:
+    before = contents(planned.root)
+    with pytest.raises(PlanMismatchError, match=f"{part}: planned") as caught:
+        make_plan(scoring_with(job, **changes), planned)
+    assert caught.value.exit_status == 4
+    assert contents(planned.root) == before
+
+
+def test_other_weights_are_refused(planned: LocalStore, job: JobConfig, tmp_path: Path) -> None:
+    write_weights(tmp_path / "other.safetensors", 2)
+    with pytest.raises(PlanMismatchError, match="weights: planned"):
+        make_plan(job.model_copy(update={"weights": str(tmp_path / "other.safetensors")}), planned)
+
+
+def test_one_other_base_is_refused_at_plan_and_on_a_worker(planned: LocalStore, job: JobConfig, tmp_path: Path) -> None:
+    text = job.reference.read_text()
+    at = text.index("\n") + 1 + 4000
+    other = tmp_path / "other.fa"
+    other.write_text(text[:at] + ("A" if text[at] != "A" else "C") + text[at + 1 :])
+    with pytest.raises(PlanMismatchError, match="reference: planned") as caught:
+        make_plan(job.model_copy(update={"reference": other}), planned)
+    assert "catalogue" not in str(caught.value)
+    document = json.loads(planned.read_bytes(layout.PLAN))
+    document["config"]["reference"] = str(other)
+    (planned.root / layout.PLAN).write_text(json.dumps(document))
+    worker = ScoringWorker(planned.uri)
+    worker.open()
+    with pytest.raises(ValueError, match="not those that the plan was made with") as changed:
+        worker.score_shard(load_plan(planned).shards()[0], "a")
+    assert getattr(changed.value, "exit_status", None) == 4
+    assert planned.list(layout.STAGING) == []
+
+
+def test_other_weights_are_refused_on_a_worker(planned: LocalStore, job: JobConfig, tmp_path: Path) -> None:
+    write_weights(tmp_path / "other.safetensors", 2)
+    document = json.loads(planned.read_bytes(layout.PLAN))
+    document["config"]["weights"] = str(tmp_path / "other.safetensors")
+    (planned.root / layout.PLAN).write_text(json.dumps(document))
+    with pytest.raises(PlanMismatchError, match="digest"):
+        ScoringWorker(planned.uri).open()
+
+
+def test_other_variants_are_refused(planned: LocalStore, job: JobConfig, tmp_path: Path) -> None:
+    lines = Path(job.variants[0]).read_text().splitlines(keepends=True)
+    (tmp_path / "fewer.vcf").write_text("".join(lines[:-1]))
+    with pytest.raises(PlanMismatchError, match="catalogue: planned"):
+        make_plan(job.model_copy(update={"variants": (str(tmp_path / "fewer.vcf"),)}), planned)
+
+
+def test_an_interrupted_plan_is_made_anew(planned: LocalStore, job: JobConfig) -> None:
+    expected = contents(planned.root)
+    (planned.root / layout.PLAN).unlink()
+    (planned.root / "plan" / "variants" / "chr-9.parquet").write_bytes(b"PAR1")
+    assert not run_status(planned).planned
+    with pytest.raises(RunIncompleteError, match="no plan"):
+        load_plan(planned)
+    make_plan(job, planned)
+    assert contents(planned.root).keys() == expected.keys()
+
+
+def test_a_folder_with_other_things_is_refused(job: JobConfig, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(StoreError, match=r"thesis\.tex"):
+        make_plan(job, LocalStore(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(job: JobConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    absent = job.model_copy(update={"reference": tmp_path / "absent.fa"})
+    with pytest.raises(StoreError, match="file/run"):
+        make_plan(absent, LocalStore(tmp_path / "file" / "run"))
+
+
+def test_centre_without_a_track_table_is_refused(job: JobConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--tracks-table"):
+        make_plan(scoring_with(job, statistics=("centre",)), LocalStore(tmp_path / "run"))
+
+
+def test_centre_with_a_track_table_stands_in_the_plan(job: JobConfig, tmp_path: Path) -> None:
+    rows = "".join(f"{i}\tid{i}\tCHIP:H3K27ac:cell {i}\n" for i in range(5))
+    (tmp_path / "tracks.txt").write_text("index\tidentifier\tdescription\n" + rows)
+    store = LocalStore(tmp_path / "run")
+    plan = make_plan(
+        scoring_with(job, statistics=("centre",)).model_copy(update={"tracks_table": tmp_path / "tracks.txt"}), store
+    )
+    (tmp_path / "tracks.txt").unlink()
+    worker = ScoringWorker(store.uri)
+    worker.open()
+    assert worker.score_shard(plan.shards()[0], "a")["rows"] == 4
+    assert pq.read_table(store.local_path(layout.TRACKS)).column("identifier").to_pylist() == ["id0", "id1", "id4"]
+
+
+def test_a_preview_counts_and_writes_nothing(job: JobConfig) -> None:
+    counted = preview(scoring_with(job, reverse_complement=True, shifts=2))
+    assert sum(line.alleles for line in counted.account) == counted.alleles == ALLELES
+    assert counted.variants == SNVS + 1
+    assert counted.windows == (SNVS + 1) * 4
+    assert counted.transformer_passes == (SNVS + 1) * 8
+    assert counted.trunk_passes == (SNVS * 2 + 5) * 4
+    assert counted.output_bytes == (SNVS + 1) * 3 * 2 * 4
+    assert counted.teraflop > 0
+    assert not Path(job.output).exists()
+
+
+def test_the_preview_costs_what_the_shards_cost(planned: LocalStore, job: JobConfig) -> None:
+    assert sum(shard.cost for shard in load_plan(planned).shards()) / 1e12 == pytest.approx(preview(job).teraflop)
