@@ -121,7 +121,7 @@ def print_status(status: RunStatus) -> None:
     if status.finished:
         print_line(f"finished (content hash {status.content_hash})")
     else:
-        print_line("not finished: `enformer-ray run` scores what is left, `enformer-ray finalise` publishes the dataset")
+        print_line("not finished: `enformer-ray run` scores what is left, then `enformer-ray finalise` publishes it")
 
 
 def print_top(top: pa.Table, statistic: str) -> None:

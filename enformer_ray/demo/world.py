@@ -64,9 +64,20 @@ def make_world(folder: Path, seed: int = 1) -> World:
     world.variants.write_text(_vcf(random, genome))
     lines = [f"{i}\tdemo{i:02d}\t{description}\n" for i, description in enumerate(_TRACKS)]
     world.tracks_table.write_text("index\tidentifier\tdescription\n" + "".join(lines))
-    torch.manual_seed(seed)
-    save_weights(Enformer(_CONFIG), world.weights)
+    save_weights(_random_network(seed), world.weights)
     return world
+
+
+def _random_network(seed: int) -> Enformer:
+    """Random weights of a size that lets a variant through to the outputs, which torch's own initial ones do not."""
+    generator = torch.Generator().manual_seed(seed)
+    network = Enformer(_CONFIG)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                fan_in = parameter[0].numel()
+                parameter.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+    return network
 
 
 def _sequence(random: np.random.Generator, length: int) -> str:
