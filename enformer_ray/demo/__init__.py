@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from enformer_ray.config import CatalogueConfig, JobConfig, ScoringConfig
+from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.demo.world import World, make_world
 
 __all__ = ["World", "demo_job", "make_world"]
@@ -17,7 +17,5 @@ def demo_job(world: World, output: Path) -> JobConfig:
         tracks_table=world.tracks_table,
         output=str(output),
         scoring=ScoringConfig(statistics=("sad", "log2_ratio", "centre"), reverse_complement=True),
-        # One bad record of each kind is in the file on purpose.
-        catalogue=CatalogueConfig(max_ref_mismatch=0.2),
         shard_size=8,
     )

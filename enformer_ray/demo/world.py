@@ -70,13 +70,13 @@ def make_world(folder: Path, seed: int = 1) -> World:
 
 def _random_network(seed: int) -> Enformer:
     """Random weights of a size that lets a variant through to the outputs, which torch's own initial ones do not."""
-    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
     network = Enformer(_CONFIG)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:
                 fan_in = parameter[0].numel()
-                parameter.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+                parameter.normal_(0, (2 / fan_in) ** 0.5)
     return network
 
 

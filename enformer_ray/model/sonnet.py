@@ -47,7 +47,7 @@ def convert_sonnet(directory: Path, to: Path) -> str:
             for name in weight_names(config)
             if name.sonnet in shapes  # build_model names those that are missing
         }
-    except (tensorflow.errors.OpError, RuntimeError) as error:
+    except (tensorflow.errors.OpError, RuntimeError, IndexError) as error:
         raise WeightsError(f"{index} cannot be read as a TensorFlow checkpoint: {error}.") from None
     model = build_model(config, tensors, directory)
     save_weights(model, to)

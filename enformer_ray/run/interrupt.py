@@ -25,19 +25,23 @@ def interruptible() -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     before = {number: signal.getsignal(number) for number in _NAMES}
+    received = [signal.SIGINT]
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        received[:] = [signal.Signals(number)]
+        # Ray's waiting calls pass on this exception and swallow any other that a signal handler raises.
+        raise KeyboardInterrupt
 
     def watch() -> None:
         for number in _NAMES:
-            signal.signal(number, _stop)
+            signal.signal(number, stop)
 
     watch()
     try:
         yield watch
+    except KeyboardInterrupt:
+        # 128 + signal number, as shells report it.
+        raise RunInterruptedError(_NAMES[received[0]], 128 + received[0]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, _: FrameType | None) -> NoReturn:
-    # 128 + signal number, as shells report it.
-    raise RunInterruptedError(_NAMES[signal.Signals(number)], 128 + number)

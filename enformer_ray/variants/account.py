@@ -63,8 +63,8 @@ def check_assembly(tally: FileTally, reference: ReferenceGenome, max_ref_mismatc
     if wrong <= max_ref_mismatch * compared or wrong < min(MISMATCHES_THAT_COUNT, compared):
         return
     raise AssemblyMismatchError(
-        f"{wrong:,} of {compared:,} reference alleles in {tally.path} ({wrong / compared:.0%}) are not what "
-        f"{reference.path} has at their positions; more than {max_ref_mismatch:.0%} stop the plan. "
+        f"{wrong:,} of {compared:,} reference alleles in {tally.path} ({wrong / compared:.1%}) are not what "
+        f"{reference.path} has at their positions; more than {max_ref_mismatch:.1%} stop the plan. "
         f"{'; '.join(tally.mismatches)}. The file is probably of another assembly (GRCh37 against GRCh38), or has REF "
         "and ALT swapped, or the FASTA is hard-masked. Give the FASTA of the file's assembly or lift the file over; if "
         "the mismatches are expected, raise the share with --max-ref-mismatch: each is then rejected by itself."

@@ -32,8 +32,13 @@ ALLELES = SNVS + 4
 
 
 def write_weights(path: Path, seed: int) -> None:
-    torch.manual_seed(seed)
-    save_weights(Enformer(GEOMETRY), path)
+    """Random weights, large enough that scores of different variants differ far beyond rounding."""
+    generator, model = torch.Generator().manual_seed(seed), Enformer(GEOMETRY)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.3, generator=generator)
+    save_weights(model, path)
 
 
 def write_genome(path: Path, seed: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def hash_of(*tables: pa.Table) -> str:
 def test_the_hash_does_not_see_files_and_row_groups(tmp_path: Path, cuts: list[int], row_group: int) -> None:
     table = rows(30)
     edges = [0, *sorted(cuts), 30]
-    pieces = [table.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [table.slice(a, b - a) for a, b in pairwise(edges)]
     with Compactor(tmp_path, "sad", "1", table.schema, row_group) as compactor:
         for piece in pieces:
             compactor.add(piece)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -84,4 +85,4 @@ def test_ranges_name_exactly_their_numbers(numbers: set[int]) -> None:
     pairs = [piece.split("-") for piece in text.split(",") if piece]
     back = [n for pair in pairs for n in range(int(pair[0]), int(pair[-1]) + 1)]
     assert back == sorted(numbers)
-    assert all(int(after[0]) > int(before[-1]) + 1 for before, after in zip(pairs, pairs[1:], strict=False))
+    assert all(int(after[0]) > int(before[-1]) + 1 for before, after in pairwise(pairs))

@@ -20,7 +20,6 @@ from enformer_ray.variants.variant import Variant
 from tests.genome.fasta import random_bases
 from tests.scoring.oracle import flipped
 from tests.scoring.world import (
-    GEOMETRY,
     KINDS,
     LENGTH,
     TABLE,
@@ -101,10 +100,8 @@ def test_the_opposite_substitution_on_the_swapped_reference_is_negated(
     swapped = bases[: position - 1] + "G" + bases[position:]
     there = _scorer(write_genome({"1": bases}, tmp_path, 1), reverse_complement=reverse_complement)
     back = _scorer(write_genome({"1": swapped}, tmp_path, 2), reverse_complement=reverse_complement)
-    forth, again = (
-        _values(there.score([Variant("1", position, "A", "G")])),
-        _values(back.score([Variant("1", position, "G", "A")])),
-    )
+    forth = _values(there.score([Variant("1", position, "A", "G")]))
+    again = _values(back.score([Variant("1", position, "G", "A")]))
     for statistic in ("sad", "log2_ratio", "log_sad", "sax", "centre"):
         np.testing.assert_allclose(forth[statistic], -again[statistic], rtol=0, atol=1e-12)
         assert (forth[statistic] != 0).all()
@@ -139,9 +136,9 @@ def test_a_genome_read_backwards_gives_the_flip(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("reverse_complement", [False, True])
 def test_batch_size_changes_nothing_and_order_is_kept(reference: ReferenceGenome, reverse_complement: bool) -> None:
-    variants = _mixed_variants(7, seed=6)
+    variants = _mixed_variants(5, seed=6)
     one_by_one = [_scorer(reference, reverse_complement=reverse_complement).score([v]) for v in variants]
-    for batch_size in (1, 2, 3, 16):
+    for batch_size in (2, 3, 16):
         tables = _scorer(reference, batch_size, reverse_complement=reverse_complement).score(variants)
         for statistic, table in tables.items():
             alone = pa.concat_tables([tables_of_one[statistic] for tables_of_one in one_by_one])
@@ -181,4 +178,3 @@ def test_shifts_average_statistics_and_not_predictions(tmp_path: Path, monkeypat
         alone.append(_values(_scorer(reference).score([variant])))
     for statistic in DIFFERENCES + SUMS:
         np.testing.assert_allclose(both[statistic], (alone[0][statistic] + alone[1][statistic]) / 2, rtol=1e-12)
-    assert GEOMETRY.bin == 128

@@ -60,7 +60,7 @@ def test_every_row_says_its_convention(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("kind", ["insertion", "deletion", "delins"])
 def test_nothing_is_cut_off_by_the_reach(tmp_path: Path, kind: str, reverse: bool) -> None:
-    """Whole windows differ from their hybrids in the reached tokens alone: without the limit the tokens are the same."""
+    """Whole windows differ from their hybrids in the reached tokens alone: without the limit nothing changes."""
     genome = random_genome(32)
     reference = write_genome(genome, tmp_path)
     generator = random.Random(33)

@@ -32,15 +32,14 @@ def _reduce(
 @given(COUNTS)
 def test_formulas(predictions: NDArray[np.float64]) -> None:
     r, a = predictions
+    pairs = list(zip(r.T, a.T, strict=True))
     exact = {
         "ref": [math.fsum(column) for column in r.T],
         "alt": [math.fsum(column) for column in a.T],
-        "sad": [math.fsum(alt - ref for ref, alt in zip(*pair, strict=True)) for pair in zip(r.T, a.T, strict=True)],
-        "d2": [math.hypot(*(alt - ref)) for ref, alt in zip(r.T, a.T, strict=True)],
-        "log_sad": [math.fsum(np.log2(alt + 1) - np.log2(ref + 1)) for ref, alt in zip(r.T, a.T, strict=True)],
-        "log2_ratio": [
-            math.log2((math.fsum(alt) + 1) / (math.fsum(ref) + 1)) for ref, alt in zip(r.T, a.T, strict=True)
-        ],
+        "sad": [math.fsum(alt - ref) for ref, alt in pairs],
+        "d2": [math.hypot(*(alt - ref)) for ref, alt in pairs],
+        "log_sad": [math.fsum(np.log2(alt + 1) - np.log2(ref + 1)) for ref, alt in pairs],
+        "log2_ratio": [math.log2((math.fsum(alt) + 1) / (math.fsum(ref) + 1)) for ref, alt in pairs],
     }
     for statistic, expected in exact.items():
         found = _reduce(statistic, predictions)  # type: ignore[arg-type]

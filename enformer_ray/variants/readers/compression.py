@@ -62,11 +62,14 @@ def read_head(path: Path) -> bytes:
     """The first 64 KiB of a file, unpacked.
 
     Raises:
-        VariantFileError: as `check_file`, or the file cannot be unpacked.
+        VariantFileError: as `check_file`, or the file cannot be unpacked, or it holds nothing but blank lines.
     """
     check_file(path)
     with readable(path), _open_unpacked(path) as stream:
-        return stream.read(HEAD_BYTES)
+        head = stream.read(HEAD_BYTES)
+    if not head.strip():
+        raise VariantFileError(f"the variant file {path} holds nothing, not even a header; make or copy it again.")
+    return head
 
 
 def text_lines(path: Path) -> Iterator[str]:

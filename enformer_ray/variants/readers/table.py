@@ -33,8 +33,8 @@ def read_table(path: Path, config: CatalogueConfig) -> Iterator[InputRecord]:
     for record, (line, row) in enumerate(rows, 1):
         if len(row) != width:
             raise VariantFileError(
-                f"{path}, line {line} (record {record}): {len(row)} cells where the first line has {width}. The file "
-                "is truncated if this is its last line: copy or download it again; otherwise correct the line."
+                f"{path}, line {line} (record {record}): {len(row)} cells where the first line has {width}. If this "
+                "is its last line, the file is truncated: copy or download it again. Otherwise correct the line."
             )
         name = None if source is None else row[source]
         yield InputRecord(

@@ -8,14 +8,14 @@ fault.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pysam
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.readers.compression import parse_position, readable, text_lines
+from enformer_ray.variants.readers.compression import parse_position, text_lines
 from enformer_ray.variants.readers.record import InputRecord
 
 _COLUMNS = ["#CHROM", "POS", "ID", "REF", "ALT"]
@@ -74,18 +74,36 @@ def read_bcf(path: Path, config: CatalogueConfig) -> Iterator[InputRecord]:  # n
         VariantFileError: htslib cannot read the header or a record, or the file is truncated.
     """
     file, record = str(path), 0
-    with _htslib_errors(path), readable(path), _quiet_htslib():
-        source = iter(pysam.VariantFile(file, drop_samples=True))
-    while True:
-        with _htslib_errors(path, record + 1), _quiet_htslib():
-            site = next(source, None)
-        if site is None:
-            return
+    try:
+        with _quiet_htslib():
+            source = pysam.VariantFile(file, drop_samples=True)
+    except (OSError, ValueError) as error:
+        raise _unreadable_bcf(path, "its header", error) from None
+    while site := _next_site(source, path, record + 1):
         record += 1
         for alternate in site.alts or (None,):
-            yield InputRecord(
-                file, record, site.id, site.chrom, site.pos, site.ref or "", None if alternate == "." else alternate
-            )
+            allele = None if alternate == "." else alternate
+            yield InputRecord(file, record, site.id, site.chrom, site.pos, site.ref or "", allele)
+
+
+def _next_site(source: pysam.VariantFile, path: Path, record: int) -> pysam.VariantRecord | None:
+    with _quiet_htslib():
+        try:
+            site = next(source, None)
+            if site is None:
+                source.close()
+        except (OSError, ValueError) as error:
+            with suppress(OSError):  # closing reports the same fault once more
+                source.close()
+            raise _unreadable_bcf(path, f"record {record}", error) from None
+    return site
+
+
+def _unreadable_bcf(path: Path, where: str, error: Exception) -> VariantFileError:
+    return VariantFileError(
+        f"the BCF {path} cannot be read at {where}: {error}. It is truncated or damaged: copy or download it again; "
+        "`bcftools view` tells whether a file is whole."
+    )
 
 
 def _header_columns(path: Path, number: int, line: str) -> int:
@@ -108,7 +126,7 @@ def _header_columns(path: Path, number: int, line: str) -> int:
 def _wrong_columns(path: Path, number: int, record: int, found: int, columns: int) -> VariantFileError:
     return VariantFileError(
         f"{path}, line {number} (record {record}): {found} tab-separated columns where the #CHROM line has {columns}. "
-        "The file is truncated if this is its last line: copy or download it again; otherwise correct the line."
+        "If this is its last line, the file is truncated: copy or download it again. Otherwise correct the line."
     )
 
 
@@ -120,15 +138,3 @@ def _quiet_htslib() -> Iterator[None]:
         yield
     finally:
         pysam.set_verbosity(before)
-
-
-@contextmanager
-def _htslib_errors(path: Path, record: int | None = None) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        where = "its header" if record is None else f"record {record}"
-        raise VariantFileError(
-            f"the BCF {path} cannot be read at {where}: {error}. It is truncated or damaged: copy or download it "
-            "again; `bcftools view` tells whether a file is whole."
-        ) from None

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from enformer_ray.config import JobConfig
+from enformer_ray.errors import EnformerRayError, ShardFailedError, WeightsError, WorkersLostError
+from enformer_ray.run import driver, layout
+from enformer_ray.run.cluster import ray_session
+from enformer_ray.run.driver import Progress, run_shards
+from enformer_ray.run.finalise import finalise
+from enformer_ray.run.plan import make_plan
+from enformer_ray.run.receipts import read_receipts
+from enformer_ray.run.store import LocalStore
+from tests.run import workers
+from tests.run.conftest import SNVS
+
+SHARDS = 6
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """One Ray for the tests of this file; run_shards uses the session that is there."""
+    with ray_session(None, lanes=2):
+        yield
+
+
+@pytest.fixture
+def planned(job: JobConfig, tmp_path: Path) -> LocalStore:
+    store = LocalStore(tmp_path / "run")
+    make_plan(job, store)
+    return store
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, worker: type, store: LocalStore) -> driver.RunOutcome:
+    monkeypatch.setattr(driver, "ScoringWorker", worker)
+    return run_shards(store, workers=1)
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_run_on_ray_gives_the_bits_of_a_run_without(planned: LocalStore, scored: LocalStore) -> None:
+    seen: list[Progress] = []
+    outcome = run_shards(planned, workers=2, on_progress=seen.append)
+    assert (outcome.shards, outcome.variants, outcome.workers) == (SHARDS, SNVS + 1, 2)
+    assert [progress.shards_done for progress in seen] == list(range(SHARDS + 1))
+    assert (seen[0].seconds_left, seen[-1].seconds_left) == (None, 0.0)
+    assert seen[-1].variants_done == seen[-1].variants_total == SNVS + 1
+    assert finalise(planned).content_hash == finalise(scored).content_hash
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_only_shards_without_a_receipt_are_scored(scored: LocalStore) -> None:
+    (scored.root / layout.receipt(5)).unlink()
+    before = read_receipts(scored)
+    outcome = run_shards(scored)
+    assert (outcome.shards, outcome.workers) == (1, 1)
+    after = read_receipts(scored)
+    assert {shard: after[shard] for shard in before} == before
+    assert after[5].attempt != "first"
+
+
+def test_nothing_is_started_when_nothing_is_left(scored: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "ray_session", None)
+    assert run_shards(scored).shards == 0
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_local_ray_listens_on_loopback_alone() -> None:
+    import ray
+
+    assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+
+
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.parametrize("worker", [workers.DiesOnce, workers.RaisesOnce])
+def test_a_failed_attempt_is_repeated(
+    planned: LocalStore, scored: LocalStore, worker: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = run_with(monkeypatch, worker, planned)
+    assert outcome.shards == SHARDS
+    assert {path.name for path in planned.root.parent.iterdir()} & {"died", "raised"}
+    assert finalise(planned).content_hash == finalise(scored).content_hash
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_shard_that_always_fails_is_named(planned: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ShardFailedError) as caught:
+        run_with(monkeypatch, workers.RaisesAlways, planned)
+    message = str(caught.value)
+    assert "shard 3 (2 variants, 1:3165-9001) failed 3 times" in message
+    assert "ArithmeticError: no such number" in message
+    assert "\n" not in message
+    assert 3 not in read_receipts(planned)
+
+
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.parametrize(
+    ("worker", "error", "message"),
+    [(workers.NoWeights, WeightsError, "the weights are gone."), (workers.AlwaysDies, WorkersLostError, "died")],
+)
+def test_workers_that_cannot_start_end_the_run(
+    planned: LocalStore, worker: type, error: type[EnformerRayError], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        run_with(monkeypatch, worker, planned)
+    assert type(caught.value) is error
+    assert read_receipts(planned) == {}
+
+
+SCRIPT = """
+import os, signal, sys
+from enformer_ray.errors import EnformerRayError
+from enformer_ray.run import driver
+from enformer_ray.run.store import LocalStore
+from tests.run import workers
+
+def on_progress(progress):
+    print("done", progress.shards_done, flush=True)
+    if sys.argv[3] == "kill" and progress.shards_done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+driver.ScoringWorker = getattr(workers, sys.argv[2])
+try:
+    driver.run_shards(LocalStore(__import__("pathlib").Path(sys.argv[1])), workers=1, on_progress=on_progress)
+except EnformerRayError as error:
+    print(error)
+    sys.exit(error.exit_status)
+"""
+
+
+def start(store: LocalStore, worker: str, mode: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, store.uri, worker, mode],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_a_run_killed_in_the_middle_goes_on(planned: LocalStore, scored: LocalStore) -> None:
+    with start(planned, "ScoringWorker", "kill") as killed:
+        killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    before = read_receipts(planned)
+    assert len(before) == 3
+    with start(planned, "ScoringWorker", "go on") as resumed:
+        output, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0
+    assert output.split()[1::2] == [str(done) for done in range(3, SHARDS + 1)]
+    after = read_receipts(planned)
+    assert {shard: after[shard] for shard in before} == before
+    assert finalise(planned).content_hash == finalise(scored).content_hash
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_told_to_stop_says_how_to_go_on(planned: LocalStore, number: int, status: int) -> None:
+    with start(planned, "HangsAfterOne", "wait") as stopped:
+        assert stopped.stdout is not None
+        for line in stopped.stdout:
+            if line == "done 1\n":
+                os.kill(stopped.pid, number)
+                break
+        output, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode == status
+    assert f"1 of {SHARDS} shards are done in {planned.uri}; run the same command again" in output
+    assert list(read_receipts(planned)) == [0]

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enformer_ray.config import Placement
+from enformer_ray.genome import ReferenceGenome, window_start
+from enformer_ray.variants.unknown import UnknownBases
+from tests.variants.worlds import make_reference
+
+PIECES = st.lists(st.tuples(st.sampled_from("ACN"), st.integers(1, 90)), min_size=1, max_size=12)
+
+
+@given(PIECES, st.sampled_from([128, 256, 384]), st.sampled_from(["centred", "binned"]))
+def test_counts_are_those_of_the_bases_themselves(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[str, int]], length: int, placement: Placement
+) -> None:
+    bases = "".join(base * count for base, count in pieces)
+    reference: ReferenceGenome = make_reference(tmp_path_factory.mktemp("fasta"), {"1": bases})
+    positions = np.arange(1, len(bases) + 1)
+    counts = UnknownBases(reference, "1", length, placement).in_windows(positions)
+    assert counts.dtype == np.int32
+    starts = [window_start(int(p) - 1, length, placement) for p in positions]
+    assert counts.tolist() == [reference.bases("1", s, s + length).count("N") for s in starts]

@@ -1,0 +1,28 @@
+"""Small references and variant files for the tests of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from enformer_ray.genome import ReferenceGenome
+from enformer_ray.variants.readers.record import InputRecord
+
+HEADER = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+
+
+def make_reference(
+    folder: Path, contigs: Mapping[str, str], aliases: Mapping[str, str] | None = None
+) -> ReferenceGenome:
+    path = folder / "reference.fa"
+    path.write_text("".join(f">{name}\n{bases}\n" for name, bases in contigs.items()))
+    return ReferenceGenome(path, aliases)
+
+
+def vcf_text(records: Iterable[tuple[str, int, str, str]]) -> str:
+    lines = [f"{contig}\t{position}\t.\t{ref}\t{alt}\t.\t.\t.\n" for contig, position, ref, alt in records]
+    return HEADER + "".join(lines)
+
+
+def record(chromosome: str, position: int, ref: str, alt: str | None) -> InputRecord:
+    return InputRecord("test.vcf", 1, None, chromosome, position, ref, alt)
