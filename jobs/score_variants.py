@@ -1,5 +1,6 @@
 """Score a variant catalogue: `python jobs/score_variants.py [JOB.yaml] [options]`, also under `ray job submit`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,5 +11,6 @@ if __name__ == "__main__":
     job = Path(__file__).with_suffix(".yaml")
     if arguments and not arguments[0].startswith("-"):
         job = Path(arguments.pop(0))
-    # Under `ray job submit` the driver belongs to the cluster it was submitted to.
-    main(["score", "--config", str(job), *arguments])
+    # `ray job submit` names the cluster that it started this script on.
+    cluster = ["--address", os.environ["RAY_ADDRESS"]] if "RAY_ADDRESS" in os.environ else []
+    main(["score", "--config", str(job), *cluster, *arguments])

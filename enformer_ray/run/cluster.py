@@ -35,6 +35,7 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
         return
     if address is None:
         ray.init(
+            address="local",  # whatever RAY_ADDRESS says
             num_cpus=lanes,  # Ray starts a process for each, so not one for each thread
             object_store_memory=_LOCAL_OBJECT_STORE,
             include_dashboard=False,

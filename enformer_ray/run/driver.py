@@ -13,7 +13,7 @@ from typing import Any
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, ShardFailedError, WorkersLostError
 from enformer_ray.run.cluster import cpus_of_a_worker, default_workers, local_lanes, ray_session
 from enformer_ray.run.interrupt import interruptible
-from enformer_ray.run.plan import Shard, load_plan
+from enformer_ray.run.plan import Plan, Shard, load_plan
 from enformer_ray.run.receipts import Receipt, publish, read_receipts
 from enformer_ray.run.store import RunStore
 from enformer_ray.run.worker import ScoringWorker
@@ -92,17 +92,9 @@ def run_shards(
     on_progress(tally.progress())
     if not tally.waiting:
         return RunOutcome(0, 0, 0.0, 0)
-    scoring = plan.document.config.scoring
-    workers = workers or plan.document.config.workers
     try:
-        with interruptible() as watch, ray_session(address, workers or local_lanes(scoring.device)):
-            watch()  # ray.init puts its own handler of SIGTERM in the place of ours
-            count = min(workers or default_workers(scoring.device), len(tally.waiting))
-            cpus = 1 if address is None else cpus_of_a_worker(scoring.threads or 1)
-            with _Pool(store, count, num_cpus=cpus, num_gpus=int(scoring.device == "cuda")) as pool:
-                for receipt in _score(store, pool, tally):
-                    tally.done(publish(store, receipt))
-                    on_progress(tally.progress())
+        with interruptible() as watch:
+            count = _run(plan, tally, address, workers or plan.document.config.workers, on_progress, watch)
     except RunInterruptedError as stop:
         raise RunInterruptedError(
             f"{stop} {tally.shards_done} of {len(tally.shards)} shards are done in {store.uri}; run the same command "
@@ -110,6 +102,27 @@ def run_shards(
             stop.exit_status,
         ) from None
     return RunOutcome(tally.scored, tally.variants_scored, time.monotonic() - began, count)
+
+
+def _run(
+    plan: Plan,
+    tally: _Tally,
+    address: str | None,
+    workers: int | None,
+    on_progress: Callable[[Progress], None],
+    watch: Callable[[], None],
+) -> int:
+    """Score what is waiting; returns the number of workers."""
+    scoring = plan.document.config.scoring
+    with ray_session(address, workers or local_lanes(scoring.device)):
+        watch()  # ray.init puts its own handler of SIGTERM in the place of ours
+        count = min(workers or default_workers(scoring.device), len(tally.waiting))
+        cpus = 1 if address is None else cpus_of_a_worker(scoring.threads or 1)
+        with _Pool(plan.store, count, num_cpus=cpus, num_gpus=int(scoring.device == "cuda")) as pool:
+            for receipt in _score(plan.store, pool, tally):
+                tally.done(publish(plan.store, receipt))
+                on_progress(tally.progress())
+    return count
 
 
 class _Tally:

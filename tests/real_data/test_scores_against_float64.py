@@ -77,25 +77,35 @@ class Trial:
         assert self.effect > 1000 * BOUND, "the effects themselves are hardly larger than the bound"
 
 
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    """Short windows lose more to waiting threads than they gain from them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _is_indel(variant: Variant) -> bool:
     return variant.length_change != 0
 
 
+@pytest.mark.usefixtures("single_thread")
 def test_a_dozen_variants_in_short_windows(shared: Path, genome: Mapping[str, str]) -> None:
     gtex = [v for v in _variants(shared, "grch38_gtex_variants_cimr.vcf.gz") if v.chromosome == "22"]
     calls = list(_variants(shared, "grch38_chr1_deepvariant_sites.vcf.gz"))
-    substitutions = [v for v in gtex if not _is_indel(v)][::60] + [
-        v for v in calls if len(v.reference_allele) > 1 and not _is_indel(v)
-    ]
-    indels = [v for v in gtex if _is_indel(v)][::3] + [v for v in calls if _is_indel(v)][:3]
-    assert (len(substitutions), len(indels)) == (4, 8)
+    substitutions = [v for v in gtex if not _is_indel(v)][::36]
+    substitutions += [v for v in calls if len(v.reference_allele) > 1 and not _is_indel(v)]
+    indels = [v for v in gtex if _is_indel(v)][::5] + [v for v in calls if _is_indel(v)][:3:2]
+    assert (len(substitutions), len(indels)) == (5, 5)
     trial = Trial(shared, genome, sequence_length=16_384, target_length=64)
     for variant in substitutions:
         trial.compare(variant, "local")
     for variant in indels:
         trial.compare(variant, "local")
+    for variant in indels[::2]:
         trial.compare(variant, "anchored")
-    trial.compare(calls[0], "local", reverse_complement=True)
+    trial.compare(calls[1], "local", reverse_complement=True)
     trial.check()
 
 

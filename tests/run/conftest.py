@@ -104,5 +104,5 @@ def scored_folder(job: JobConfig, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def scored(scored_folder: Path, tmp_path: Path) -> LocalStore:
     """A copy of the scored run."""
-    shutil.copytree(scored_folder, tmp_path / "run")
-    return LocalStore(tmp_path / "run")
+    shutil.copytree(scored_folder, tmp_path / "scored")
+    return LocalStore(tmp_path / "scored")

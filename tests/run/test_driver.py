@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import EnformerRayError, ShardFailedError, WeightsError, WorkersLostError
+from enformer_ray.errors import EnformerRayError, RunInterruptedError, ShardFailedError, WeightsError, WorkersLostError
 from enformer_ray.run import driver, layout
 from enformer_ray.run.cluster import ray_session
 from enformer_ray.run.driver import Progress, run_shards
@@ -107,6 +108,7 @@ def test_a_shard_that_always_fails_is_named(planned: LocalStore, monkeypatch: py
 def test_workers_that_cannot_start_end_the_run(
     planned: LocalStore, worker: type, error: type[EnformerRayError], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(driver, "WORKER_DEATHS", 1)
     with pytest.raises(error, match=message) as caught:
         run_with(monkeypatch, worker, planned)
     assert type(caught.value) is error
@@ -114,7 +116,7 @@ def test_workers_that_cannot_start_end_the_run(
 
 
 SCRIPT = """
-import os, signal, sys
+import os, pathlib, signal, sys
 from enformer_ray.errors import EnformerRayError
 from enformer_ray.run import driver
 from enformer_ray.run.store import LocalStore
@@ -127,7 +129,7 @@ def on_progress(progress):
 
 driver.ScoringWorker = getattr(workers, sys.argv[2])
 try:
-    driver.run_shards(LocalStore(__import__("pathlib").Path(sys.argv[1])), workers=1, on_progress=on_progress)
+    driver.run_shards(LocalStore(pathlib.Path(sys.argv[1])), workers=1, on_progress=on_progress)
 except EnformerRayError as error:
     print(error)
     sys.exit(error.exit_status)
@@ -144,30 +146,42 @@ def start(store: LocalStore, worker: str, mode: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_a_run_killed_in_the_middle_goes_on(planned: LocalStore, scored: LocalStore) -> None:
     with start(planned, "ScoringWorker", "kill") as killed:
         killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
     before = read_receipts(planned)
     assert len(before) == 3
-    with start(planned, "ScoringWorker", "go on") as resumed:
-        output, _ = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0
-    assert output.split()[1::2] == [str(done) for done in range(3, SHARDS + 1)]
+    outcome = run_shards(planned)
+    assert outcome.shards == SHARDS - 3
     after = read_receipts(planned)
     assert {shard: after[shard] for shard in before} == before
     assert finalise(planned).content_hash == finalise(scored).content_hash
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_told_to_stop_says_how_to_go_on(planned: LocalStore, number: int, status: int) -> None:
+def test_a_run_told_to_stop_says_how_to_go_on(planned: LocalStore) -> None:
     with start(planned, "HangsAfterOne", "wait") as stopped:
         assert stopped.stdout is not None
         for line in stopped.stdout:
             if line == "done 1\n":
-                os.kill(stopped.pid, number)
+                stopped.send_signal(signal.SIGTERM)
                 break
         output, _ = stopped.communicate(timeout=120)
-    assert stopped.returncode == status
+    assert stopped.returncode == 143
     assert f"1 of {SHARDS} shards are done in {planned.uri}; run the same command again" in output
     assert list(read_receipts(planned)) == [0]
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_ctrl_c_is_an_error_with_its_own_status(planned: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press_after_one(progress: Progress) -> None:
+        if progress.shards_done == 1:
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    monkeypatch.setattr(driver, "ScoringWorker", workers.HangsAfterOne)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RunInterruptedError, match="1 of 6 shards are done") as caught:
+        run_shards(planned, workers=1, on_progress=press_after_one)
+    assert caught.value.exit_status == 130
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -211,7 +211,7 @@ def test_batches_do_not_show(reference: ReferenceGenome, tmp_path: Path, monkeyp
 
 
 def test_the_digest_is_that_of_the_records_and_not_of_their_files(reference: ReferenceGenome, tmp_path: Path) -> None:
-    options = {"max_ref_mismatch": 0.5}
+    options: dict[str, Any] = {"max_ref_mismatch": 0.5}
     original = build([write(tmp_path / "a.vcf", *ROWS)], reference, tmp_path / "1", **options).digest
     packed = tmp_path / "other.name"
     packed.write_bytes(gzip.compress((tmp_path / "a.vcf").read_bytes()))

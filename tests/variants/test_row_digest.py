@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.variants.row_digest import RowDigest
@@ -22,6 +22,7 @@ def digest(*batches: pa.RecordBatch, table: str = "x") -> str:
     return rows.hexdigest()
 
 
+@settings(deadline=None)
 @given(ROWS, ROWS, st.integers(0, 8))
 def test_equal_rows_and_only_those_have_equal_digests_however_they_are_cut(
     rows: list[tuple[int | None, str | None]], others: list[tuple[int | None, str | None]], cut: int

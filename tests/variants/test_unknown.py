@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import Placement
@@ -13,6 +13,7 @@ from tests.variants.worlds import make_reference
 PIECES = st.lists(st.tuples(st.sampled_from("ACN"), st.integers(1, 90)), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(PIECES, st.sampled_from([128, 256, 384]), st.sampled_from(["centred", "binned"]))
 def test_counts_are_those_of_the_bases_themselves(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[str, int]], length: int, placement: Placement
