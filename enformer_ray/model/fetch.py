@@ -11,7 +11,7 @@ from pathlib import Path
 
 from enformer_ray.errors import DownloadError, OfflineError, TrackTableError
 
-_SOURCE = "https://raw.githubusercontent.com/calico/basenji/74b867105a/manuscripts/cross2020"
+_SOURCE = "https://raw.githubusercontent.com/calico/basenji/master/manuscripts/cross2020"
 
 TRACK_TABLES = {
     "human": (f"{_SOURCE}/targets_human.txt", "d90233175a9fec389e5ac04cc4aac8cfc08c4aa86217e2e5c10221de78023580"),
