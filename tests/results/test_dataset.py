@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
@@ -129,6 +129,7 @@ def test_top_of_one_track(scores: ScoreDataset) -> None:
     np.testing.assert_array_equal(np.abs(top.column("score").to_numpy()), np.sort(np.abs(column))[::-1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=20), st.data())
 def test_top_does_not_depend_on_batches(values: list[tuple[int, int]], data: st.DataObject) -> None:
     rows = {name: [str(i) for i in range(len(values))] for name in ROW_COLUMNS}

@@ -38,7 +38,7 @@ def hash_of(*tables: pa.Table) -> str:
 
 
 @given(st.lists(st.integers(0, 30), max_size=6), st.integers(1, 13))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_hash_does_not_see_files_and_row_groups(tmp_path: Path, cuts: list[int], row_group: int) -> None:
     table = rows(30)
     edges = [0, *sorted(cuts), 30]

@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import ScoringConfig
@@ -79,6 +79,7 @@ def test_the_track_table_counts_for_centre_alone() -> None:
     assert of("sad", "CHIP:H3K27ac:x") == of("sad", "CHIP:CTCF:x")
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 60)))
 def test_ranges_name_exactly_their_numbers(numbers: set[int]) -> None:
     text = ranges(sorted(numbers))

@@ -29,9 +29,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
 
 @pytest.mark.parametrize("kind", ALLELES)
 @pytest.mark.parametrize("options", [{}, {"indel": "anchored"}, {"reverse_complement": True, "shifts": 2}])
-def test_the_count_is_what_the_scorer_does(
-    reference: ReferenceGenome, kind: str, options: dict[str, object]
-) -> None:
+def test_the_count_is_what_the_scorer_does(reference: ReferenceGenome, kind: str, options: dict[str, object]) -> None:
     scoring = ScoringConfig.model_validate(options)
     variant = Variant("1", 3001, *ALLELES[kind])
     scorer = VariantScorer(tiny_model(), reference, scoring, TRACKS)
