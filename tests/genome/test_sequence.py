@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.genome import UNKNOWN, decode, encode, reverse_complement
@@ -17,6 +17,7 @@ def test_codes_of_all_characters() -> None:
         assert encode(chr(number)).tolist() == [expected], repr(chr(number))
 
 
+@settings(deadline=None)
 @given(st.text("ACGTN"))
 def test_decode_undoes_encode(bases: str) -> None:
     codes = encode(bases)
@@ -26,11 +27,13 @@ def test_decode_undoes_encode(bases: str) -> None:
     assert decode(encode(bases.lower())) == bases
 
 
+@settings(deadline=None)
 @given(st.text("ACGTNacgtnRYKM-*.", max_size=30))
 def test_all_else_is_unknown(bases: str) -> None:
     assert decode(encode(bases)) == "".join(b if b in "ACGT" else "N" for b in bases.upper())
 
 
+@settings(deadline=None)
 @given(st.text("ACGTN"))
 def test_reverse_complement(bases: str) -> None:
     codes = encode(bases)

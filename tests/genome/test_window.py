@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.genome import BIN, Window, window_start
+from enformer_ray.genome import BIN, window_start
 from enformer_ray.genome.window import reached_tokens, shift_offsets
 
 POSITIONS = st.integers(0, 250_000_000)
 LENGTHS = st.integers(1, 1536).map(lambda tokens: 128 * tokens)
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=500)
 @given(p=POSITIONS, length=LENGTHS, shift=st.integers(0, 200))
 def test_centred_and_binned_windows(p: int, length: int, shift: int) -> None:
     exact = p - Fraction(length, 2)
@@ -41,10 +42,6 @@ def test_windows_of_published_geometry_by_hand() -> None:
     assert window_start(128, 196_608, "binned", 33) == -98_304 + 128 - 33
 
 
-def test_a_window_ends_behind_its_last_base() -> None:
-    assert Window("1", -5, 128).end == 123
-
-
 def test_shift_offsets_by_hand() -> None:
     assert shift_offsets(1) == [0]
     assert shift_offsets(2) == [0, 65]
@@ -59,7 +56,8 @@ def test_shifts_repeat_no_phase(shifts: int) -> None:
     assert len({later - earlier for earlier, later in pairwise(offsets)}) <= 1
 
 
-def _reached(position: int, length: int) -> set[int]:
+@cache
+def _reached(position: int, length: int) -> frozenset[int]:
     """Tokens that see one base, layer by layer: which outputs of each layer have a changed input."""
     seen = {position} & set(range(length))
     for width in [15, 5, 5, 5, 5, 5, 5]:
@@ -67,20 +65,21 @@ def _reached(position: int, length: int) -> set[int]:
         seen = {output for at in seen for output in range(at - half, at + half + 1) if 0 <= output < length}
         seen = {at // 2 for at in seen}
         length //= 2
-    return seen
+    return frozenset(seen)
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(tokens=st.integers(1, 24), first=st.integers(-600, 24 * 128 + 600), bases=st.integers(1, 300))
 def test_reached_tokens_of_changed_bases(tokens: int, first: int, bases: int) -> None:
     # A window in the middle of a larger one, so that bases outside of it reach into it as neighbours would.
     margin = 8
-    wide = set().union(*(_reached(at + margin * 128, (tokens + 2 * margin) * 128) for at in {first, first + bases - 1}))
-    expected = {token - margin for token in range(min(wide), max(wide) + 1)} & set(range(tokens)) if wide else set()
+    ends = (_reached(at + margin * 128, (24 + 2 * margin) * 128) for at in (first, first + bases - 1))
+    wide = frozenset().union(*ends)
+    expected = {token - margin for token in range(min(wide), max(wide) + 1)} & set(range(tokens))
     assert set(range(*reached_tokens(first, first + bases, tokens))) == expected
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(tokens=st.integers(1, 24), junction=st.integers(1, 24 * 128 - 1))
 def test_reached_tokens_of_a_junction_see_both_of_its_sides(tokens: int, junction: int) -> None:
     length = 24 * 128
