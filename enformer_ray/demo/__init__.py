@@ -16,6 +16,7 @@ def demo_job(world: World, output: Path) -> JobConfig:
         weights=str(world.weights),
         tracks_table=world.tracks_table,
         output=str(output),
-        scoring=ScoringConfig(statistics=("sad", "log2_ratio", "centre"), reverse_complement=True),
+        scoring=ScoringConfig(statistics=("sad", "log2_ratio", "centre"), reverse_complement=True, threads=1),
         shard_size=8,
+        workers=2,
     )

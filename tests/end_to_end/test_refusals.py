@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import pickle
-import shutil
 from pathlib import Path
 
 import pytest
@@ -197,7 +196,3 @@ def test_offline_downloads_nothing(command: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", ["--version", "--help"])
 def test_help_needs_no_network_and_no_files(command: Command, word: str) -> None:
     assert command(word).status == 0
-
-
-def test_no_shell_needed_to_find_the_program() -> None:
-    assert shutil.which("enformer-ray")

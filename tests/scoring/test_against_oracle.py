@@ -67,7 +67,7 @@ def assert_agrees(tables: Mapping[str, pa.Table], variants: Sequence[Variant], o
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(REPEATED, max_examples=9)
+@settings(REPEATED, max_examples=7)
 @given(data=st.data(), config=configs(), seed=st.integers(0, 20))
 def test_one_variant(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject, config: ScoringConfig, seed: int
