@@ -1,0 +1,126 @@
+"""The transformer half of Enformer, tokens to predictions, as fast as exact arithmetic allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import EPSILON, Enformer, TransformerLayer, softplus
+from enformer_ray.model.fast_attention import BLOCK, FastAttention, block_columns
+
+_GELU = 1.702
+
+
+class FastTransformer:
+    """Equal to `model.predict(model.embed(tokens), head, tracks)`, from the weights of `model` where they lie.
+
+    The keys of distances are computed once, the last layer attends from and updates only the tokens that the crop
+    keeps, and only the selected rows of the head are computed. GELU(z) = silu(1.702 z) / 1.702, and its factors go
+    into the affine before and the matrix product behind it.
+
+    Args:
+        model: the network, on the device and in the type that are to compute.
+        head: name of an output head.
+        tracks: indices of its tracks, in output order.
+    """
+
+    def __init__(self, model: Enformer, head: str, tracks: Sequence[int]) -> None:
+        self._model = model
+        linear = cast(nn.Linear, model.heads[head])
+        self._head_weight, self._head_bias = linear.weight.detach(), linear.bias.detach()
+        if list(tracks) != list(range(linear.out_features)):
+            index = torch.tensor(list(tracks), device=linear.weight.device)
+            self._head_weight, self._head_bias = self._head_weight[index], self._head_bias[index]
+        norm = model.pointwise.norm
+        factor = norm.weight * (norm.running_var + EPSILON).rsqrt()
+        self._norm_factor = _GELU * factor
+        self._norm_shift = _GELU * (norm.bias - norm.running_mean * factor)
+        self._layers = cast(list[TransformerLayer], list(model.transformer))
+        self._prepare(model.config.tokens)
+
+    def predict(self, tokens: Tensor) -> Tensor:
+        """Predicted coverage of the selected tracks.
+
+        Under `torch.autocast` everything up to the head follows it, and the head keeps the type of its weights.
+
+        Args:
+            tokens: (B, T, C) of `Enformer.trunk`. A T other than the last one costs the keys of distances anew.
+
+        Returns:
+            (B, bins, tracks), positive.
+
+        Raises:
+            ConfigError: there are fewer tokens than `config.target_length`.
+        """
+        with torch.inference_mode():
+            if tokens.shape[1] != self._tokens:
+                self._prepare(tokens.shape[1])
+            embedding = self._embed(tokens).to(self._head_weight.dtype)
+            # Operations that are given their output are the ones that autocast leaves alone.
+            logits = embedding.new_empty(*embedding.shape[:2], len(self._head_bias))
+            torch.addmm(
+                self._head_bias,
+                embedding.flatten(0, 1),
+                self._head_weight.T,
+                alpha=1 / _GELU,
+                out=logits.view(-1, len(self._head_bias)),
+            )
+            return softplus(logits)
+
+    def _prepare(self, tokens: int) -> None:
+        with torch.inference_mode():
+            self._attentions = [FastAttention(layer.attention, tokens) for layer in self._layers]
+        self._tokens = tokens
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """1.702 times the result of `Enformer.embed`."""
+        count = tokens.shape[1]
+        bins = self._model._cropped(tokens).shape[1]
+        x = tokens.clone()
+        for layer, attention in zip(self._layers, self._attentions, strict=True):
+            first, rows = ((count - bins) // 2, bins) if layer is self._layers[-1] else (0, count)
+            attended = attention(layer.attention_norm(x), first, rows)
+            x = x[:, first : first + rows].add_(attended)
+            hidden = F.linear(layer.mlp_norm(x), layer.mlp_in.weight, layer.mlp_in.bias).relu_()
+            x.add_(layer.mlp_out(hidden))
+        activated = F.silu(torch.addcmul(self._norm_shift, x, self._norm_factor), inplace=True)
+        conv = self._model.pointwise.conv
+        assert conv.bias is not None
+        return F.silu(F.linear(activated, conv.weight[:, :, 0], _GELU * conv.bias), inplace=True)
+
+
+def fast_flops(config: EnformerConfig, tracks: int, block: int = BLOCK) -> int:
+    """Cost of `FastTransformer.predict` for one sequence, 2 per multiply-add of matrix products.
+
+    Args:
+        config: geometry.
+        tracks: how many tracks are predicted.
+        block: query rows of a block (`FUSED_BLOCK` off the CPU).
+    """
+    whole = _layer_flops(config, 0, config.tokens, block)
+    last = _layer_flops(config, config.crop, config.bins, block)
+    pointwise = config.channels * 2 * config.channels
+    head = 2 * config.channels * tracks
+    return (config.layers - 1) * whole + last + 2 * config.bins * (pointwise + head)
+
+
+def attention_flops(config: EnformerConfig, first: int, rows: int, block: int = BLOCK) -> int:
+    """Cost of `FastAttention` for one sequence; arguments as there and in `fast_flops`."""
+    tokens, channels, keys = config.tokens, config.channels, config.heads * config.key_size
+    projections = tokens * channels * (keys + channels) + rows * channels * (keys + channels)
+    relative = 0
+    for start in range(0, rows, block):
+        size = min(block, rows - start)
+        columns, _ = block_columns(first + start, size, tokens)
+        relative += size * (columns.stop - columns.start) * keys
+    return 2 * (projections + relative + rows * tokens * (keys + channels))
+
+
+def _layer_flops(config: EnformerConfig, first: int, rows: int, block: int) -> int:
+    perceptron = rows * config.channels * 2 * config.channels * 2
+    return attention_flops(config, first, rows, block) + 2 * perceptron
