@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from enformer_ray.errors import ConfigError
 
-Placement = Literal["centred", "binned"]
+Placement = Literal["centred", "binned", "shared"]
 IndelConvention = Literal["local", "anchored"]
 Statistic = Literal["sad", "log2_ratio", "log_sad", "sax", "d2", "centre", "ref", "alt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -33,6 +33,7 @@ class ScoringConfig(_Frozen):
     )
     statistics: tuple[Statistic, ...] = Field(("sad", "log2_ratio"), min_length=1)
     placement: Placement = "binned"
+    stride: int = Field(32, ge=1, description="bins between two windows of the placement `shared`")
     indel: IndelConvention = "local"
     reverse_complement: bool = False
     shifts: ShiftCount = 1
@@ -40,6 +41,7 @@ class ScoringConfig(_Frozen):
     device: Device = "auto"
     batch_size: int | None = Field(None, ge=1, le=4096, description="sequences in one pass; empty: from device memory")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads a worker computes with")
+    compile: bool = Field(False, description="let torch.compile fuse the transformer's operations")
 
     @field_validator("statistics")
     @classmethod

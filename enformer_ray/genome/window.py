@@ -13,6 +13,9 @@ from enformer_ray.config import Placement
 BIN = 128
 """Width of a trunk token and of an output bin, bp."""
 
+STRIDE = 32
+"""Bins between two windows of the placement `shared`, unless told otherwise."""
+
 RECEPTIVE_HALF_WIDTH = 259
 """A base at p changes exactly the trunk tokens (p - 259) // 128 .. (p + 259) // 128, in window coordinates."""
 
@@ -31,19 +34,23 @@ class Window:
         return self.start + self.length
 
 
-def window_start(first_base: int, length: int, placement: Placement, shift: int = 0) -> int:
+def window_start(first_base: int, length: int, placement: Placement, shift: int = 0, stride: int = STRIDE) -> int:
     """Start (0-based) of the window that a variant is scored in.
 
     Args:
         first_base: 0-based position of the first base of the normalised record.
         length: window length, bp.
         placement: `centred`: first_base - length/2, as the published notebook does;
-            `binned`: the same rounded down to a multiple of 128, so that neighbours share windows.
+            `binned`: the same rounded down to a multiple of 128, so that neighbours share windows;
+            `shared`: the same rounded to the nearest multiple of `stride` bins.
         shift: bases by which the window is moved back (towards lower coordinates).
+        stride: bins between two windows of `shared`: every variant is within half of that from the window's centre.
     """
     start = first_base - length // 2
     if placement == "binned":
         start = start // BIN * BIN
+    elif placement == "shared":
+        start = (start + BIN // 2 * stride) // (BIN * stride) * (BIN * stride)
     return start - shift
 
 

@@ -27,9 +27,10 @@ class FastTransformer:
         model: the network, on the device and in the type that are to compute.
         head: name of an output head.
         tracks: indices of its tracks, in output order.
+        compiled: let `torch.compile` fuse what it can; the first pass of a shape then takes a minute or so.
     """
 
-    def __init__(self, model: Enformer, head: str, tracks: Sequence[int]) -> None:
+    def __init__(self, model: Enformer, head: str, tracks: Sequence[int], *, compiled: bool = False) -> None:
         self._model = model
         linear = cast(nn.Linear, model.heads[head])
         self._head_weight, self._head_bias = linear.weight.detach(), linear.bias.detach()
@@ -42,6 +43,7 @@ class FastTransformer:
         self._norm_shift = _GELU * (norm.bias - norm.running_mean * factor)
         self._layers = cast(list[TransformerLayer], list(model.transformer))
         self._prepare(model.config.tokens)
+        self._embedded = torch.compile(self._embed, dynamic=False) if compiled else self._embed
 
     def predict(self, tokens: Tensor) -> Tensor:
         """Predicted coverage of the selected tracks.
@@ -60,7 +62,7 @@ class FastTransformer:
         with torch.inference_mode():
             if tokens.shape[1] != self._tokens:
                 self._prepare(tokens.shape[1])
-            embedding = self._embed(tokens).to(self._head_weight.dtype)
+            embedding = self._embedded(tokens).to(self._head_weight.dtype)
             # Operations that are given their output are the ones that autocast leaves alone.
             logits = embedding.new_empty(*embedding.shape[:2], len(self._head_bias))
             torch.addmm(

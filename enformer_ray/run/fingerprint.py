@@ -37,6 +37,8 @@ def scoring_parts(scoring: ScoringConfig, tracks: Sequence[int], table: TrackTab
         "tracks": ranges(tracks),
         "statistics": sorted(scoring.statistics),
         "placement": scoring.placement,
+        # The stride of other placements changes nothing.
+        "stride": scoring.stride if scoring.placement == "shared" else None,
         "indel": scoring.indel,
         "reverse_complement": scoring.reverse_complement,
         "shifts": scoring.shifts,
@@ -45,6 +47,7 @@ def scoring_parts(scoring: ScoringConfig, tracks: Sequence[int], table: TrackTab
         "device": scoring.device,
         "batch_size": scoring.batch_size,
         "threads": scoring.threads,
+        "compile": scoring.compile,
         "scorer_version": SCORER_VERSION,
     }
     if "centre" in scoring.statistics and table is not None:

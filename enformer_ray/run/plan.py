@@ -168,6 +168,7 @@ def catalogue_of(job: Job, scratch: Path) -> Catalogue:
         job.geometry.sequence_length,
         job.config.scoring.placement,
         scratch,
+        job.config.scoring.stride,
     )
 
 

@@ -1,9 +1,10 @@
 """Ref against alt: effect scores of variants from a loaded model. No Ray in here."""
 
+from enformer_ray.scoring.direct import DirectScorer
 from enformer_ray.scoring.indels import convention
 from enformer_ray.scoring.scorer import VariantScorer
 
-SCORER_VERSION = 1
+SCORER_VERSION = 2
 """Raised whenever a change of this program changes a score; part of a plan's fingerprint."""
 
-__all__ = ["SCORER_VERSION", "VariantScorer", "convention"]
+__all__ = ["SCORER_VERSION", "DirectScorer", "VariantScorer", "convention"]

@@ -24,6 +24,11 @@ def convention(variant: Variant, indel: IndelConvention) -> Convention:
     return "local" if indel == "local" and abs(change) < BIN else "anchored"
 
 
+def anchored_window(strand: Strand, start: int, length: int, edit: Edit) -> Codes:
+    """Alternate window of the published practice: the left flank of the forward strand stays on the window's grid."""
+    return (right_anchored if strand.reverse else left_anchored)(strand, start, length, edit)
+
+
 class LocalSequences(NamedTuple):
     """The four windows (codes, each of the window's length) that a `local` score takes besides the reference window."""
 
@@ -61,20 +66,24 @@ def local_tokens(reference: Tensor, windows: Tensor, start: int, edit: Edit) -> 
         zero outside the reach of the edit, and a hybrid H is the mean over the cuts v and v + 1 (docs/scores.md).
     """
     left, before, right, behind = windows
-    offset = edit.start - start
-    difference_left = _difference(left, _hybrid(reference, before, offset // BIN), offset, edit)
-    offset -= edit.length_change
-    difference_right = _difference(right, _hybrid(behind, reference, offset // BIN), offset, edit)
-    return reference + (difference_left + difference_right) / 2
+    tokens = reference.clone()
+    for alternate, first, second, offset in (
+        (left, reference, before, edit.start - start),
+        (right, behind, reference, edit.start - start - edit.length_change),
+    ):
+        reach = slice(*reached_tokens(offset, offset + len(edit.alternate), len(reference)))
+        tokens[reach] += local_difference(alternate[reach], first[reach], second[reach], offset // BIN - reach.start) / 2
+    return tokens
 
 
-def _hybrid(first: Tensor, second: Tensor, cut: int) -> Tensor:
-    mean = (first[cut : cut + 1] + second[cut : cut + 1]) / 2
-    return torch.cat([first[:cut], mean, second[cut + 1 :]])
+def local_difference(alternate: Tensor, first: Tensor, second: Tensor, cut: int) -> Tensor:
+    """What an edit changes in the tokens that it reaches: alternate - hybrid.
 
-
-def _difference(alternate: Tensor, hybrid: Tensor, offset: int, edit: Edit) -> Tensor:
-    first, last = reached_tokens(offset, offset + len(edit.alternate), len(alternate))
-    difference = torch.zeros_like(alternate)
-    difference[first:last] = alternate[first:last] - hybrid[first:last]
-    return difference
+    Args:
+        alternate: (n, channels), tokens of a window with the edit.
+        first: (n, channels), tokens of the reference window on the grid of the left flank.
+        second: (n, channels), tokens of the reference window on the grid of the right flank.
+        cut: token of the edit among the n; the hybrid is `first` before it, `second` behind it, and their mean there.
+    """
+    hybrid = torch.cat([first[:cut], (first[cut : cut + 1] + second[cut : cut + 1]) / 2, second[cut + 1 :]])
+    return alternate - hybrid

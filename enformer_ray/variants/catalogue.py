@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from enformer_ray.config import CatalogueConfig, Placement
-from enformer_ray.genome import ReferenceGenome
+from enformer_ray.genome import STRIDE, ReferenceGenome
 from enformer_ray.variants.account import Counts, check_contigs, check_not_empty
 from enformer_ray.variants.records import OTHER, load_records
 from enformer_ray.variants.row_digest import RowDigest
@@ -105,6 +105,7 @@ def build_catalogue(
     window_length: int,
     placement: Placement,
     scratch: Path,
+    stride: int = STRIDE,
 ) -> Catalogue:
     """Read variant files into a catalogue.
 
@@ -115,6 +116,7 @@ def build_catalogue(
         window_length: of the network's input, bp.
         placement: of the windows in which unknown bases are counted.
         scratch: an existing folder; the catalogue's files are written to it.
+        stride: of the placement `shared`, bins.
 
     Raises:
         VariantFileError: a file cannot be read.
@@ -126,7 +128,8 @@ def build_catalogue(
         tallies = load_records(database, paths, reference, config)
         total = sum(tally.accepted + tally.rejected.total() for tally in tallies)
         check_contigs(tallies, total, reference)
-        builder = _Builder(database, reference, config.max_unknown, window_length, placement, scratch)
+        window = (window_length, placement, stride)
+        builder = _Builder(database, reference, config.max_unknown, window, scratch)
         found = {contig for (contig,) in database.execute("SELECT DISTINCT contig FROM records").fetchall()}
         for contig in dict.fromkeys([*reference.chromosomes, OTHER]):
             if contig in found:
@@ -151,8 +154,7 @@ class _Builder:
         database: duckdb.DuckDBPyConnection,
         reference: ReferenceGenome,
         max_unknown: int | None,
-        window_length: int,
-        placement: Placement,
+        window: tuple[int, Placement, int],
         scratch: Path,
     ) -> None:
         self.inputs: dict[str, Path] = {}
@@ -161,7 +163,7 @@ class _Builder:
         self.digest = RowDigest()
         self.planned = 0
         self._database, self._reference, self._scratch = database, reference, scratch
-        self._max_unknown, self._window_length, self._placement = max_unknown, window_length, placement
+        self._max_unknown, self._window = max_unknown, window
 
     def add(self, contig: str) -> None:
         """Number and write the variants of a contig, then its input records."""
@@ -185,7 +187,7 @@ class _Builder:
         unknown: UnknownBases | None = None
         with self._database.cursor() as insert, pq.ParquetWriter(path, _VARIANTS, compression="zstd") as writer:
             for unique in self._batches(_UNIQUE, contig):
-                unknown = unknown or UnknownBases(self._reference, contig, self._window_length, self._placement)
+                unknown = unknown or UnknownBases(self._reference, contig, *self._window)
                 unknown_bases = unknown.in_windows(unique["position"].to_numpy().astype(np.int64))
                 known = pa.array(unknown_bases <= (self._max_unknown if self._max_unknown is not None else np.inf))
                 kept = self._numbered(

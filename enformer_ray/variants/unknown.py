@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.config import Placement
-from enformer_ray.genome import ReferenceGenome, window_start
+from enformer_ray.genome import BIN, STRIDE, ReferenceGenome, window_start
 
 Integers = NDArray[np.int64]
 
@@ -21,13 +21,21 @@ class UnknownBases:
         chromosome: canonical name.
         window_length: bp.
         placement: of the windows, see `window_start`.
+        stride: of the windows, see `window_start`.
     """
 
-    def __init__(self, reference: ReferenceGenome, chromosome: str, window_length: int, placement: Placement) -> None:
-        self._length, self._placement = window_length, placement
+    def __init__(
+        self,
+        reference: ReferenceGenome,
+        chromosome: str,
+        window_length: int,
+        placement: Placement,
+        stride: int = STRIDE,
+    ) -> None:
+        self._length, self._placement, self._stride = window_length, placement, stride
         starts, ends = reference.unknown_runs(chromosome)
-        # A window begins at most one window (and one bin) before the contig and ends at most that far behind it.
-        beyond, size = 2 * window_length, reference.lengths[chromosome]
+        # A window begins at most one window (and half a stride) before the contig and ends that far behind it.
+        beyond, size = 2 * window_length + BIN * stride, reference.lengths[chromosome]
         self._starts = np.concatenate([[-beyond], starts, [size]])
         self._ends = np.concatenate([[0], ends, [size + beyond]])
         self._before = np.concatenate([[0], np.cumsum(self._ends - self._starts)])
@@ -35,7 +43,8 @@ class UnknownBases:
     def in_windows(self, positions: Integers) -> NDArray[np.int32]:
         """Unknown bases in the window (shift 0) of the variant at each 1-based position."""
         # window_start is pure arithmetic, so it takes an array as well as a number.
-        starts = cast(Integers, window_start(cast(Any, positions - 1), self._length, self._placement))
+        first_bases = cast(Any, positions - 1)
+        starts = cast(Integers, window_start(first_bases, self._length, self._placement, stride=self._stride))
         return (self._up_to(starts + self._length) - self._up_to(starts)).astype(np.int32)
 
     def _up_to(self, edges: Integers) -> Integers:

@@ -58,6 +58,7 @@ class Oracle:
     tracks: Sequence[int]
     head: str = "human"
     placement: str = "binned"
+    stride: int = 32
     indel: str = "local"
     reverse_complement: bool = False
     shifts: int = 1
@@ -78,6 +79,9 @@ class Oracle:
             start = first_base - self._length // 2
             if self.placement == "binned":
                 start = 128 * math.floor(start / 128)
+            elif self.placement == "shared":
+                # The multiple of the stride that is nearest, the upper one of two.
+                start = 128 * self.stride * math.floor(start / (128 * self.stride) + 0.5)
             start -= k * (128 // self.shifts + 1)
             pair = self._predictions(chromosome, first_base, reference, alternate, start)
             at_each_shift.append(self._statistics(*pair, start - first_base))

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import ScoringConfig
-from enformer_ray.scoring import VariantScorer
+from enformer_ray.scoring import DirectScorer, VariantScorer
+from enformer_ray.scoring.base import Scorer
 from enformer_ray.variants.variant import Variant
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import (
@@ -35,7 +36,8 @@ REPEATED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, 
 def configs(draw: st.DrawFn, shifts: Sequence[int] = (1, 1, 1, 2, 4)) -> ScoringConfig:
     return ScoringConfig(
         statistics=STATISTICS,
-        placement=draw(st.sampled_from(["binned", "centred"])),
+        placement=draw(st.sampled_from(["binned", "centred", "shared"])),
+        stride=draw(st.sampled_from([1, 3, 4, 8])),
         indel=draw(st.sampled_from(["local", "local", "anchored"])),
         reverse_complement=draw(st.booleans()),
         shifts=draw(st.sampled_from(shifts)),
@@ -49,6 +51,7 @@ def oracle_of(config: ScoringConfig, genome: Mapping[str, str], tracks: Sequence
         tracks,
         head=config.head,
         placement=config.placement,
+        stride=config.stride,
         indel=config.indel,
         reverse_complement=config.reverse_complement,
         shifts=config.shifts,
@@ -66,46 +69,56 @@ def assert_agrees(tables: Mapping[str, pa.Table], variants: Sequence[Variant], o
             assert table["indel_convention"][row].as_py() == oracle.convention(v.reference_allele, v.alternate_allele)
 
 
+@pytest.fixture(params=[VariantScorer, DirectScorer], scope="module")
+def scorer(request: pytest.FixtureRequest) -> type[Scorer]:
+    kind: type[Scorer] = request.param
+    return kind
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @settings(REPEATED, max_examples=7)
 @given(data=st.data(), config=configs(), seed=st.integers(0, 20))
 def test_one_variant(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject, config: ScoringConfig, seed: int
+    tmp_path_factory: pytest.TempPathFactory, scorer: type[Scorer], kind: str, data: st.DataObject, config: ScoringConfig, seed: int
 ) -> None:
     genome = random_genome(seed)
     reference = write_genome(genome, tmp_path_factory.mktemp("genome"), seed)
     variant = data.draw(variants_of(genome, [kind]))
-    tables = VariantScorer(tiny_model(), reference, config, TRACKS, TABLE).score([variant])
+    tables = scorer(tiny_model(), reference, config, TRACKS, TABLE).score([variant])
     assert_agrees(tables, [variant], oracle_of(config, genome))
 
 
 @settings(REPEATED, max_examples=5)
 @given(data=st.data(), config=configs(shifts=(1,)), batch_size=st.integers(2, 7))
 def test_several_variants_in_a_batch(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, config: ScoringConfig, batch_size: int
+    tmp_path_factory: pytest.TempPathFactory,
+    scorer: type[Scorer],
+    data: st.DataObject,
+    config: ScoringConfig,
+    batch_size: int,
 ) -> None:
     genome = random_genome(21)
     reference = write_genome(genome, tmp_path_factory.mktemp("genome"))
     variants = data.draw(st.lists(variants_of(genome), min_size=2, max_size=4))
-    tables = VariantScorer(tiny_model(), reference, config, TRACKS, TABLE, batch_size).score(variants)
+    tables = scorer(tiny_model(), reference, config, TRACKS, TABLE, batch_size).score(variants)
     assert_agrees(tables, variants, oracle_of(config, genome))
 
 
 @pytest.mark.parametrize("shifts", [8, 16])
-def test_many_shifts(tmp_path: Path, shifts: int) -> None:
+def test_many_shifts(tmp_path: Path, scorer: type[Scorer], shifts: int) -> None:
     genome = random_genome(22)
     config = ScoringConfig(statistics=STATISTICS, shifts=shifts, placement="centred")
     bases = genome["1"]
     variant = Variant("1", 4001, bases[4000], "A" if bases[4000] != "A" else "C")
-    tables = VariantScorer(tiny_model(), write_genome(genome, tmp_path), config, TRACKS, TABLE, 8).score([variant])
+    tables = scorer(tiny_model(), write_genome(genome, tmp_path), config, TRACKS, TABLE, 8).score([variant])
     assert_agrees(tables, [variant], oracle_of(config, genome))
 
 
-def test_the_other_head(tmp_path: Path) -> None:
+def test_the_other_head(tmp_path: Path, scorer: type[Scorer]) -> None:
     genome = random_genome(23)
     config = ScoringConfig(head="mouse", statistics=("ref", "sad"))
     variant = Variant("X", 2000, genome["X"][1999:2003], genome["X"][1999])
-    tables = VariantScorer(tiny_model(), write_genome(genome, tmp_path), config, [2, 0]).score([variant])
+    tables = scorer(tiny_model(), write_genome(genome, tmp_path), config, [2, 0]).score([variant])
     oracle = Oracle(tiny_model(), genome, [2, 0], head="mouse")
     assert tables["sad"].column_names[-2:] == ["track_0002", "track_0000"]
     assert_agrees(tables, [variant], oracle)

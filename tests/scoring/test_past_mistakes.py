@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import Enformer
-from enformer_ray.scoring import VariantScorer
+from enformer_ray.scoring import DirectScorer, VariantScorer
 from enformer_ray.variants.variant import Variant
 from tests.genome.fasta import random_bases
 from tests.scoring.oracle import cut, flipped
@@ -62,7 +62,7 @@ class Recorder(nn.Module):
 def _shown(reference: ReferenceGenome, variant: Variant, **options: object) -> list[str]:
     recorder = Recorder()
     config = ScoringConfig.model_validate(options)
-    VariantScorer(recorder, reference, config, TRACKS).score([variant])  # type: ignore[arg-type]
+    DirectScorer(recorder, reference, config, TRACKS).score([variant])  # type: ignore[arg-type]
     return recorder.seen
 
 

@@ -1,0 +1,135 @@
+"""Trunk tokens of reference windows, computed in tiles that all windows on the same grid share."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from enformer_ray.genome.sequence import Codes
+from enformer_ray.genome.window import BIN
+from enformer_ray.model import EnformerConfig
+from enformer_ray.model.fast_trunk import FastTrunk, trunk_context
+from enformer_ray.scoring.strand import Strand
+
+TILE = 64
+"""Tokens in a tile: their context adds 6% to the cost of the widest layer, and a tile of the full model is 0.4 MB."""
+
+_Key = tuple[str, bool, int, int]
+
+
+class WindowTokens:
+    """Trunk tokens of reference windows.
+
+    The grid of a window is its phase, the start modulo 128, on one strand of one chromosome. A token whose context
+    lies inside the window is the same in every window of that grid; it comes from a tile, and tiles are kept, the least
+    recently used ones given up first. The tokens at the ends see the zero padding of the window and are computed for it.
+
+    Args:
+        trunk: computes tokens.
+        config: geometry.
+        one_hot: turns sequences of codes of equal length into (sequences, length, 4).
+        cache_bytes: bound on the memory of the tiles that are kept; it changes no number.
+    """
+
+    def __init__(
+        self,
+        trunk: FastTrunk,
+        config: EnformerConfig,
+        one_hot: Callable[[Sequence[Codes]], Tensor],
+        cache_bytes: int,
+    ) -> None:
+        self._trunk, self._config, self._encode = trunk, config, one_hot
+        self._context = trunk_context(config)
+        self.edge = edge_tokens(config)
+        self._cache: OrderedDict[_Key, Tensor] = OrderedDict()
+        self._cache_bytes, self._kept_bytes = cache_bytes, 0
+
+    def window(self, strand: Strand, start: int, first: int = 0, last: int | None = None) -> Tensor:
+        """Tokens `first`..`last` of the reference window at `start`.
+
+        Args:
+            strand: which strand is read.
+            start: of the window, in coordinates of the strand.
+            first: first token.
+            last: one behind the last token; all that follow if None.
+
+        Returns:
+            (last - first, channels), a tensor of its own.
+        """
+        count = self._config.tokens
+        last = count if last is None else last
+        if count < 2 * self.edge:
+            return self._window_end(strand, start, 0, count)[first:last].clone()
+        tokens = []
+        if first < self.edge:
+            tokens.append(self._window_end(strand, start, 0, self.edge)[first:last])
+        tokens += self._from_tiles(strand, start, max(first, self.edge), min(last, count - self.edge))
+        if last > count - self.edge:
+            begin = count - self.edge
+            tokens.append(self._window_end(strand, start, begin, count)[max(0, first - begin) : last - begin])
+        return torch.cat(tokens)
+
+    def crops(self, windows: Sequence[Codes], first: int, last: int) -> Tensor:
+        """Tokens `first`..`last` of windows given as codes, whatever is in them.
+
+        Args:
+            windows: codes of whole windows.
+            first: first token.
+            last: one behind the last token.
+
+        Returns:
+            (windows, last - first, channels).
+        """
+        # A stretch may touch the end of a window or keep its whole context, and nothing between.
+        begin = first if first >= self.edge else 0
+        count = self._config.tokens
+        end = last if last <= count - self.edge else count
+        left = begin * BIN - (self._context if begin else 0)
+        right = end * BIN + (self._context if end < count else 0)
+        one_hot = self._encode([codes[left:right] for codes in windows])
+        return self._trunk(one_hot, starts_window=begin == 0, ends_window=end == count)[:, first - begin : last - begin]
+
+    def _from_tiles(self, strand: Strand, start: int, first: int, last: int) -> list[Tensor]:
+        phase = start % BIN
+        origin = (start - phase) // BIN
+        parts = []
+        token = origin + first
+        while token < origin + last:
+            tile = token // TILE
+            end = min(origin + last, (tile + 1) * TILE)
+            parts.append(self._tile(strand, phase, tile)[token - tile * TILE : end - tile * TILE])
+            token = end
+        return parts
+
+    def _tile(self, strand: Strand, phase: int, tile: int) -> Tensor:
+        key = (strand.chromosome, strand.reverse, phase, tile)
+        tokens = self._cache.pop(key, None)
+        if tokens is None:
+            tokens = self._compute_tile(strand, phase, tile)
+            self._kept_bytes += tokens.nbytes
+        self._cache[key] = tokens
+        while self._kept_bytes > self._cache_bytes:
+            _, oldest = self._cache.popitem(last=False)
+            self._kept_bytes -= oldest.nbytes
+        return tokens
+
+    def _compute_tile(self, strand: Strand, phase: int, tile: int) -> Tensor:
+        begin = phase + tile * TILE * BIN
+        codes = strand.codes(begin - self._context, begin + TILE * BIN + self._context)
+        return self._trunk(self._encode([codes]))[0]
+
+    def _window_end(self, strand: Strand, start: int, first: int, last: int) -> Tensor:
+        """Tokens that reach to an end of the window at `start`, or to both."""
+        starts, ends = first == 0, last == self._config.tokens
+        left = start + first * BIN - (0 if starts else self._context)
+        right = start + last * BIN + (0 if ends else self._context)
+        codes = strand.codes(left, right)
+        return self._trunk(self._encode([codes]), starts_window=starts, ends_window=ends)[0]
+
+
+def edge_tokens(config: EnformerConfig) -> int:
+    """Tokens at an end of a window that see its zero padding: 3 for the published trunk."""
+    return -(-trunk_context(config) // config.bin)
