@@ -132,22 +132,22 @@ def _affine(norm: BatchNorm, before: Tensor, dtype: torch.dtype) -> tuple[Tensor
     return (_GELU * factor).to(dtype), (_GELU * shift).to(dtype)
 
 
-def fast_trunk_flops(config: EnformerConfig, tokens: int, edges: int = 0) -> int:
-    """Cost of `FastTrunk` for one stretch, 2 per multiply-add of matrix products.
+def fast_trunk_flops(config: EnformerConfig, tokens: int, edges: int = 0, stretches: int = 1) -> int:
+    """Cost of `FastTrunk`, 2 per multiply-add of matrix products.
 
     Args:
         config: geometry.
-        tokens: tokens of the stretch.
+        tokens: tokens of a stretch.
         edges: ends of its window that it touches (0, 1 or 2).
+        stretches: in one call; positions that span two of them are computed, too.
     """
     widths = [config.channels // 2, *config.tower_widths]
-    rows = []  # convolved positions of each block, from the last one down
-    outputs = tokens
-    for _ in widths:
-        rows.append(2 * outputs)
-        outputs = 2 * outputs + (2 - edges) * (_TOWER_WIDTH // 2)
+    outputs = [tokens]  # of each block, from the last one down
+    for _ in widths[1:]:
+        outputs.append(2 * outputs[-1] + (2 - edges) * (_TOWER_WIDTH // 2))
     total, inputs, taps = 0, 4, _STEM_WIDTH
-    for positions, width in zip(reversed(rows), widths, strict=True):
-        total += positions * width * (taps * inputs + width) + positions // 2 * width * width
+    for pooled, width in zip(reversed(outputs), widths, strict=True):
+        convolved = 2 * stretches * pooled + (stretches - 1) * (taps - 1)
+        total += convolved * width * (taps * inputs + width) + stretches * pooled * width * width
         inputs, taps = width, _TOWER_WIDTH
     return 2 * total

@@ -1,40 +1,166 @@
-"""What a variant costs, counted before anything is computed."""
+"""What variants cost, counted before anything is computed."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from enformer_ray.config import ScoringConfig
+from enformer_ray.genome.window import BIN, RECEPTIVE_HALF_WIDTH, shift_offsets, window_start
 from enformer_ray.model import EnformerConfig
+from enformer_ray.model.fast_transformer import fast_flops
+from enformer_ray.model.fast_trunk import fast_trunk_flops
 from enformer_ray.model.flops import pass_flops
-from enformer_ray.scoring.indels import convention
-from enformer_ray.variants.variant import Variant
+from enformer_ray.scoring.tokens import TILE, edge_tokens
 
-_TRUNK_PASSES = {"none": 2, "anchored": 2, "local": 5}
+Integers = NDArray[np.int64]
 
 
-class VariantPasses(NamedTuple):
-    """Passes that one variant takes over all its windows and strands.
+class Alleles(NamedTuple):
+    """Variants of one chromosome, in order, as far as their cost depends on them.
 
     Attributes:
-        windows: reference windows: shifts x strands.
-        trunk: passes through the convolutional trunk.
-        transformer: passes through transformer and heads.
+        position: (n,), 1-based.
+        reference_length: (n,), bp.
+        alternate_length: (n,), bp.
     """
 
-    windows: int
-    trunk: int
-    transformer: int
+    position: Integers
+    reference_length: Integers
+    alternate_length: Integers
 
 
-def variant_passes(scoring: ScoringConfig, variant: Variant) -> VariantPasses:
-    """Passes of a variant on the direct path: two windows, or five trunk windows for a `local` indel."""
-    windows = scoring.shifts * (2 if scoring.reverse_complement else 1)
-    return VariantPasses(windows, windows * _TRUNK_PASSES[convention(variant, scoring.indel)], windows * 2)
+class Costs(NamedTuple):
+    """What each variant adds to the variants before it, over all shifts and strands; all (n,).
+
+    Attributes:
+        windows: reference windows that no variant before has.
+        tiles: tiles of trunk tokens that no variant before has, while they are kept.
+        passes: passes through transformer and head: windows, and one for each alternate.
+        flops: floating-point operations, 2 per multiply-add of matrix products.
+    """
+
+    windows: Integers
+    tiles: Integers
+    passes: Integers
+    flops: NDArray[np.float64]
 
 
-def variant_flops(config: EnformerConfig, scoring: ScoringConfig, variant: Variant, tracks: int) -> float:
-    """Floating-point operations (2 x multiply-adds of matrix products and convolutions) of scoring a variant."""
-    flops = pass_flops(config, scoring.head, tracks)
-    passes = variant_passes(scoring, variant)
-    return float(passes.trunk * flops.trunk + passes.transformer * (flops.total - flops.trunk))
+def plain_flops(geometry: EnformerConfig, scoring: ScoringConfig, tracks: int) -> float:
+    """Floating-point operations of two whole passes a variant, over all shifts and strands."""
+    return 2.0 * _strands(scoring) * scoring.shifts * pass_flops(geometry, scoring.head, tracks).total
+
+
+def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: Alleles, tracks: int) -> Costs:
+    """Count what `VariantScorer` does for variants of one chromosome, if it scored them in one go.
+
+    Args:
+        geometry: of the network.
+        scoring: options.
+        alleles: the variants, by position.
+        tracks: how many tracks are predicted.
+    """
+    counter = _Counter(geometry, scoring, alleles)
+    windows = np.zeros(len(alleles.position), np.int64)
+    tiles = np.zeros_like(windows)
+    flops = np.zeros(len(windows))
+    for offset in shift_offsets(scoring.shifts):
+        first_bases = cast(Any, alleles.position - 1)
+        starts = cast(
+            Integers,
+            window_start(first_bases, geometry.sequence_length, scoring.placement, offset, scoring.stride),
+        )
+        new = counter.new_windows(starts)
+        windows += new
+        added = counter.tiles(starts)
+        tiles += added
+        flops += new * counter.ends + added * counter.tile + counter.crops(starts)
+    strands = _strands(scoring)
+    passes = windows + scoring.shifts
+    flops += passes * fast_flops(geometry, tracks)
+    return Costs(windows * strands, tiles * strands, passes * strands, flops * strands)
+
+
+def _strands(scoring: ScoringConfig) -> int:
+    return 2 if scoring.reverse_complement else 1
+
+
+class _Counter:
+    """Counts on the forward strand, for one position of the window after the other."""
+
+    def __init__(self, geometry: EnformerConfig, scoring: ScoringConfig, alleles: Alleles) -> None:
+        self._geometry, self._edge = geometry, edge_tokens(geometry)
+        self._change = alleles.alternate_length - alleles.reference_length
+        # Normalised alleles of different length begin with one shared base, or with none if both are longer.
+        shared = (self._change != 0) & (np.minimum(alleles.reference_length, alleles.alternate_length) == 1)
+        self._edit_start = alleles.position - 1 + shared
+        self._inserted = alleles.alternate_length - shared
+        local = (self._change != 0) & (np.abs(self._change) < BIN) & (scoring.indel == "local")
+        self._local, self._moved = local, (self._change != 0) & ~local
+        self._whole = geometry.tokens < 2 * self._edge
+        self.tile = fast_trunk_flops(geometry, TILE)
+        self.ends = (
+            fast_trunk_flops(geometry, geometry.tokens, edges=2)
+            if self._whole
+            else 2 * fast_trunk_flops(geometry, self._edge, edges=1)
+        )
+
+    def new_windows(self, starts: Integers) -> Integers:
+        new = np.ones(len(starts), np.int64)
+        order = np.argsort(starts, kind="stable")
+        new[order[1:]] = starts[order[1:]] != starts[order[:-1]]
+        return new
+
+    def tiles(self, starts: Integers) -> Integers:
+        """New tiles of the reference windows, and of those on whose grid the moved flanks of `anchored` changes lie."""
+        if self._whole:
+            return np.zeros(len(starts), np.int64)
+        count = self._geometry.tokens
+        tiles = _new_tiles(starts, self._edge, np.full(len(starts), count - self._edge))
+        moved = self._moved & (self._change % BIN != 0)
+        if moved.any():
+            behind = self._reach(starts, self._edit_start)[1][moved]
+            tiles[moved] += _new_tiles((starts - self._change)[moved], behind, np.full(moved.sum(), count - self._edge))
+        return tiles
+
+    def crops(self, starts: Integers) -> NDArray[np.float64]:
+        """Operations for the tokens that the edits reach."""
+        if self._whole:
+            return np.full(len(starts), float(self.ends))
+        sizes = [np.subtract(*self._reach(starts, self._edit_start)[::-1])]
+        sizes.append(np.subtract(*self._reach(starts, self._edit_start - self._change)[::-1]))
+        one, two = (
+            {size: fast_trunk_flops(self._geometry, int(size), stretches=stretches) for size in _values(sizes)}
+            for stretches in (1, 2)
+        )
+        left, right = ([two[size] for size in side.tolist()] for side in sizes)
+        single = np.array([one[size] for size in sizes[0].tolist()], float)
+        moved = self._moved * fast_trunk_flops(self._geometry, self._edge, edges=1)
+        return np.where(self._local, np.add(left, right), single + moved).astype(float)
+
+    def _reach(self, starts: Integers, edits: Integers) -> tuple[Integers, Integers]:
+        """As `genome.window.reached_tokens`."""
+        first = (edits - starts - RECEPTIVE_HALF_WIDTH) // BIN
+        last = (edits - starts + self._inserted - 1 + RECEPTIVE_HALF_WIDTH) // BIN + 1
+        return np.clip(first, 0, self._geometry.tokens), np.clip(last, 0, self._geometry.tokens)
+
+
+def _values(sizes: list[Integers]) -> set[int]:
+    return {int(size) for side in sizes for size in np.unique(side)}
+
+
+def _new_tiles(starts: Integers, first: Integers | int, last: Integers) -> Integers:
+    """Tiles of tokens `first`..`last` of each window that no window on the same grid, taken in order, had before."""
+    phase = starts % BIN
+    origin = (starts - phase) // BIN
+    begin, end = (origin + first) // TILE, (origin + last - 1) // TILE + 1
+    order = np.lexsort((starts, phase))
+    phase, begin, end = phase[order], begin[order], end[order]
+    known = np.full(len(starts), np.iinfo(np.int64).min)
+    same = phase[1:] == phase[:-1]
+    known[1:][same] = end[:-1][same]
+    new = np.empty(len(starts), np.int64)
+    new[order] = np.maximum(0, end - np.maximum(begin, known))
+    return new

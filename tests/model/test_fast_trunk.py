@@ -61,13 +61,14 @@ def test_every_stretch_of_a_window_equals_the_plain_trunk(
     torch.testing.assert_close(tokens, expected[:, first:last], rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize(("starts", "ends"), [(False, False), (True, False), (False, True), (True, True)])
-def test_cost_is_what_torch_counts(starts: bool, ends: bool) -> None:
+def test_cost_is_what_torch_counts(starts: bool, ends: bool, batch: int) -> None:
     length = 3 * CONFIG.bin + trunk_context(CONFIG) * (2 - starts - ends)
     trunk = FastTrunk(random_model(CONFIG))
     with FlopCounterMode(display=False) as counter:
-        trunk(random_bases(1, length), starts_window=starts, ends_window=ends)
-    assert counter.get_total_flops() == fast_trunk_flops(CONFIG, 3, starts + ends)
+        trunk(random_bases(batch, length), starts_window=starts, ends_window=ends)
+    assert counter.get_total_flops() == fast_trunk_flops(CONFIG, 3, starts + ends, batch)
 
 
 def test_cost_of_the_published_geometry() -> None:

@@ -1,0 +1,176 @@
+"""What reuse saves, what it must not change, and what it may not depend on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from enformer_ray.config import ScoringConfig
+from enformer_ray.genome import ReferenceGenome
+from enformer_ray.model import Enformer, EnformerConfig
+from enformer_ray.model.flops import pass_flops
+from enformer_ray.scoring import DirectScorer, VariantScorer
+from enformer_ray.variants.variant import Variant
+from tests.genome.fasta import random_bases
+from tests.scoring.world import (
+    GEOMETRY,
+    KINDS,
+    TABLE,
+    TRACKS,
+    float32_model,
+    other,
+    random_genome,
+    random_variant,
+    table_values,
+    tiny_model,
+    write_genome,
+)
+
+GENOME = random_genome(80)
+FULL = EnformerConfig()
+SIZE = 320_000
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
+    return write_genome(GENOME, tmp_path_factory.mktemp("genome"))
+
+
+@pytest.fixture(scope="module")
+def full_reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
+    return write_genome({"1": random_bases(SIZE, 1)}, tmp_path_factory.mktemp("genome"))
+
+
+@pytest.fixture
+def on_meta() -> Iterator[None]:
+    with torch.device("meta"):
+        yield
+
+
+def substitutions(reference: ReferenceGenome, positions: Sequence[int]) -> list[Variant]:
+    bases = [reference.bases("1", p - 1, p) for p in positions]
+    return [Variant("1", p, base, other(base)) for p, base in zip(positions, bases, strict=True)]
+
+
+def deletions(reference: ReferenceGenome, positions: Sequence[int]) -> list[Variant]:
+    return [
+        Variant("1", p, reference.bases("1", p - 1, p + 1 + i % 20), reference.bases("1", p - 1, p))
+        for i, p in enumerate(positions)
+    ]
+
+
+class _CountedScorer(VariantScorer):
+    """Scores on the meta device, where operations are counted and none is done."""
+
+    def _one_hot(self, sequences: Sequence[np.ndarray]) -> torch.Tensor:
+        return torch.empty(len(sequences), len(sequences[0]), 4)
+
+    def count(self, variants: Sequence[Variant]) -> float:
+        starts = [self._window_start(variant, 0) for variant in variants]
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            assert sum(1 for _ in self._pairs(variants, starts)) == len(variants)
+        return counter.get_total_flops() / len(variants)
+
+
+NEAR = [150_001 + 32 * i for i in range(64)]
+APART = [110_001 + 1000 * i for i in range(64)]
+
+
+@pytest.mark.usefixtures("on_meta")
+@pytest.mark.parametrize(
+    ("kind", "positions", "options", "least"),
+    [
+        (substitutions, NEAR, {"placement": "shared"}, 8.0),
+        (substitutions, APART, {}, 4.2),
+        (substitutions, [150_077], {"placement": "centred"}, 1.6),
+        (deletions, APART, {}, 4.1),
+        (deletions, APART, {"indel": "anchored"}, 3.0),
+    ],
+    ids=["shared", "binned", "centred", "local deletions", "anchored deletions"],
+)
+def test_operations_saved_with_the_published_geometry(
+    full_reference: ReferenceGenome, kind: object, positions: list[int], options: dict[str, object], least: float
+) -> None:
+    """Against two plain passes with both heads, as the network is published."""
+    variants = kind(full_reference, positions)  # type: ignore[operator]
+    scorer = _CountedScorer(
+        Enformer(FULL), full_reference, ScoringConfig.model_validate(options), range(FULL.output_heads["human"])
+    )
+    plain = 2 * (pass_flops(FULL, "human").total + pass_flops(FULL, "mouse").head)
+    assert plain == pytest.approx(6.586e12, rel=1e-3)
+    saved = plain / scorer.count(variants)
+    print(f"{saved:.2f}x fewer operations")
+    assert saved >= least
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 2**30),
+    batch_size=st.sampled_from([1, 3]),
+    placement=st.sampled_from(["centred", "binned", "shared"]),
+    indel=st.sampled_from(["local", "anchored"]),
+    reverse_complement=st.booleans(),
+)
+def test_the_cache_changes_no_bit(
+    reference: ReferenceGenome, seed: int, batch_size: int, placement: str, indel: str, reverse_complement: bool
+) -> None:
+    generator = random.Random(seed)
+    chromosome = {"1": GENOME["1"]}
+    variants = [random_variant(generator, chromosome, generator.choice(KINDS)) for _ in range(4)]
+    config = ScoringConfig.model_validate(
+        {"placement": placement, "stride": 4, "indel": indel, "reverse_complement": reverse_complement}
+    )
+    model = float32_model()
+    tile = 64 * GEOMETRY.channels * 4
+    scorers = [VariantScorer(model, reference, config, TRACKS, None, batch_size, size) for size in (0, tile, 2**30)]
+    tables = [scorer.score(variants) for scorer in scorers]
+    tables.append(scorers[-1].score(variants))  # from a full cache
+    for other_tables in tables[1:]:
+        for statistic, table in tables[0].items():
+            assert table.equals(other_tables[statistic])
+
+
+def test_the_cache_stays_within_its_bound_and_forgets_the_oldest(reference: ReferenceGenome) -> None:
+    tile = 64 * GEOMETRY.channels * 8
+    scorer = VariantScorer(tiny_model(), reference, ScoringConfig(placement="centred"), TRACKS, cache_bytes=3 * tile)
+    tokens = scorer._tokens
+    scorer.score(substitutions(reference, [2000, 2001, 2002]))
+    assert [key[2] for key in tokens._cache] == [(p - 1) % 128 for p in (2000, 2001, 2002)]
+    scorer.score(substitutions(reference, [2000, 2003]))
+    assert [key[2] for key in tokens._cache] == [(p - 1) % 128 for p in (2002, 2000, 2003)]
+    assert tokens._kept_bytes == 3 * tile
+
+
+@pytest.mark.parametrize("indel", ["local", "anchored"])
+def test_rounds_no_worse_than_twice_the_plain_path(reference: ReferenceGenome, indel: str) -> None:
+    generator = random.Random(81)
+    variants = [random_variant(generator, {"1": GENOME["1"]}, KINDS[i % len(KINDS)]) for i in range(60)]
+    config = ScoringConfig.model_validate({"statistics": ("sad", "log2_ratio", "d2", "ref"), "indel": indel})
+    exact = DirectScorer(tiny_model(), reference, config, TRACKS, TABLE).score(variants)
+    fast = VariantScorer(float32_model(), reference, config, TRACKS, TABLE).score(variants)
+    plain = DirectScorer(float32_model(), reference, config, TRACKS, TABLE).score(variants)
+    sums = table_values(exact["ref"]) + 1
+    for statistic in ("sad", "log2_ratio", "d2"):
+        scale = 1 if statistic == "log2_ratio" else sums
+        errors = [
+            np.sqrt((((table_values(scores[statistic]) - table_values(exact[statistic])) / scale) ** 2).mean())
+            for scores in (fast, plain)
+        ]
+        assert 0 < errors[0] <= 2 * errors[1], statistic
+    assert (np.abs(table_values(fast["sad"]) - table_values(exact["sad"])) <= 5e-6 * sums).all()
+
+
+def test_coinciding_windows_share_one_reference_pass(reference: ReferenceGenome) -> None:
+    scorer = VariantScorer(tiny_model(), reference, ScoringConfig(placement="shared", stride=8), TRACKS)
+    passes = []
+    predict = scorer._transformer.predict
+    scorer._transformer.predict = lambda tokens: passes.append(len(tokens)) or predict(tokens)  # type: ignore[method-assign, func-returns-value]
+    scorer.score(substitutions(reference, [3000, 3001, 3070, 3050]))
+    assert sum(passes) == 5
