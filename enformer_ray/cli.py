@@ -178,10 +178,14 @@ def _run(run_directory: str, workers: int | None, address: str | None) -> None:
 
 def _finalise(run_directory: str) -> None:
     from enformer_ray import cli_output as output
+    from enformer_ray.run.audit import read_audit
     from enformer_ray.run.finalise import finalise as publish
     from enformer_ray.run.store import open_store
 
-    output.print_manifest(run_directory, publish(open_store(run_directory)))
+    store = open_store(run_directory)
+    manifest = publish(store)
+    output.print_audit(read_audit(store))
+    output.print_manifest(run_directory, manifest)
 
 
 def _print_version(wanted: bool) -> None:

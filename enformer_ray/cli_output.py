@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from enformer_ray.errors import EnformerRayError
     from enformer_ray.model import Enformer
+    from enformer_ray.run.audit import AuditReport
     from enformer_ray.run.driver import Progress, RunOutcome
     from enformer_ray.run.finalise import Manifest
     from enformer_ray.run.plan import AccountLine, Plan
@@ -72,22 +73,34 @@ def print_preview(preview: Preview, rate: float) -> None:
         rate: TFLOP/s that the device is reckoned to do.
     """
     print_account(preview.account)
-    rows = {
-        "variants": f"{preview.variants:,}",
-        "windows": f"{preview.windows:,}",
-        "trunk passes": f"{preview.trunk_passes:,}",
-        "transformer passes": f"{preview.transformer_passes:,}",
-        "TFLOP": f"{preview.teraflop:,.2f}",
-        "scores before compression": _bytes(preview.output_bytes),
-        f"hours at {rate:g} TFLOP/s": f"{preview.teraflop / rate / 3600:,.4g}",
-    }
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in rows.items():
-        table.add_row(name, value)
+    table = Table(
+        "placement",
+        "reference windows",
+        "passes",
+        "trunk tiles",
+        "TFLOP",
+        "of two plain passes",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column(f"hours at {rate:g} TFLOP/s")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cost in preview.costs:
+        table.add_row(
+            f"{cost.placement}{' *' if cost.placement == preview.placement else ''}",
+            f"{cost.windows:,}",
+            f"{cost.passes:,}",
+            f"{cost.tiles:,}",
+            f"{cost.teraflop:,.2f}",
+            f"1/{preview.plain_teraflop / cost.teraflop:.1f}",
+            f"{cost.teraflop / rate / 3600:,.4g}",
+        )
     _console.print(table)
     print_line(
-        f"{preview.tracks:,} tracks x {preview.statistics} statistics on {preview.device}, "
-        f"batches of {preview.batch_size}. Nothing was written."
+        f"* this job: {preview.variants:,} variants, {preview.tracks:,} tracks x {preview.statistics} statistics "
+        f"({_bytes(preview.output_bytes)} before compression) on {preview.device}, batches of {preview.batch_size}. "
+        "Nothing was written."
     )
 
 
@@ -101,6 +114,28 @@ def print_outcome(outcome: RunOutcome) -> None:
         f"{'worker' if outcome.workers == 1 else 'workers'}: {_duration(outcome.seconds)}, "
         f"{outcome.variants / outcome.seconds:.3g} variants/s."
     )
+
+
+def print_audit(audit: AuditReport) -> None:
+    """Print how far the scores differ from plain float32 passes, and how many are noise."""
+    print_line(f"Audit: {audit.variants:,} variants scored again by plain float32 passes.")
+    table = Table("statistic", "largest deviation", "median", "of the bound", box=None, pad_edge=False)
+    table.add_column("scores below noise")
+    table.add_column("rank correlation")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, found in audit.statistics.items():
+        table.add_row(
+            name,
+            f"{found.largest_deviation:.3g}",
+            f"{found.median_deviation:.3g}",
+            "-" if found.largest_of_bound is None else f"{found.largest_of_bound:.3g}",
+            f"{found.below_floor:.2%}",
+            "-" if found.rank_correlation is None else f"{found.rank_correlation:.5f}",
+        )
+    _console.print(table)
+    if audit.precision != "float32":
+        print_line(f"That is what {audit.precision} costs: a score below its track's floor in audit.parquet is noise.")
 
 
 def print_manifest(run_directory: str, manifest: Manifest) -> None:

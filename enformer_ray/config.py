@@ -78,6 +78,8 @@ class JobConfig(_Frozen):
     scoring: ScoringConfig = ScoringConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
     shard_size: int | None = Field(None, ge=1, le=8192, description="variants in a shard at most")
+    audit: int = Field(32, ge=1, description="variants that are scored again by plain passes, at most (and 1%)")
+    token_cache_mb: int = Field(512, ge=0, description="memory of a worker for trunk tokens, MiB; changes no score")
     workers: int | None = Field(None, ge=1)
     address: str | None = Field(None, description="Ray cluster to join; a local one is started when empty")
     offline: bool = False

@@ -95,6 +95,10 @@ class DatasetCorruptError(EnformerRayError, ValueError):
     """Files that do not agree with their receipt or manifest."""
 
 
+class AuditError(EnformerRayError, ValueError):
+    """Scores that plain passes of the network do not confirm."""
+
+
 class RunInterruptedError(EnformerRayError, RuntimeError):
     """A run that was told to stop (Ctrl-C: 130, SIGTERM: 143); the same command resumes it."""
 

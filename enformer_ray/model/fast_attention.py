@@ -68,7 +68,7 @@ class FastAttention:
         """
         module = self._attention
         query, key, value = (
-            projected.unflatten(-1, (module.heads, -1)).transpose(1, 2)
+            projected.view(*projected.shape[:2], module.heads, -1).transpose(1, 2)
             for projected in (
                 F.linear(tokens[:, first : first + rows], module.query.weight, self._query_bias),
                 F.linear(tokens, module.key.weight),
@@ -133,7 +133,8 @@ def attend_fused(
         columns, offset = block_columns(first + start, queries.shape[2], tokens)
         # Heads first: one product a head serves the whole batch.
         shifted = (queries + bias).transpose(0, 1).flatten(1, 2)
-        logits = torch.bmm(shifted, distances[:, :, columns]).unflatten(1, (batch, -1))
+        logits = torch.bmm(shifted, distances[:, :, columns])
+        logits = logits.view(len(logits), batch, -1, logits.shape[2])
         relative = by_key(logits, offset, tokens).transpose(0, 1)
         with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
             block = F.scaled_dot_product_attention(queries, key, value, attn_mask=relative, scale=scale)

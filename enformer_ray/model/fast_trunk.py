@@ -20,8 +20,6 @@ _GELU = 1.702
 _STEM_WIDTH, _TOWER_WIDTH = 15, 5
 
 
-
-
 def trunk_context(config: EnformerConfig) -> int:
     """Bases on each side of a token that it depends on: 259 for the published trunk."""
     reach = _TOWER_WIDTH // 2 * (config.bin - 2)
@@ -31,9 +29,10 @@ def trunk_context(config: EnformerConfig) -> int:
 class FastTrunk:
     """Equal to `model.trunk` where a stretch is a whole window.
 
-    Normalisations are affine maps ready to use, GELU(z) = silu(1.702 z) / 1.702 with its factors in the maps before and
-    the weights behind it, the bias of a residual convolution (which changes no pooling weight) is in the map behind the
-    pooling, and the softmax over two logits is the sigmoid of their difference, which halves the product for the logits.
+    Normalisations are affine maps ready to use; GELU(z) = silu(1.702 z) / 1.702 has its factors in the maps before and
+    the weights behind it; the bias of a residual convolution, which changes no pooling weight, is in the map behind the
+    pooling; and the softmax over two logits is the sigmoid of their difference, which halves the product for the
+    logits.
 
     Args:
         model: the network, on the device that is to compute.

@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import enformer_ray
+from enformer_ray.config import Statistic
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError
 from enformer_ray.run import layout
+from enformer_ray.run.audit import Audit
 from enformer_ray.run.compact import Compactor
 from enformer_ray.run.content_hash import ContentHash, combined
 from enformer_ray.run.manifest import Manifest, ManifestFile, read_manifest
@@ -41,6 +43,7 @@ def finalise(store: RunStore) -> Manifest:
 
     Raises:
         RunIncompleteError: there is no plan, or shards have no receipt.
+        AuditError: plain passes do not confirm the scores.
         DatasetCorruptError: staged files, plan and receipts do not agree, or the counts do not add up.
     """
     manifest = read_manifest(store)
@@ -55,12 +58,13 @@ def _publish(plan: Plan) -> Manifest:
     receipts = _complete_receipts(plan, shards)
     prefix = f"{layout.STAGING}/finalise-{uuid.uuid4().hex[:12]}"
     workspace = store.workspace(prefix)
+    audit = Audit(plan, shards, receipts)
     account, files = _build_variants(plan, workspace)
     hashes: dict[str, str] = {}
     for statistic in plan.document.config.scoring.statistics:
-        hashes[statistic], built = _build_scores(plan, shards, receipts, statistic, workspace)
+        hashes[statistic], built = _build_scores(plan, shards, receipts, statistic, audit, workspace)
         files += built
-    files += _build_documents(plan, receipts, account, workspace)
+    files += _build_documents(plan, receipts, account, audit, workspace)
     for file in files:
         if file.path != layout.TRACKS:
             store.put_file(workspace / file.path, file.path)
@@ -100,7 +104,12 @@ def _complete_receipts(plan: Plan, shards: Sequence[Shard]) -> dict[int, Receipt
 
 
 def _build_scores(
-    plan: Plan, shards: Sequence[Shard], receipts: dict[int, Receipt], statistic: str, workspace: Path
+    plan: Plan,
+    shards: Sequence[Shard],
+    receipts: dict[int, Receipt],
+    statistic: Statistic,
+    audit: Audit,
+    workspace: Path,
 ) -> tuple[str, list[ManifestFile]]:
     schema = score_schema(plan)
     content = ContentHash(schema)
@@ -109,6 +118,7 @@ def _build_scores(
         with Compactor(workspace, statistic, chromosome, schema) as compactor:
             for table in staged_tables(plan, list(group), receipts, statistic):
                 content.update(table)
+                audit.count(statistic, table)
                 compactor.add(table)
         files += [_listed(workspace, path) for path in compactor.paths]
     return content.hexdigest(), files
@@ -156,7 +166,11 @@ def _check_account(plan: Plan, account: Sequence[AccountLine], unexpected: Mappi
 
 
 def _build_documents(
-    plan: Plan, receipts: Mapping[int, Receipt], account: Sequence[AccountLine], workspace: Path
+    plan: Plan,
+    receipts: Mapping[int, Receipt],
+    account: Sequence[AccountLine],
+    audit: Audit,
+    workspace: Path,
 ) -> list[ManifestFile]:
     packages = ("torch", "ray", "pyarrow", "numpy", "duckdb")
     document = {
@@ -174,11 +188,14 @@ def _build_documents(
         "hosts": sorted({receipt.host for receipt in receipts.values()}),
         "seconds": round(sum(receipt.seconds for receipt in receipts.values()), 3),
         "account": [line.model_dump() for line in account],
+        "audit": audit.report().model_dump(mode="json"),
     }
     (workspace / layout.RUN).write_text(json.dumps(document, indent=1) + "\n")
+    write_table(audit.noise_floors(), workspace / layout.AUDIT)
     tracks = plan.store.local_path(layout.TRACKS)
     return [
         _listed(workspace, layout.RUN, table=False),
+        _listed(workspace, layout.AUDIT),
         ManifestFile(
             path=layout.TRACKS,
             rows=len(plan.document.tracks),

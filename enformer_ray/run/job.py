@@ -44,7 +44,7 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
         planned: options of the plan that is resumed: device, batch size and threads that the job leaves open are its.
 
     Raises:
-        ConfigError: a head that the weights do not have, or `centre` without a track table.
+        ConfigError: a head that the weights do not have, `centre` without a track table, or a stride too long.
         ReferenceFastaError, WeightsError, TrackTableError, TrackSelectionError, DeviceError: as their classes say.
     """
     config = _absolute(config)
@@ -71,8 +71,17 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
     count = model.config.output_heads[head]
     table = read_track_table(config.tracks_table, head, count) if config.tracks_table else None
     tracks = select_tracks(config.scoring.tracks, count, table)
+    _check_stride(config.scoring, model.config)
     scoring = _decide(config, model.config, planned)
     return Job(config.model_copy(update={"scoring": scoring}), reference, model.config, model.digest, table, tracks)
+
+
+def _check_stride(scoring: ScoringConfig, geometry: EnformerConfig) -> None:
+    if scoring.placement == "shared" and 2 * scoring.stride > geometry.bins:
+        raise ConfigError(
+            f"--stride is {scoring.stride} bins, but windows of {geometry.bins} output bins that far apart leave "
+            f"variants near their ends; give a stride of {geometry.bins // 2} at most."
+        )
 
 
 def _absolute(config: JobConfig) -> JobConfig:

@@ -15,6 +15,7 @@ STAGING = "staging"
 SCORES = "scores"
 VARIANTS = "variants"
 RUN = "run.json"
+AUDIT = "audit.parquet"
 MANIFEST = "manifest.json"
 
 PLANNING = frozenset({PLAN_FOLDER, TRACKS})

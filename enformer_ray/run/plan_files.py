@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.genome.reference import BLOCK_DIGEST_BYTES
@@ -19,12 +21,14 @@ from enformer_ray.run import layout
 from enformer_ray.run.job import Job
 from enformer_ray.run.parquet import write_table
 from enformer_ray.run.store import RunStore
-from enformer_ray.scoring.cost import variant_flops
+from enformer_ray.scoring.cost import Alleles, Costs, variant_costs
 from enformer_ray.variants.catalogue import Catalogue
-from enformer_ray.variants.variant import Variant
 
 DEFAULT_SHARD_SIZE = {"cpu": 64, "cuda": 1024}
-"""Variants in a shard: some minutes of work, which is what a lost worker loses."""
+"""Variants in a shard at most."""
+
+SHARD_FLOPS = {"cpu": 1e14, "cuda": 5e15}
+"""Cost of a shard at most: some minutes of work, which is what a lost worker loses."""
 
 _SHARDS = pa.schema(
     [
@@ -69,13 +73,12 @@ def read_shards(path: Path) -> list[Shard]:
 
 def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path) -> list[Shard]:
     """Divide the catalogue into shards and put plan/shards.parquet and plan/variants into the store."""
-    size = job.config.shard_size or DEFAULT_SHARD_SIZE[job.config.scoring.device]
     shards: list[Shard] = []
     for chromosome, path in catalogue.variants.items():
         table = pq.read_table(path, partitioning=None)
         first = len(shards)
-        shards += _divide(job, chromosome, table, size, first)
-        numbers = np.arange(table.num_rows, dtype=np.int32) // size + first
+        shards += _divide(job, chromosome, table, first)
+        numbers = np.repeat(np.arange(first, len(shards)), [shard.variants for shard in shards[first:]])
         write_table(table.append_column("shard", pa.array(numbers, pa.int32())), scratch / "variants.parquet")
         store.put_file(scratch / "variants.parquet", layout.plan_variants(chromosome))
     columns = list(zip(*shards, strict=True)) or [()] * len(_SHARDS)
@@ -84,33 +87,46 @@ def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path)
     return shards
 
 
-def _divide(job: Job, chromosome: str, table: pa.Table, size: int, first: int) -> list[Shard]:
-    shards = []
-    for number, offset in enumerate(range(0, table.num_rows, size), first):
-        rows = table.slice(offset, size).select(["variant", "position", "reference_allele", "alternate_allele"])
-        variant, positions, references, alternates = (column.to_pylist() for column in rows.columns)
-        shards.append(
-            Shard(
-                number,
-                chromosome,
-                positions[0] - 1,
-                max(p - 1 + len(allele) for p, allele in zip(positions, references, strict=True)),
-                variant[0],
-                len(variant),
-                _cost(job, chromosome, references, alternates),
-            )
+def _divide(job: Job, chromosome: str, table: pa.Table, first: int) -> list[Shard]:
+    alleles = alleles_of(table)
+    flops = job_costs(job, alleles).flops
+    device = job.config.scoring.device
+    bounds = _cuts(flops, job.config.shard_size or DEFAULT_SHARD_SIZE[device], SHARD_FLOPS[device])
+    variant = table.column("variant").to_numpy()
+    ends = alleles.position - 1 + alleles.reference_length
+    return [
+        Shard(
+            number,
+            chromosome,
+            int(alleles.position[start]) - 1,
+            int(ends[start:end].max()),
+            int(variant[start]),
+            end - start,
+            float(flops[start:end].sum()),
         )
-    return shards
+        for number, (start, end) in enumerate(pairwise(bounds), first)
+    ]
 
 
-def _cost(job: Job, chromosome: str, references: Sequence[str], alternates: Sequence[str]) -> float:
-    # The cost depends on the lengths of the alleles alone, so each pair of lengths is counted once.
-    pairs = Counter((len(ref), len(alt)) for ref, alt in zip(references, alternates, strict=True))
-    return sum(
-        count
-        * variant_flops(job.geometry, job.config.scoring, Variant(chromosome, 1, "N" * ref, "N" * alt), len(job.tracks))
-        for (ref, alt), count in pairs.items()
-    )
+def _cuts(flops: NDArray[np.float64], size: int, limit: float) -> list[int]:
+    """Where shards begin, and where the last one ends: each of at least one variant, within both bounds if of more."""
+    spent = np.concatenate([[0.0], np.cumsum(flops)])
+    cuts = [0]
+    while cuts[-1] < len(flops):
+        within = int(np.searchsorted(spent, spent[cuts[-1]] + limit, side="right")) - 1
+        cuts.append(min(max(within, cuts[-1] + 1), cuts[-1] + size, len(flops)))
+    return cuts
+
+
+def alleles_of(table: pa.Table) -> Alleles:
+    """What the cost of planned variants of one chromosome depends on."""
+    lengths = (pc.utf8_length(table.column(name)) for name in ("reference_allele", "alternate_allele"))
+    return Alleles(*(column.to_numpy().astype(np.int64) for column in (table.column("position"), *lengths)))
+
+
+def job_costs(job: Job, alleles: Alleles) -> Costs:
+    """Cost of each variant of one chromosome under the options of a job."""
+    return variant_costs(job.geometry, job.config.scoring, alleles, len(job.tracks))
 
 
 def reference_digest(reference: ReferenceGenome, digests: Mapping[str, Sequence[bytes]]) -> str:

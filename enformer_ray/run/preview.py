@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pyarrow.parquet as pq
 
-from enformer_ray.config import JobConfig
+from enformer_ray.config import JobConfig, Placement
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.plan import AccountLine, account, catalogue_of
-from enformer_ray.scoring.cost import variant_flops, variant_passes
+from enformer_ray.run.plan_files import alleles_of
+from enformer_ray.scoring.cost import plain_flops, variant_costs
 from enformer_ray.variants.catalogue import Catalogue
-from enformer_ray.variants.variant import Variant
+
+
+@dataclass(frozen=True)
+class PlacementCost:
+    """What a job costs with one placement of the windows.
+
+    Attributes:
+        placement: where windows lie.
+        windows: distinct reference windows, over all shifts and strands.
+        passes: passes through transformer and heads.
+        tiles: tiles of trunk tokens.
+        teraflop: 1e12 floating-point operations in all.
+    """
+
+    placement: Placement
+    windows: int
+    passes: int
+    tiles: int
+    teraflop: float
 
 
 @dataclass(frozen=True)
@@ -25,10 +44,9 @@ class Preview:
         account: input alleles by status and reason.
         alleles: input alleles in all.
         variants: unique variants that would be scored.
-        windows: reference windows: variants x shifts x strands.
-        trunk_passes: passes through the convolutional trunk.
-        transformer_passes: passes through transformer and heads.
-        teraflop: 1e12 floating-point operations in all.
+        placement: the placement of the job.
+        costs: what it would cost, with each placement; shards and a bounded cache add a little.
+        plain_teraflop: two whole passes for each variant, shift and strand.
         tracks: selected tracks.
         statistics: statistics.
         output_bytes: scores before compression: variants x tracks x statistics x 4.
@@ -39,15 +57,19 @@ class Preview:
     account: tuple[AccountLine, ...]
     alleles: int
     variants: int
-    windows: int
-    trunk_passes: int
-    transformer_passes: int
-    teraflop: float
+    placement: Placement
+    costs: tuple[PlacementCost, ...]
+    plain_teraflop: float
     tracks: int
     statistics: int
     output_bytes: int
     device: str
     batch_size: int
+
+    @property
+    def cost(self) -> PlacementCost:
+        """With the placement of the job."""
+        return next(cost for cost in self.costs if cost.placement == self.placement)
 
 
 def preview(config: JobConfig) -> Preview:
@@ -63,25 +85,14 @@ def preview(config: JobConfig) -> Preview:
 
 def _count(job: Job, catalogue: Catalogue) -> Preview:
     scoring, tracks = job.config.scoring, len(job.tracks)
-    windows = trunk = transformer = 0
-    flop = 0.0
-    lengths = _allele_lengths(catalogue)
-    for (reference, alternate), count in lengths.items():
-        variant = Variant("", 1, "N" * reference, "N" * alternate)
-        passes = variant_passes(scoring, variant)
-        windows += count * passes.windows
-        trunk += count * passes.trunk
-        transformer += count * passes.transformer
-        flop += count * variant_flops(job.geometry, scoring, variant, tracks)
-    variants, statistics = lengths.total(), len(scoring.statistics)
+    variants, statistics = catalogue.planned, len(scoring.statistics)
     return Preview(
         account=account(catalogue),
         alleles=catalogue.total,
         variants=variants,
-        windows=windows,
-        trunk_passes=trunk,
-        transformer_passes=transformer,
-        teraflop=flop / 1e12,
+        placement=scoring.placement,
+        costs=tuple(_cost(job, catalogue, placement) for placement in get_args(Placement)),
+        plain_teraflop=variants * plain_flops(job.geometry, scoring, tracks) / 1e12,
         tracks=tracks,
         statistics=statistics,
         output_bytes=variants * tracks * statistics * 4,
@@ -90,10 +101,16 @@ def _count(job: Job, catalogue: Catalogue) -> Preview:
     )
 
 
-def _allele_lengths(catalogue: Catalogue) -> Counter[tuple[int, int]]:
-    counts: Counter[tuple[int, int]] = Counter()
+def _cost(job: Job, catalogue: Catalogue, placement: Placement) -> PlacementCost:
+    scoring = job.config.scoring.model_copy(update={"placement": placement})
+    windows = passes = tiles = 0
+    flops = 0.0
     for path in catalogue.variants.values():
-        for batch in pq.ParquetFile(path).iter_batches(columns=["reference_allele", "alternate_allele"]):
-            references, alternates = (column.to_pylist() for column in batch.columns)
-            counts.update((len(ref), len(alt)) for ref, alt in zip(references, alternates, strict=True))
-    return counts
+        columns = ["position", "reference_allele", "alternate_allele"]
+        alleles = alleles_of(pq.read_table(path, columns=columns, partitioning=None))
+        costs = variant_costs(job.geometry, scoring, alleles, len(job.tracks))
+        windows += int(costs.windows.sum())
+        passes += int(costs.passes.sum())
+        tiles += int(costs.tiles.sum())
+        flops += float(costs.flops.sum())
+    return PlacementCost(placement, windows, passes, tiles, flops / 1e12)

@@ -32,6 +32,7 @@ class Receipt(_Frozen):
         attempt: folder of the attempt under staging.
         rows: variants of the shard.
         files: staged file of each statistic.
+        audit: staged file of each statistic of the variants that were scored again by plain passes.
         counts: variants by indel convention.
         seconds: time that scoring and writing took.
         device: what computed, in words.
@@ -42,6 +43,7 @@ class Receipt(_Frozen):
     attempt: str
     rows: int
     files: Mapping[str, StagedFile]
+    audit: Mapping[str, StagedFile]
     counts: Mapping[str, int]
     seconds: float
     device: str

@@ -14,7 +14,7 @@ from enformer_ray.model.tracks import column_name
 from enformer_ray.run import layout
 from enformer_ray.run.parquet import ROW_COLUMNS
 from enformer_ray.run.plan import Plan, Shard
-from enformer_ray.run.receipts import Receipt
+from enformer_ray.run.receipts import Receipt, StagedFile
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring.tables import KEY_COLUMNS
 
@@ -36,7 +36,6 @@ def staged_tables(plan: Plan, shards: list[Shard], receipts: dict[int, Receipt],
     Raises:
         DatasetCorruptError: a file is not the one of the receipt, or its rows are not the planned ones in their order.
     """
-    schema = score_schema(plan)
     keys = planned_keys(plan.store, shards[0].chromosome)
     if keys.num_rows != sum(shard.variants for shard in shards):
         raise DatasetCorruptError(
@@ -45,15 +44,27 @@ def staged_tables(plan: Plan, shards: list[Shard], receipts: dict[int, Receipt],
         )
     offset = 0
     for shard in shards:
-        table = _read_checked(plan.store, receipts[shard.shard], statistic, schema)
+        receipt = receipts[shard.shard]
+        table = read_staged(plan, receipt, receipt.files.get(statistic), statistic)
         planned = keys.slice(offset, shard.variants)
         offset += shard.variants
-        _check_rows(plan.store, receipts[shard.shard], statistic, table, planned)
+        _check_rows(plan.store, receipt, statistic, table, planned)
         yield table
 
 
-def _read_checked(store: RunStore, receipt: Receipt, statistic: str, schema: pa.Schema) -> pa.Table:
-    staged = receipt.files.get(statistic)
+def read_staged(plan: Plan, receipt: Receipt, staged: StagedFile | None, statistic: str) -> pa.Table:
+    """A file of score columns that a receipt lists, if it is what the receipt says.
+
+    Args:
+        plan: the plan.
+        receipt: the receipt.
+        staged: its entry, None where it has none.
+        statistic: what the file holds, for a message.
+
+    Raises:
+        DatasetCorruptError: there is no such file, or it is another one.
+    """
+    store = plan.store
     if staged is None:
         raise _unlike(store, receipt, f"lists no file of the statistic {statistic}")
     if not store.exists(staged.path):
@@ -62,7 +73,7 @@ def _read_checked(store: RunStore, receipt: Receipt, statistic: str, schema: pa.
     if len(data) != staged.bytes or hashlib.sha256(data).hexdigest() != staged.sha256:
         raise _unlike(store, receipt, f"lists another sha256 or size than {staged.path} has")
     table = pq.read_table(pa.BufferReader(data))
-    if not table.schema.equals(schema):
+    if not table.schema.equals(score_schema(plan)):
         raise _unlike(store, receipt, f"lists {staged.path}, whose columns are not those of the plan")
     if table.num_rows != staged.rows:
         raise _unlike(store, receipt, f"lists {staged.rows} rows of {staged.path}, which has {table.num_rows}")

@@ -19,11 +19,12 @@ from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import Enformer, load_enformer
 from enformer_ray.model.tracks import read_track_table
 from enformer_ray.run import layout
+from enformer_ray.run.audit import audited_in, audited_variants, plain_options
 from enformer_ray.run.parquet import score_writer
 from enformer_ray.run.plan import Plan, Shard, load_plan
 from enformer_ray.run.receipts import Receipt, StagedFile
 from enformer_ray.run.store import RunStore, open_store
-from enformer_ray.scoring import VariantScorer
+from enformer_ray.scoring import DirectScorer, VariantScorer
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.tables import KEY_COLUMNS
 from enformer_ray.variants.variant import Variant
@@ -62,11 +63,16 @@ class ScoringWorker:
             table = read_track_table(path, scoring.head, model_heads[scoring.head])
         model, reference = _load_model(self._plan, self._device), _open_reference(self._plan)
         tracks = self._plan.document.tracks
-        self._scorer = VariantScorer(model, reference, scoring, tracks, table, scoring.batch_size or 1)
+        cache_bytes = self._plan.document.config.token_cache_mb * 2**20
+        self._scorer = VariantScorer(
+            model, reference, scoring, tracks, table, scoring.batch_size or 1, cache_bytes=cache_bytes
+        )
+        self._auditor = DirectScorer(model, reference, plain_options(scoring), tracks, table)
+        self._sample = audited_variants(self._plan)
         return device_in_words(self._device)
 
     def score_shard(self, shard: Shard, attempt: str) -> dict[str, Any]:
-        """Score a shard and leave one file a statistic in staging.
+        """Score a shard and leave one file a statistic in staging; score again what the audit samples of it.
 
         Args:
             shard: the shard.
@@ -78,17 +84,22 @@ class ScoringWorker:
         began = time.monotonic()
         variants = read_variants(self._store, shard)
         tables = self._scorer.score(variants)
+        audited = [variants[row] for row in audited_in(self._sample, shard)]
         with tempfile.TemporaryDirectory(prefix="enformer-ray-") as scratch:
-            files = {
-                statistic: _stage(self._store, table, Path(scratch), layout.staged(shard.shard, attempt, statistic))
-                for statistic, table in tables.items()
-            }
+            files, audit = (
+                {
+                    name: _stage(self._store, table, Path(scratch), layout.staged(shard.shard, attempt, prefix + name))
+                    for name, table in staged.items()
+                }
+                for prefix, staged in (("", tables), ("audit-", self._auditor.score(audited) if audited else {}))
+            )
         conventions = next(iter(tables.values())).column("indel_convention").to_pylist()
         return Receipt(
             shard=shard.shard,
             attempt=attempt,
             rows=len(variants),
             files=files,
+            audit=audit,
             counts=Counter(conventions),
             seconds=round(time.monotonic() - began, 3),
             device=device_in_words(self._device),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from enformer_ray.genome.window import BIN, reached_tokens
 from enformer_ray.model import EnformerConfig
 from enformer_ray.scoring.indels import Convention, anchored_window, local_difference, local_sequences
 from enformer_ray.scoring.strand import Edit, Strand
 from enformer_ray.scoring.tokens import WindowTokens
-from torch import Tensor
-import torch
 
 
 def alternate_tokens(

@@ -72,7 +72,9 @@ def local_tokens(reference: Tensor, windows: Tensor, start: int, edit: Edit) -> 
         (right, behind, reference, edit.start - start - edit.length_change),
     ):
         reach = slice(*reached_tokens(offset, offset + len(edit.alternate), len(reference)))
-        tokens[reach] += local_difference(alternate[reach], first[reach], second[reach], offset // BIN - reach.start) / 2
+        tokens[reach] += (
+            local_difference(alternate[reach], first[reach], second[reach], offset // BIN - reach.start) / 2
+        )
     return tokens
 
 

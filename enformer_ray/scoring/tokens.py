@@ -25,7 +25,8 @@ class WindowTokens:
 
     The grid of a window is its phase, the start modulo 128, on one strand of one chromosome. A token whose context
     lies inside the window is the same in every window of that grid; it comes from a tile, and tiles are kept, the least
-    recently used ones given up first. The tokens at the ends see the zero padding of the window and are computed for it.
+    recently used ones given up first. The tokens at the ends see the zero padding of the window, which computes its
+    own.
 
     Args:
         trunk: computes tokens.

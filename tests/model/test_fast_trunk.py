@@ -52,7 +52,7 @@ def test_every_stretch_of_a_window_equals_the_plain_trunk(
     context = trunk_context(config)
     edge = -(-context // config.bin)
     first = data.draw(st.sampled_from([0, *range(edge, config.tokens - 1)]))
-    last = data.draw(st.sampled_from([end for end in range(first + 1, config.tokens - edge + 1)] + [config.tokens]))
+    last = data.draw(st.sampled_from([*range(first + 1, config.tokens - edge + 1), config.tokens]))
     starts, ends = first == 0, last == config.tokens
     left = first * config.bin - (0 if starts else context)
     right = last * config.bin + (0 if ends else context)

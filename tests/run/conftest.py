@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -32,12 +33,12 @@ ALLELES = SNVS + 4
 
 
 def write_weights(path: Path, seed: int) -> None:
-    """Random weights, large enough that scores of different variants differ far beyond rounding."""
+    """Random weights under which activations keep their size and scores of different variants differ."""
     generator, model = torch.Generator().manual_seed(seed), Enformer(GEOMETRY)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.normal_(std=0.3, generator=generator)
+                parameter.normal_(std=1.4 / math.sqrt(parameter[0].numel()), generator=generator)
     save_weights(model, path)
 
 

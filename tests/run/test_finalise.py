@@ -26,7 +26,11 @@ from tests.run.conftest import ALLELES, SNVS
 
 
 def published(store: LocalStore) -> list[str]:
-    return [p for p in store.list("") if p.split("/")[0] in {"scores", "variants", "manifest.json", "run.json"}]
+    return [
+        p
+        for p in store.list("")
+        if p.split("/")[0] in {"scores", "variants", "manifest.json", "run.json", "audit.parquet"}
+    ]
 
 
 def restage(store: LocalStore, shard: int, change: Callable[[pa.Table], pa.Table]) -> None:

@@ -79,7 +79,12 @@ def scorer(request: pytest.FixtureRequest) -> type[Scorer]:
 @settings(REPEATED, max_examples=7)
 @given(data=st.data(), config=configs(), seed=st.integers(0, 20))
 def test_one_variant(
-    tmp_path_factory: pytest.TempPathFactory, scorer: type[Scorer], kind: str, data: st.DataObject, config: ScoringConfig, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    scorer: type[Scorer],
+    kind: str,
+    data: st.DataObject,
+    config: ScoringConfig,
+    seed: int,
 ) -> None:
     genome = random_genome(seed)
     reference = write_genome(genome, tmp_path_factory.mktemp("genome"), seed)

@@ -1,0 +1,264 @@
+"""The audit: a random sample of every run is scored again by plain float32 passes, and what differs is told.
+
+In float32 the two must agree to rounding, or nothing is published. With a lower precision the audit measures what that
+precision costs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from enformer_ray.config import ScoringConfig, Statistic
+from enformer_ray.errors import AuditError, DatasetCorruptError
+from enformer_ray.model.tracks import column_name
+from enformer_ray.run import layout
+from enformer_ray.run.plan import Plan, Shard
+from enformer_ray.run.receipts import Receipt
+from enformer_ray.run.staged import read_staged
+from enformer_ray.run.store import RunStore
+
+BOUND = 5e-6
+"""Largest deviation of `sad` in float32, of the reference sum + 1 (DESIGN.md, "Rounding")."""
+
+LARGEST_SHARE = 0.01
+
+Values = NDArray[np.float64]
+
+
+class StatisticAudit(BaseModel):
+    """How the scores of one statistic compare with plain float32 passes.
+
+    Attributes:
+        largest_deviation: largest absolute difference of the audited scores.
+        median_deviation: median absolute difference.
+        largest_of_bound: largest difference as a share of the float32 bound; None where there is no bound.
+        below_floor: share of all scores of the run whose absolute value is below the noise floor of their track, the
+            root mean square difference of its audited scores.
+        rank_correlation: Spearman's, of a track's audited scores with the plain ones, the median over tracks; None for
+            fewer than three audited variants.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    largest_deviation: float
+    median_deviation: float
+    largest_of_bound: float | None
+    below_floor: float
+    rank_correlation: float | None
+
+
+class AuditReport(BaseModel):
+    """What run.json keeps of an audit.
+
+    Attributes:
+        variants: how many were scored again.
+        precision: of the run.
+        statistics: by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variants: int
+    precision: str
+    statistics: Mapping[str, StatisticAudit]
+
+
+def read_audit(store: RunStore) -> AuditReport:
+    """The audit of a finished run.
+
+    Raises:
+        DatasetCorruptError: its run.json holds none.
+    """
+    try:
+        return AuditReport.model_validate(json.loads(store.read_bytes(layout.RUN))["audit"])
+    except (KeyError, ValueError):
+        raise DatasetCorruptError(
+            f"{store.uri}/{layout.RUN} holds no audit of this version of enformer-ray; its scores are as they were."
+        ) from None
+
+
+def audited_variants(plan: Plan) -> NDArray[np.int64]:
+    """Numbers (`variant`) of the variants that are scored again, ascending: a sample that the fingerprint seeds."""
+    planned = plan.document.planned
+    size = min(plan.document.config.audit, math.ceil(LARGEST_SHARE * planned))
+    random = np.random.default_rng(int(plan.document.fingerprint[:16], 16))
+    return np.sort(random.choice(planned, size=size, replace=False))
+
+
+def audited_in(sample: NDArray[np.int64], shard: Shard) -> list[int]:
+    """Rows of a shard that are in a sample."""
+    first, last = np.searchsorted(sample, [shard.first_variant, shard.first_variant + shard.variants])
+    return [int(variant) - shard.first_variant for variant in sample[first:last]]
+
+
+def plain_options(scoring: ScoringConfig) -> ScoringConfig:
+    """Options of the plain passes: float32, and the reference sum that bounds are relative to."""
+    statistics = dict.fromkeys([*scoring.statistics, "ref"])
+    return scoring.model_copy(update={"precision": "float32", "statistics": tuple(statistics)})
+
+
+class _Sample(NamedTuple):
+    """Audited variants, (variants, tracks) each.
+
+    Attributes:
+        variant_ids: rows.
+        scored: as the run has them, by statistic.
+        plain: by plain passes, by statistic; with `ref` in any case.
+    """
+
+    variant_ids: list[str]
+    scored: dict[str, Values]
+    plain: dict[str, Values]
+
+
+class Audit:
+    """Compares, then counts scores below the noise floor while finalise reads them all.
+
+    Args:
+        plan: the plan.
+        shards: all of its shards.
+        receipts: all of their receipts.
+
+    Raises:
+        AuditError: the run is in float32 and a score differs by more than rounding.
+        DatasetCorruptError: audited rows are missing or are not the planned ones.
+    """
+
+    def __init__(self, plan: Plan, shards: Sequence[Shard], receipts: Mapping[int, Receipt]) -> None:
+        self._plan, scoring = plan, plan.document.config.scoring
+        self._sample = _read_sample(plan, shards, receipts)
+        self._deviations = {
+            name: np.abs(self._sample.scored[name] - self._sample.plain[name]) for name in scoring.statistics
+        }
+        self._floors = {name: np.sqrt(np.mean(d**2, axis=0)) for name, d in self._deviations.items()}
+        self._below = dict.fromkeys(scoring.statistics, 0)
+        self._seen = dict.fromkeys(scoring.statistics, 0)
+        self._bounds = {name: _bound(name, self._sample.plain["ref"], plan) for name in scoring.statistics}
+        if scoring.precision == "float32":
+            self._check()
+
+    def count(self, statistic: Statistic, table: pa.Table) -> None:
+        """Take note of some of the run's scores of a statistic."""
+        for track, floor in zip(self._plan.document.tracks, self._floors[statistic], strict=True):
+            scores = table.column(column_name(track)).to_numpy()
+            self._below[statistic] += int(np.count_nonzero(np.abs(scores) < floor))
+            self._seen[statistic] += len(scores)
+
+    def report(self) -> AuditReport:
+        """The result, once all scores have been counted."""
+        return AuditReport(
+            variants=len(self._sample.variant_ids),
+            precision=self._plan.document.config.scoring.precision,
+            statistics={name: self._of(name) for name in self._deviations},
+        )
+
+    def noise_floors(self) -> pa.Table:
+        """For each selected track (`column`) the root mean square difference of each statistic."""
+        table = pa.table({"column": [column_name(track) for track in self._plan.document.tracks]})
+        for name, floors in self._floors.items():
+            table = table.append_column(name, pa.array(floors))
+        return table
+
+    def _of(self, name: Statistic) -> StatisticAudit:
+        deviations, bound = self._deviations[name], self._bounds[name]
+        return StatisticAudit(
+            largest_deviation=_short(deviations.max()),
+            median_deviation=_short(np.median(deviations)),
+            largest_of_bound=None if bound is None else _short((deviations / bound).max()),
+            below_floor=_short(self._below[name] / max(1, self._seen[name])),
+            rank_correlation=_rank_correlation(self._sample.scored[name], self._sample.plain[name]),
+        )
+
+    def _check(self) -> None:
+        for name, bound in self._bounds.items():
+            if bound is None:
+                continue
+            excess = self._deviations[name] / bound
+            if (excess <= 1).all():  # not so for a score that is no number
+                continue
+            row, track = np.unravel_index(np.argmax(np.nan_to_num(excess, nan=np.inf)), excess.shape)
+            column = column_name(self._plan.document.tracks[track])
+            raise AuditError(
+                f"{self._plan.store.uri}: the audit failed, and nothing was published. {name} of "
+                f"{self._sample.variant_ids[row]} in {column} is {self._sample.scored[name][row, track]:.6g}, but "
+                f"{self._sample.plain[name][row, track]:.6g} by two plain passes: {excess[row, track]:.3g} times what "
+                f"rounding explains; {int((~(excess <= 1)).any(axis=1).sum())} of {len(excess)} audited variants "
+                "differ. "
+                "The scores of this run are wrong: check the machine's memory and GPU, delete the run directory and "
+                "run again; if it happens again, report it with plan/plan.json."
+            )
+
+
+def _read_sample(plan: Plan, shards: Sequence[Shard], receipts: Mapping[int, Receipt]) -> _Sample:
+    sample = audited_variants(plan)
+    statistics = plan.document.config.scoring.statistics
+    names = list(dict.fromkeys([*statistics, "ref"]))
+    scored: dict[str, list[Values]] = {name: [] for name in statistics}
+    plain: dict[str, list[Values]] = {name: [] for name in names}
+    variant_ids: list[str] = []
+    for shard in shards:
+        rows = audited_in(sample, shard)
+        if not rows:
+            continue
+        receipt = receipts[shard.shard]
+        expected: list[str] = []
+        for name in statistics:
+            table = read_staged(plan, receipt, receipt.files.get(name), name).take(rows)
+            scored[name].append(_values(table))
+            expected = table.column("variant_id").to_pylist()
+        for name in names:
+            table = read_staged(plan, receipt, receipt.audit.get(name), f"the audit of {name}")
+            if table.column("variant_id").to_pylist() != expected:
+                raise DatasetCorruptError(
+                    f"{plan.store.uri}/{layout.receipt(shard.shard)} lists other audited variants than the plan's "
+                    f"sample. Delete it and run the same command again: shard {shard.shard} is then scored anew."
+                )
+            plain[name].append(_values(table))
+        variant_ids += expected
+    return _Sample(
+        variant_ids,
+        {name: np.concatenate(pieces) for name, pieces in scored.items()},
+        {name: np.concatenate(pieces) for name, pieces in plain.items()},
+    )
+
+
+def _values(table: pa.Table) -> Values:
+    names = [name for name in table.column_names if name.startswith("track_")]
+    return np.stack([table.column(name).to_numpy() for name in names], axis=1).astype(np.float64)
+
+
+def _bound(statistic: Statistic, reference: Values, plan: Plan) -> Values | None:
+    """What float32 rounding explains. `sax` has no bound: of two bins that differ alike, rounding chooses one."""
+    relative: dict[Statistic, float] = {
+        "log2_ratio": 1,
+        "centre": 2,
+        "log_sad": plan.document.parts["geometry"]["target_length"],
+    }
+    if statistic == "sax":
+        return None
+    if statistic in relative:
+        return np.full_like(reference, relative[statistic] * BOUND / math.log(2))
+    return BOUND * (reference + 1)
+
+
+def _rank_correlation(one: Values, other: Values) -> float | None:
+    if len(one) < 3:
+        return None
+    tracks = range(one.shape[1])
+    pairs = pl.DataFrame({f"{name}{t}": values[:, t] for name, values in (("a", one), ("b", other)) for t in tracks})
+    by_track = pairs.select(pl.corr(f"a{t}", f"b{t}", method="spearman").alias(str(t)) for t in tracks).row(0)
+    defined = [value for value in by_track if value is not None and not math.isnan(value)]
+    return _short(np.median(defined)) if defined else None
+
+
+def _short(number: float | np.float64) -> float:
+    return float(f"{number:.4g}")

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enformer_ray import cli_output
+from enformer_ray.config import JobConfig
+from enformer_ray.errors import AuditError, DatasetCorruptError
+from enformer_ray.run import audit, layout
+from enformer_ray.run.audit import BOUND, audited_in, audited_variants, read_audit
+from enformer_ray.run.finalise import finalise
+from enformer_ray.run.plan import Plan, load_plan, make_plan
+from enformer_ray.run.receipts import read_receipts
+from enformer_ray.run.store import LocalStore
+from enformer_ray.scoring.strand import Strand
+from enformer_ray.scoring.tokens import WindowTokens
+from tests.run.conftest import SNVS, score_without_ray
+from tests.run.test_finalise import published, restage
+
+
+def run_of(job: JobConfig, folder: Path, **scoring: object) -> LocalStore:
+    store = LocalStore(folder)
+    make_plan(job.model_copy(update={"scoring": job.scoring.model_copy(update=scoring)}), store)
+    score_without_ray(store)
+    return store
+
+
+def sampled_shard(store: LocalStore) -> int:
+    plan = load_plan(store)
+    return next(shard.shard for shard in plan.shards() if audited_in(audited_variants(plan), shard))
+
+
+@given(planned=st.integers(1, 10**8), most=st.integers(1, 40), fingerprint=st.integers(0, 2**64 - 1))
+def test_the_sample_is_small_and_the_same_for_everyone(planned: int, most: int, fingerprint: int) -> None:
+    class Document:
+        pass
+
+    document = Document()
+    vars(document).update(planned=planned, config=JobConfig(variants="v", reference="r", output="o", audit=most))
+    vars(document).update(fingerprint=f"{fingerprint:016x}" + "0" * 48)
+    plan = Plan(None, document)  # type: ignore[arg-type]
+    sample = audited_variants(plan)
+    assert len(sample) == len(set(sample.tolist())) == min(most, -(-planned // 100))
+    assert sample.tolist() == sorted(sample.tolist()) == audited_variants(plan).tolist()
+    assert sample[0] >= 0
+    assert sample[-1] < planned
+
+
+def test_every_audited_variant_is_in_one_shard(scored: LocalStore) -> None:
+    plan = load_plan(scored)
+    sample = np.arange(plan.document.planned)
+    rows = [row + shard.first_variant for shard in plan.shards() for row in audited_in(sample, shard)]
+    assert rows == sample.tolist()
+
+
+def test_the_audit_stands_beside_the_dataset(scored: LocalStore) -> None:
+    finalise(scored)
+    found = read_audit(scored)
+    assert (found.variants, found.precision) == (1, "float32")
+    assert list(found.statistics) == ["sad", "log2_ratio"]
+    for name, statistic in found.statistics.items():
+        assert 0 < statistic.median_deviation <= statistic.largest_deviation, "something was compared with itself"
+        assert 0 < statistic.largest_of_bound < 1
+        assert 0 <= statistic.below_floor < 0.5
+        assert statistic.rank_correlation is None
+        scores, floors = pq.read_table(scored.local_path(f"scores/{name}")), pq.read_table(scored.root / layout.AUDIT)
+        below = [
+            (np.abs(scores.column(column).to_numpy()) < floor).mean()
+            for column, floor in zip(floors["column"].to_pylist(), floors[name].to_pylist(), strict=True)
+        ]
+        assert statistic.below_floor == pytest.approx(np.mean(below), rel=1e-3, abs=1e-9)
+    assert floors.column("column").to_pylist() == ["track_0000", "track_0001", "track_0004"]
+
+
+def test_a_wrong_tile_fails_the_run(job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = WindowTokens._compute_tile
+    wrong: list[tuple[int, int]] = []
+
+    def one_wrong(self: WindowTokens, strand: Strand, phase: int, tile: int) -> torch.Tensor:
+        tokens = compute(self, strand, phase, tile)
+        if not wrong or (phase, tile) in wrong:
+            wrong.append((phase, tile))
+            tokens += 0.01
+        return tokens
+
+    # Windows on chromosome 1 lie in one tile, and the audited variant is there.
+    monkeypatch.setattr(audit, "audited_variants", lambda _: np.array([3]))
+    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", lambda _: np.array([3]))
+    finalise(run_of(job, tmp_path / "right"))
+    monkeypatch.setattr(WindowTokens, "_compute_tile", one_wrong)
+    store = run_of(job, tmp_path / "wrong")
+    with pytest.raises(
+        AuditError, match=r"the audit failed, and nothing was published\. sad of 1_.* in track_000"
+    ) as e:
+        finalise(store)
+    assert "delete the run directory" in str(e.value)
+    assert e.value.exit_status == 1
+    assert published(store) == []
+
+
+def test_a_score_that_is_no_number_fails_the_run(scored: LocalStore) -> None:
+    def broken(table: object) -> object:
+        values = [float("nan")] * table.num_rows  # type: ignore[attr-defined]
+        at = table.schema.get_field_index("track_0001")  # type: ignore[attr-defined]
+        return table.set_column(at, table.schema.field(at), [np.array(values, np.float32)])  # type: ignore[attr-defined]
+
+    restage(scored, sampled_shard(scored), broken)  # type: ignore[arg-type]
+    with pytest.raises(AuditError, match="in track_0001 is nan"):
+        finalise(scored)
+
+
+def test_a_receipt_without_its_audit_is_refused(scored: LocalStore) -> None:
+    shard = sampled_shard(scored)
+    receipt = read_receipts(scored)[shard]
+    (scored.root / layout.receipt(shard)).write_text(receipt.model_copy(update={"audit": {}}).model_dump_json())
+    with pytest.raises(DatasetCorruptError, match="lists no file of the statistic the audit of sad"):
+        finalise(scored)
+    assert published(scored) == []
+
+
+def test_other_audited_variants_are_refused(scored: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = load_plan(scored)
+    sample = audited_variants(plan)
+    monkeypatch.setattr(audit, "audited_variants", lambda _: sample + 1 if sample[0] < SNVS else sample - 1)
+    with pytest.raises(DatasetCorruptError):
+        finalise(scored)
+
+
+def test_a_lower_precision_is_told_and_not_refused(
+    job: JobConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = run_of(job, tmp_path / "run", precision="bfloat16")
+    finalise(store)
+    found = read_audit(store)
+    assert found.precision == "bfloat16"
+    largest = found.statistics["sad"].largest_of_bound
+    assert largest is not None
+    assert largest > 10
+    assert found.statistics["sad"].below_floor > 0
+    cli_output.print_audit(found)
+    printed = capsys.readouterr().out
+    assert "Audit: 1 variants scored again by plain float32 passes." in printed
+    assert "That is what bfloat16 costs" in printed
+
+
+def test_the_bound_of_sad_is_the_documented_one(scored: LocalStore) -> None:
+    plan = load_plan(scored)
+    reference = np.array([[0.0, 99.0]])
+    assert audit._bound("sad", reference, plan).tolist() == [[BOUND, 100 * BOUND]]  # type: ignore[union-attr]
+    assert audit._bound("sax", reference, plan) is None
+
+
+def test_rank_correlation_is_the_median_over_tracks() -> None:
+    one = np.array([[1.0, 1.0, 1.0, 7.0], [2.0, 2.0, 2.0, 7.0], [3.0, 3.0, 3.0, 7.0]])
+    other = np.array([[10.0, 3.0, 1.0, 1.0], [20.0, 2.0, 9.0, 2.0], [90.0, 1.0, 5.0, 3.0]])
+    assert audit._rank_correlation(one, other) == 0.5, "of 1, -1 and 0.5; the last track has no order"
+    assert audit._rank_correlation(one[:, :2], other[:, :2]) == 0
+    assert audit._rank_correlation(one[:, 3:], other[:, 3:]) is None
+    assert audit._rank_correlation(one[:2], other[:2]) is None
+
+
+def test_run_json_without_an_audit_is_named(scored: LocalStore) -> None:
+    finalise(scored)
+    document = json.loads(scored.read_bytes(layout.RUN))
+    del document["audit"]
+    (scored.root / layout.RUN).write_text(json.dumps(document))
+    with pytest.raises(DatasetCorruptError, match=r"run\.json holds no audit"):
+        read_audit(scored)
