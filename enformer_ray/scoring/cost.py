@@ -13,7 +13,7 @@ from enformer_ray.model import EnformerConfig
 from enformer_ray.model.fast_transformer import fast_flops
 from enformer_ray.model.fast_trunk import fast_trunk_flops
 from enformer_ray.model.flops import pass_flops
-from enformer_ray.scoring.tokens import TILE, edge_tokens
+from enformer_ray.scoring.tokens import edge_tokens, tile_tokens
 
 Integers = NDArray[np.int64]
 
@@ -99,8 +99,9 @@ class _Counter:
         self._inserted = alleles.alternate_length - shared
         local = (self._change != 0) & (np.abs(self._change) < BIN) & (scoring.indel == "local")
         self._local, self._moved = local, (self._change != 0) & ~local
+        self._tile_tokens = tile_tokens(geometry)
         self._whole = geometry.tokens < 2 * self._edge
-        self.tile = fast_trunk_flops(geometry, TILE)
+        self.tile = fast_trunk_flops(geometry, self._tile_tokens)
         self.ends = (
             fast_trunk_flops(geometry, geometry.tokens, edges=2)
             if self._whole
@@ -118,11 +119,13 @@ class _Counter:
         if self._whole:
             return np.zeros(len(starts), np.int64)
         count = self._geometry.tokens
-        tiles = _new_tiles(starts, self._edge, np.full(len(starts), count - self._edge))
+        tiles = _new_tiles(starts, self._edge, np.full(len(starts), count - self._edge), self._tile_tokens)
         moved = self._moved & (self._change % BIN != 0)
         if moved.any():
             behind = self._reach(starts, self._edit_start)[1][moved]
-            tiles[moved] += _new_tiles((starts - self._change)[moved], behind, np.full(moved.sum(), count - self._edge))
+            tiles[moved] += _new_tiles(
+                (starts - self._change)[moved], behind, np.full(moved.sum(), count - self._edge), self._tile_tokens
+            )
         return tiles
 
     def crops(self, starts: Integers) -> NDArray[np.float64]:
@@ -151,11 +154,11 @@ def _values(sizes: list[Integers]) -> set[int]:
     return {int(size) for side in sizes for size in np.unique(side)}
 
 
-def _new_tiles(starts: Integers, first: Integers | int, last: Integers) -> Integers:
+def _new_tiles(starts: Integers, first: Integers | int, last: Integers, tile: int) -> Integers:
     """Tiles of tokens `first`..`last` of each window that no window on the same grid, taken in order, had before."""
     phase = starts % BIN
     origin = (starts - phase) // BIN
-    begin, end = (origin + first) // TILE, (origin + last - 1) // TILE + 1
+    begin, end = (origin + first) // tile, (origin + last - 1) // tile + 1
     order = np.lexsort((starts, phase))
     phase, begin, end = phase[order], begin[order], end[order]
     known = np.full(len(starts), np.iinfo(np.int64).min)

@@ -15,7 +15,7 @@ from enformer_ray.model.fast_trunk import FastTrunk, trunk_context
 from enformer_ray.scoring.strand import Strand
 
 TILE = 64
-"""Tokens in a tile: their context adds 6% to the cost of the widest layer, and a tile of the full model is 0.4 MB."""
+"""Tokens in a tile at most: their context adds 6% to the cost of the widest layer; one of the full model is 0.4 MB."""
 
 _Key = tuple[str, bool, int, int]
 
@@ -44,7 +44,7 @@ class WindowTokens:
     ) -> None:
         self._trunk, self._config, self._encode = trunk, config, one_hot
         self._context = trunk_context(config)
-        self.edge = edge_tokens(config)
+        self.edge, self.tile = edge_tokens(config), tile_tokens(config)
         self._cache: OrderedDict[_Key, Tensor] = OrderedDict()
         self._cache_bytes, self._kept_bytes = cache_bytes, 0
 
@@ -99,9 +99,9 @@ class WindowTokens:
         parts = []
         token = origin + first
         while token < origin + last:
-            tile = token // TILE
-            end = min(origin + last, (tile + 1) * TILE)
-            parts.append(self._tile(strand, phase, tile)[token - tile * TILE : end - tile * TILE])
+            tile = token // self.tile
+            end = min(origin + last, (tile + 1) * self.tile)
+            parts.append(self._tile(strand, phase, tile)[token - tile * self.tile : end - tile * self.tile])
             token = end
         return parts
 
@@ -118,8 +118,8 @@ class WindowTokens:
         return tokens
 
     def _compute_tile(self, strand: Strand, phase: int, tile: int) -> Tensor:
-        begin = phase + tile * TILE * BIN
-        codes = strand.codes(begin - self._context, begin + TILE * BIN + self._context)
+        begin = phase + tile * self.tile * BIN
+        codes = strand.codes(begin - self._context, begin + self.tile * BIN + self._context)
         return self._trunk(self._encode([codes]))[0]
 
     def _window_end(self, strand: Strand, start: int, first: int, last: int) -> Tensor:
@@ -129,6 +129,11 @@ class WindowTokens:
         right = start + last * BIN + (0 if ends else self._context)
         codes = strand.codes(left, right)
         return self._trunk(self._encode([codes]), starts_window=starts, ends_window=ends)[0]
+
+
+def tile_tokens(config: EnformerConfig) -> int:
+    """Tokens in a tile: fewer where a window is short, which would pay for much that lies outside of it."""
+    return max(1, min(TILE, config.tokens // 4))
 
 
 def edge_tokens(config: EnformerConfig) -> int:

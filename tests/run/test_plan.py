@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.config import JobConfig
+from enformer_ray.config import JobConfig, Placement
 from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, StoreError
-from enformer_ray.genome import ReferenceGenome
+from enformer_ray.genome import ReferenceGenome, window_start
 from enformer_ray.run import layout
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.preview import preview
@@ -184,17 +184,32 @@ def test_centre_with_a_track_table_stands_in_the_plan(job: JobConfig, tmp_path: 
     assert pq.read_table(store.local_path(layout.TRACKS)).column("identifier").to_pylist() == ["id0", "id1", "id4"]
 
 
-def test_a_preview_counts_and_writes_nothing(job: JobConfig) -> None:
+def test_a_preview_counts_and_writes_nothing(planned: LocalStore, job: JobConfig) -> None:
+    variants = [v for shard in load_plan(planned).shards() for v in read_variants(planned, shard)]
+
+    def windows(placement: Placement) -> int:
+        """On both strands, at shifts of 0 and 65 bp."""
+        starts = {
+            (v.chromosome, shift, window_start(v.start, 1024, placement, shift)) for v in variants for shift in (0, 65)
+        }
+        return 2 * len(starts)
+
     counted = preview(scoring_with(job, reverse_complement=True, shifts=2))
     assert sum(line.alleles for line in counted.account) == counted.alleles == ALLELES
     assert counted.variants == SNVS + 1
-    assert counted.windows == (SNVS + 1) * 4
-    assert counted.transformer_passes == (SNVS + 1) * 8
-    assert counted.trunk_passes == (SNVS * 2 + 5) * 4
+    by_placement = {cost.placement: cost for cost in counted.costs}
+    assert list(by_placement) == ["centred", "binned", "shared"]
+    assert counted.cost is by_placement["binned"]
+    for placement, cost in by_placement.items():
+        assert cost.windows == windows(placement)
+        assert cost.passes == cost.windows + (SNVS + 1) * 4
+    teraflop = [by_placement[placement].teraflop for placement in ("shared", "binned", "centred")]
+    assert teraflop == sorted(teraflop)
+    assert 0 < teraflop[0] < teraflop[2]
+    assert counted.plain_teraflop > 0
     assert counted.output_bytes == (SNVS + 1) * 3 * 2 * 4
-    assert counted.teraflop > 0
     assert not Path(job.output).exists()
 
 
 def test_the_preview_costs_what_the_shards_cost(planned: LocalStore, job: JobConfig) -> None:
-    assert sum(shard.cost for shard in load_plan(planned).shards()) / 1e12 == pytest.approx(preview(job).teraflop)
+    assert sum(shard.cost for shard in load_plan(planned).shards()) / 1e12 == pytest.approx(preview(job).cost.teraflop)

@@ -91,7 +91,7 @@ def test_counts_by_hand() -> None:
     costs = variant_costs(GEOMETRY, ScoringConfig(placement="shared", stride=8), alleles_of(variants), 4)
     assert costs.windows.tolist() == [1, 0, 0, 1]
     assert costs.passes.tolist() == [2, 1, 1, 2]
-    assert costs.tiles.tolist() == [1, 0, 0, 1]
+    assert costs.tiles.tolist() == [4, 0, 0, 4], "tokens 3 to 21, six a tile"
     assert costs.flops[0] > costs.flops[2]
 
 

@@ -17,6 +17,8 @@ from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import Enformer, EnformerConfig
 from enformer_ray.model.flops import pass_flops
 from enformer_ray.scoring import DirectScorer, VariantScorer
+from enformer_ray.scoring.strand import Strand
+from enformer_ray.scoring.tokens import tile_tokens
 from enformer_ray.variants.variant import Variant
 from tests.genome.fasta import random_bases
 from tests.scoring.world import (
@@ -128,7 +130,7 @@ def test_the_cache_changes_no_bit(
         {"placement": placement, "stride": 4, "indel": indel, "reverse_complement": reverse_complement}
     )
     model = float32_model()
-    tile = 64 * GEOMETRY.channels * 4
+    tile = tile_tokens(GEOMETRY) * GEOMETRY.channels * 4
     scorers = [VariantScorer(model, reference, config, TRACKS, None, batch_size, size) for size in (0, tile, 2**30)]
     tables = [scorer.score(variants) for scorer in scorers]
     tables.append(scorers[-1].score(variants))  # from a full cache
@@ -138,13 +140,12 @@ def test_the_cache_changes_no_bit(
 
 
 def test_the_cache_stays_within_its_bound_and_forgets_the_oldest(reference: ReferenceGenome) -> None:
-    tile = 64 * GEOMETRY.channels * 8
-    scorer = VariantScorer(tiny_model(), reference, ScoringConfig(placement="centred"), TRACKS, cache_bytes=3 * tile)
-    tokens = scorer._tokens
-    scorer.score(substitutions(reference, [2000, 2001, 2002]))
-    assert [key[2] for key in tokens._cache] == [(p - 1) % 128 for p in (2000, 2001, 2002)]
-    scorer.score(substitutions(reference, [2000, 2003]))
-    assert [key[2] for key in tokens._cache] == [(p - 1) % 128 for p in (2002, 2000, 2003)]
+    tile = tile_tokens(GEOMETRY) * GEOMETRY.channels * 8
+    scorer = VariantScorer(tiny_model(), reference, ScoringConfig(), TRACKS, cache_bytes=3 * tile)
+    tokens, strand = scorer._tokens, Strand(reference, "1", reverse=False)
+    for phase in (0, 1, 2, 0, 3):
+        tokens._tile(strand, phase, 5)
+    assert list(tokens._cache) == [("1", False, phase, 5) for phase in (2, 0, 3)]
     assert tokens._kept_bytes == 3 * tile
 
 

@@ -1,0 +1,59 @@
+"""What the benchmarks share: random full-size weights, a random genome, paired turns."""
+
+from __future__ import annotations
+
+import random
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from enformer_ray.genome import ReferenceGenome
+from enformer_ray.model import Enformer, EnformerConfig
+from enformer_ray.variants.variant import Variant
+
+OTHER = {"A": "G", "C": "T", "G": "A", "T": "C"}
+
+
+def random_model(seed: int = 0) -> Enformer:
+    """The published geometry with random weights."""
+    torch.manual_seed(seed)
+    return Enformer(EnformerConfig())
+
+
+def random_genome(length: int, seed: int = 0) -> ReferenceGenome:
+    """One chromosome, `1`, of random bases, in a folder that goes with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="enformer-ray-bench-"))
+    bases = "".join(random.Random(seed).choices("ACGT", k=length))
+    (folder / "genome.fa").write_text(f">chr1\n{bases}\n")
+    return ReferenceGenome(folder / "genome.fa")
+
+
+def substitutions(reference: ReferenceGenome, positions: Sequence[int]) -> list[Variant]:
+    """One at each 1-based position."""
+    bases = [reference.bases("1", position - 1, position) for position in positions]
+    return [Variant("1", position, base, OTHER[base]) for position, base in zip(positions, bases, strict=True)]
+
+
+def seconds(task: Callable[[], object]) -> float:
+    """Time that a task takes."""
+    began = time.perf_counter()
+    task()
+    return time.perf_counter() - began
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and quartiles in words."""
+    if len(values) < 2:
+        return f"{values[0]:.2f} (one turn)"
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{middle:.2f} (quartiles {low:.2f} to {high:.2f}, {len(values)} turns)"
+
+
+def peak_gib() -> float:
+    """Largest resident memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
