@@ -118,7 +118,10 @@ def print_outcome(outcome: RunOutcome) -> None:
 
 def print_audit(audit: AuditReport) -> None:
     """Print how far the scores differ from plain float32 passes, and how many are noise."""
-    print_line(f"Audit: {audit.variants:,} variants scored again by plain float32 passes.")
+    print_line(
+        f"Audit: {audit.variants:,} {'variant' if audit.variants == 1 else 'variants'} scored again by plain float32 "
+        f"passes, {audit.plain_seconds:.3g} s each; the run took {audit.seconds:.3g} s a variant and worker."
+    )
     table = Table("statistic", "largest deviation", "median", "of the bound", box=None, pad_edge=False)
     table.add_column("scores below noise")
     table.add_column("rank correlation")

@@ -62,6 +62,8 @@ class AuditReport(BaseModel):
     Attributes:
         variants: how many were scored again.
         precision: of the run.
+        seconds: of one worker for a variant of the run.
+        plain_seconds: of one worker for a variant by plain passes.
         statistics: by name.
     """
 
@@ -69,6 +71,8 @@ class AuditReport(BaseModel):
 
     variants: int
     precision: str
+    seconds: float
+    plain_seconds: float
     statistics: Mapping[str, StatisticAudit]
 
 
@@ -135,6 +139,7 @@ class Audit:
 
     def __init__(self, plan: Plan, shards: Sequence[Shard], receipts: Mapping[int, Receipt]) -> None:
         self._plan, scoring = plan, plan.document.config.scoring
+        self._receipts = list(receipts.values())
         self._sample = _read_sample(plan, shards, receipts)
         self._deviations = {
             name: np.abs(self._sample.scored[name] - self._sample.plain[name]) for name in scoring.statistics
@@ -155,9 +160,12 @@ class Audit:
 
     def report(self) -> AuditReport:
         """The result, once all scores have been counted."""
+        audited, document = len(self._sample.variant_ids), self._plan.document
         return AuditReport(
-            variants=len(self._sample.variant_ids),
-            precision=self._plan.document.config.scoring.precision,
+            variants=audited,
+            precision=document.config.scoring.precision,
+            seconds=_short(sum(receipt.seconds for receipt in self._receipts) / document.planned),
+            plain_seconds=_short(sum(receipt.audit_seconds for receipt in self._receipts) / audited),
             statistics={name: self._of(name) for name in self._deviations},
         )
 

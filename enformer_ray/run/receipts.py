@@ -34,7 +34,8 @@ class Receipt(_Frozen):
         files: staged file of each statistic.
         audit: staged file of each statistic of the variants that were scored again by plain passes.
         counts: variants by indel convention.
-        seconds: time that scoring and writing took.
+        seconds: time that scoring took.
+        audit_seconds: time that plain passes took.
         device: what computed, in words.
         host: name of the machine.
     """
@@ -46,6 +47,7 @@ class Receipt(_Frozen):
     audit: Mapping[str, StagedFile]
     counts: Mapping[str, int]
     seconds: float
+    audit_seconds: float
     device: str
     host: str
 

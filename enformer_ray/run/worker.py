@@ -84,14 +84,17 @@ class ScoringWorker:
         began = time.monotonic()
         variants = read_variants(self._store, shard)
         tables = self._scorer.score(variants)
+        scored = time.monotonic()
         audited = [variants[row] for row in audited_in(self._sample, shard)]
+        plain = self._auditor.score(audited) if audited else {}
+        checked = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="enformer-ray-") as scratch:
             files, audit = (
                 {
                     name: _stage(self._store, table, Path(scratch), layout.staged(shard.shard, attempt, prefix + name))
                     for name, table in staged.items()
                 }
-                for prefix, staged in (("", tables), ("audit-", self._auditor.score(audited) if audited else {}))
+                for prefix, staged in (("", tables), ("audit-", plain))
             )
         conventions = next(iter(tables.values())).column("indel_convention").to_pylist()
         return Receipt(
@@ -101,7 +104,8 @@ class ScoringWorker:
             files=files,
             audit=audit,
             counts=Counter(conventions),
-            seconds=round(time.monotonic() - began, 3),
+            seconds=round(scored - began, 3),
+            audit_seconds=round(checked - scored, 3),
             device=device_in_words(self._device),
             host=platform.node(),
         ).model_dump(mode="json")

@@ -146,7 +146,7 @@ def test_a_lower_precision_is_told_and_not_refused(
     assert found.statistics["sad"].below_floor > 0
     cli_output.print_audit(found)
     printed = capsys.readouterr().out
-    assert "Audit: 1 variants scored again by plain float32 passes." in printed
+    assert "Audit: 1 variant scored again by plain float32 passes, " in printed
     assert "That is what bfloat16 costs" in printed
 
 
