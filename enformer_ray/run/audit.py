@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +24,7 @@ from enformer_ray.model.tracks import column_name
 from enformer_ray.run import layout
 from enformer_ray.run.plan import Plan, Shard
 from enformer_ray.run.receipts import Receipt
-from enformer_ray.run.staged import read_staged
+from enformer_ray.run.staged import planned_keys, read_staged, shard_table
 from enformer_ray.run.store import RunStore
 
 BOUND = 5e-6
@@ -218,11 +219,11 @@ def _read_sample(plan: Plan, shards: Sequence[Shard], receipts: Mapping[int, Rec
         if not rows:
             continue
         receipt = receipts[shard.shard]
-        expected: list[str] = []
+        keys = planned_keys(plan.store, shard.chromosome)
+        keys = keys.filter(pc.equal(keys.column("shard"), shard.shard))
         for name in statistics:
-            table = read_staged(plan, receipt, receipt.files.get(name), name).take(rows)
-            scored[name].append(_values(table))
-            expected = table.column("variant_id").to_pylist()
+            scored[name].append(_values(shard_table(plan, receipt, name, keys).take(rows)))
+        expected = keys.column("variant_id").take(rows).to_pylist()
         for name in names:
             table = read_staged(plan, receipt, receipt.audit.get(name), f"the audit of {name}")
             if table.column("variant_id").to_pylist() != expected:

@@ -44,12 +44,25 @@ def staged_tables(plan: Plan, shards: list[Shard], receipts: dict[int, Receipt],
         )
     offset = 0
     for shard in shards:
-        receipt = receipts[shard.shard]
-        table = read_staged(plan, receipt, receipt.files.get(statistic), statistic)
-        planned = keys.slice(offset, shard.variants)
+        yield shard_table(plan, receipts[shard.shard], statistic, keys.slice(offset, shard.variants))
         offset += shard.variants
-        _check_rows(plan.store, receipt, statistic, table, planned)
-        yield table
+
+
+def shard_table(plan: Plan, receipt: Receipt, statistic: str, planned: pa.Table) -> pa.Table:
+    """Scores of one statistic of one shard.
+
+    Args:
+        plan: the plan.
+        receipt: of the shard.
+        statistic: which one.
+        planned: key columns of the planned variants of the shard.
+
+    Raises:
+        DatasetCorruptError: as `staged_tables`.
+    """
+    table = read_staged(plan, receipt, receipt.files.get(statistic), statistic)
+    _check_rows(plan.store, receipt, statistic, table, planned)
+    return table
 
 
 def read_staged(plan: Plan, receipt: Receipt, staged: StagedFile | None, statistic: str) -> pa.Table:

@@ -34,11 +34,12 @@ ALLELES = SNVS + 4
 
 def write_weights(path: Path, seed: int) -> None:
     """Random weights under which activations keep their size and scores of different variants differ."""
-    generator, model = torch.Generator().manual_seed(seed), Enformer(GEOMETRY)
+    torch.manual_seed(seed)
+    model = Enformer(GEOMETRY)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.normal_(std=1.4 / math.sqrt(parameter[0].numel()), generator=generator)
+                parameter.normal_(std=1.4 / math.sqrt(parameter[0].numel()))
     save_weights(model, path)
 
 

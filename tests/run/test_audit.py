@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from enformer_ray import cli_output
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import AuditError, DatasetCorruptError
+from enformer_ray.genome import window_start
 from enformer_ray.run import audit, layout
 from enformer_ray.run.audit import BOUND, audited_in, audited_variants, read_audit
 from enformer_ray.run.finalise import finalise
@@ -21,7 +22,7 @@ from enformer_ray.run.receipts import read_receipts
 from enformer_ray.run.store import LocalStore
 from enformer_ray.scoring.strand import Strand
 from enformer_ray.scoring.tokens import WindowTokens
-from tests.run.conftest import SNVS, score_without_ray
+from tests.run.conftest import GEOMETRY, SNVS, score_without_ray
 from tests.run.test_finalise import published, restage
 
 
@@ -81,19 +82,22 @@ def test_the_audit_stands_beside_the_dataset(scored: LocalStore) -> None:
 
 def test_a_wrong_tile_fails_the_run(job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute = WindowTokens._compute_tile
-    wrong: list[tuple[int, int]] = []
+    audited = 3
+    finalise(run_of(job, tmp_path / "right"))
+    store = LocalStore(tmp_path / "right")
+    variant = pq.read_table(store.local_path(layout.plan_variants("1"))).slice(audited, 1).to_pylist()[0]
+    centre = window_start(variant["position"] - 1, GEOMETRY.sequence_length, "binned") // 128 + GEOMETRY.tokens // 2
+    corrupted = []
 
     def one_wrong(self: WindowTokens, strand: Strand, phase: int, tile: int) -> torch.Tensor:
         tokens = compute(self, strand, phase, tile)
-        if not wrong or (phase, tile) in wrong:
-            wrong.append((phase, tile))
+        if (strand.chromosome, tile) == ("1", centre // self.tile):
+            corrupted.append(tile)
             tokens += 0.01
         return tokens
 
-    # Windows on chromosome 1 lie in one tile, and the audited variant is there.
-    monkeypatch.setattr(audit, "audited_variants", lambda _: np.array([3]))
-    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", lambda _: np.array([3]))
-    finalise(run_of(job, tmp_path / "right"))
+    monkeypatch.setattr(audit, "audited_variants", lambda _: np.array([audited]))
+    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", lambda _: np.array([audited]))
     monkeypatch.setattr(WindowTokens, "_compute_tile", one_wrong)
     store = run_of(job, tmp_path / "wrong")
     with pytest.raises(
@@ -101,6 +105,7 @@ def test_a_wrong_tile_fails_the_run(job: JobConfig, tmp_path: Path, monkeypatch:
     ) as e:
         finalise(store)
     assert "delete the run directory" in str(e.value)
+    assert corrupted == [centre // 2]
     assert e.value.exit_status == 1
     assert published(store) == []
 
