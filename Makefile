@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test trials check format clean
+.PHONY: demo test trials bench check format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,14 @@ test: $(STAMP)  ## everyday tests
 
 trials: $(STAMP)  ## longer trials on real data
 	$(BIN)/python -m pytest -m slow
+
+# The peer pins an old transformers that excludes today's huggingface-hub; its network runs with a new one.
+bench: $(STAMP)  ## ratios: one attention layer, rounding, and variants/s against enformer-pytorch (an hour on 2 cores)
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[bench]'
+	$(BIN)/pip install --quiet --no-deps enformer-pytorch==0.8.12
+	$(BIN)/python benchmarks/bench_attention.py
+	$(BIN)/python benchmarks/bench_rounding.py
+	$(BIN)/python benchmarks/bench_reuse.py
 
 check: $(STAMP)  ## lint, format, types, layers
 	$(BIN)/ruff check .
