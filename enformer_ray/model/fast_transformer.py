@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -42,6 +42,7 @@ class FastTransformer:
         self._norm_factor = _GELU * factor
         self._norm_shift = _GELU * (norm.bias - norm.running_mean * factor)
         self._layers = cast(list[TransformerLayer], list(model.transformer))
+        self._compiled = compiled
         self._prepare(model.config.tokens)
         self._embedded = torch.compile(self._embed, dynamic=False) if compiled else self._embed
 
@@ -74,9 +75,14 @@ class FastTransformer:
             )
             return softplus(logits)
 
+    _attentions: Sequence[Callable[[Tensor, int, int], Tensor]]
+
     def _prepare(self, tokens: int) -> None:
         with torch.inference_mode():
-            self._attentions = [FastAttention(layer.attention, tokens) for layer in self._layers]
+            attentions = [FastAttention(layer.attention, tokens) for layer in self._layers]
+        # Blocks on threads of their own are nothing that a compiler could follow.
+        apart = self._compiled and self._head_weight.device.type == "cpu"
+        self._attentions = [torch.compiler.disable(a.__call__) if apart else a for a in attentions]  # type: ignore[no-untyped-call]
         self._tokens = tokens
 
     def _embed(self, tokens: Tensor) -> Tensor:

@@ -10,9 +10,13 @@ import torch
 from enformer_ray.config import Device, Precision
 from enformer_ray.errors import DeviceError
 from enformer_ray.model import EnformerConfig
+from enformer_ray.model.fast_attention import FUSED_BLOCK
 
-_LIVE_ACTIVATIONS = 5
-"""Copies of the widest activation that live at once in the stem: input, normalised, activated, output, logits."""
+_STEM_ACTIVATIONS = 5
+"""Copies of the stem's activation that live at once in a plain pass, of which the audit does one at a time."""
+
+_TOKEN_ACTIVATIONS = 12
+"""Copies of the tokens that live at once in a transformer layer: its inputs, queries, keys, values, hidden units."""
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -36,9 +40,11 @@ def default_batch_size(config: EnformerConfig, device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(device)
-    stem = config.sequence_length * (config.channels // 2) * 4 * _LIVE_ACTIVATIONS
-    attention = 3 * config.heads * config.tokens * 2 * config.tokens * 4
-    return max(1, min(32, int(0.8 * free) // max(stem, attention)))
+    stem = 4 * config.sequence_length * (config.channels // 2) * _STEM_ACTIVATIONS
+    logits = config.heads * FUSED_BLOCK * (2 * config.tokens + FUSED_BLOCK)
+    predictions = 3 * config.bins * max(config.output_heads.values())
+    sequence = 4 * (_TOKEN_ACTIVATIONS * config.tokens * config.channels + logits + predictions)
+    return max(1, min(32, int(0.8 * free - stem) // sequence))
 
 
 def default_threads(workers: int) -> int:

@@ -27,6 +27,20 @@ def test_centred_and_binned_windows(p: int, length: int, shift: int) -> None:
     assert window_start(p, length, "binned") % 128 == 0
 
 
+@settings(deadline=None, max_examples=500)
+@given(p=POSITIONS, length=LENGTHS, shift=st.integers(0, 200), stride=st.integers(1, 600))
+def test_shared_windows_are_the_nearest_of_their_row(p: int, length: int, shift: int, stride: int) -> None:
+    start, step = window_start(p, length, "shared", 0, stride), 128 * stride
+    assert start % step == 0
+    assert abs(p - (start + Fraction(length, 2))) <= Fraction(step, 2)
+    assert abs(p - (start + step + Fraction(length, 2))) > Fraction(step, 2), "of two equally near ones the upper one"
+    assert window_start(p, length, "shared", shift, stride) == start - shift
+    assert window_start(p, length, "shared", 0, 1) in {
+        window_start(p, length, "binned"),
+        window_start(p, length, "binned") + 128,
+    }
+
+
 @settings(deadline=None, max_examples=200)
 @given(p=POSITIONS)
 def test_the_variant_of_the_published_geometry_is_in_token_768(p: int) -> None:
@@ -40,6 +54,7 @@ def test_windows_of_published_geometry_by_hand() -> None:
     assert window_start(0, 196_608, "centred") == window_start(0, 196_608, "binned") == -98_304
     assert window_start(127, 196_608, "binned", 33) == -98_304 - 33
     assert window_start(128, 196_608, "binned", 33) == -98_304 + 128 - 33
+    assert window_start(1_000_000, 196_608, "shared") == 901_120  # floor((901,696 + 2,048) / 4,096) x 4,096
 
 
 def test_shift_offsets_by_hand() -> None:

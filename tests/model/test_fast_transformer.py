@@ -182,6 +182,16 @@ def test_autocast_ends_before_the_head(tiny_config: EnformerConfig) -> None:
     torch.testing.assert_close(mixed, expected, rtol=0.1, atol=0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, where it loads its compiler
+def test_compiled_is_equal(tiny_config: EnformerConfig) -> None:
+    """Slow, since a compiler is started for every graph."""
+    model, tokens = random_model(tiny_config), random_tokens(tiny_config, 2)
+    compiled = FastTransformer(model, "human", range(5), compiled=True).predict(tokens)
+    expected = FastTransformer(model, "human", range(5)).predict(tokens)
+    torch.testing.assert_close(compiled, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_outputs_equal_the_official_model(parity: Path, parity_inputs: dict[str, Tensor]) -> None:
     model = load_enformer(parity / "hf_mini", sequence_length=16_384, target_length=64)
     tokens = model.trunk(parity_inputs["short"])

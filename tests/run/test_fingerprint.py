@@ -34,6 +34,7 @@ def parts_of(**changes: object) -> dict[str, object]:
         ("device", "cuda"),
         ("batch_size", 2),
         ("threads", 2),
+        ("compile", True),
     ],
 )
 def test_every_option_that_changes_a_number_is_a_part(option: str, value: object) -> None:
@@ -45,6 +46,14 @@ def test_every_option_that_changes_a_number_is_a_part(option: str, value: object
 
 def test_every_scoring_option_is_a_part() -> None:
     assert set(ScoringConfig.model_fields) <= set(parts_of())
+
+
+def test_the_stride_counts_for_shared_windows_alone() -> None:
+    assert fingerprint(parts_of(stride=8)) == fingerprint(parts_of())
+    shared = parts_of(placement="shared")
+    assert fingerprint(shared) != fingerprint(parts_of(placement="shared", stride=8))
+    with pytest.raises(PlanMismatchError, match="stride: planned 32, asked 8"):
+        refuse_if_other(shared, parts_of(placement="shared", stride=8), "run")
 
 
 def test_the_order_of_statistics_is_none() -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, Placement
 from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.genome import ReferenceGenome, window_start
-from enformer_ray.run import layout
+from enformer_ray.run import layout, plan_files
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.preview import preview
 from enformer_ray.run.status import run_status
@@ -163,6 +166,37 @@ def test_a_folder_that_cannot_be_written_is_refused_first(job: JobConfig, tmp_pa
     absent = job.model_copy(update={"reference": tmp_path / "absent.fa"})
     with pytest.raises(StoreError, match="file/run"):
         make_plan(absent, LocalStore(tmp_path / "file" / "run"))
+
+
+def test_a_stride_beyond_half_the_output_is_refused(job: JobConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--stride is 3 bins.*a stride of 2 at most"):
+        make_plan(scoring_with(job, placement="shared", stride=3), LocalStore(tmp_path / "run"))
+    assert make_plan(scoring_with(job, placement="shared", stride=2), LocalStore(tmp_path / "run")).document.planned
+
+
+def test_shards_are_cut_by_cost(job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_plan(job.model_copy(update={"shard_size": 1000}), LocalStore(tmp_path / "whole")).shards()
+    assert [shard.chromosome for shard in whole] == ["1", "2"]
+    limit = sum(shard.cost for shard in whole) / 7
+    monkeypatch.setitem(plan_files.SHARD_FLOPS, "cpu", limit)
+    plan = make_plan(job, LocalStore(tmp_path / "cut"))
+    shards = plan.shards()
+    assert all(shard.cost <= limit for shard in shards)
+    assert sum(shard.cost for shard in shards) == pytest.approx(sum(shard.cost for shard in whole))
+    assert [len(read_variants(plan.store, shard)) for shard in shards] == [shard.variants for shard in shards]
+    assert len(shards) < plan.document.planned, "more than one variant fits"
+
+
+@given(st.lists(st.floats(0.1, 50), min_size=1, max_size=40), st.integers(1, 9), st.floats(1, 100))
+def test_cuts_hold_both_bounds_and_waste_nothing(flops: list[float], size: int, limit: float) -> None:
+    cuts = plan_files._cuts(np.array(flops), size, limit)
+    assert cuts[0] == 0
+    assert cuts[-1] == len(flops)
+    for start, end in pairwise(cuts):
+        assert 1 <= end - start <= size
+        assert end - start == 1 or sum(flops[start:end]) <= limit * (1 + 1e-9)
+        full = end == len(flops) or end - start == size
+        assert full or sum(flops[start : end + 1]) > limit * (1 - 1e-9)
 
 
 def test_centre_without_a_track_table_is_refused(job: JobConfig, tmp_path: Path) -> None:
