@@ -14,7 +14,7 @@ import torch
 from enformer_ray.config import IndelConvention, ScoringConfig
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import load_enformer
-from enformer_ray.scoring import VariantScorer
+from enformer_ray.scoring import DirectScorer, VariantScorer
 from enformer_ray.variants.variant import Variant
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import table_values
@@ -107,6 +107,23 @@ def test_a_dozen_variants_in_short_windows(shared: Path, genome: Mapping[str, st
         trial.compare(variant, "anchored")
     trial.compare(calls[1], "local", reverse_complement=True)
     trial.check()
+
+
+@pytest.mark.usefixtures("single_thread")
+@pytest.mark.parametrize("indel", ["local", "anchored"])
+def test_reuse_equals_plain_passes_in_float64(shared: Path, genome: Mapping[str, str], indel: IndelConvention) -> None:
+    """To 1e-9 of the largest score of each statistic."""
+    gtex = [v for v in _variants(shared, "grch38_gtex_variants_cimr.vcf.gz") if v.chromosome == "22"]
+    variants = [v for v in gtex if not _is_indel(v)][:40:8] + [v for v in gtex if _is_indel(v)][:4]
+    trial = Trial(shared, genome, sequence_length=16_384, target_length=64)
+    config = ScoringConfig(statistics=STATISTICS, indel=indel, placement="shared", stride=16)
+    fast, plain = (
+        kind(trial.double, trial.reference, config, trial.tracks).score(variants)
+        for kind in (VariantScorer, DirectScorer)
+    )
+    for statistic in STATISTICS:
+        expected = table_values(plain[statistic])
+        assert np.abs(table_values(fast[statistic]) - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
 @pytest.mark.slow

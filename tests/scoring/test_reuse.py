@@ -112,6 +112,59 @@ def test_operations_saved_with_the_published_geometry(
     assert saved >= least
 
 
+STATISTICS = ("ref", "alt", "sad", "log2_ratio", "log_sad", "sax", "d2", "centre")
+
+
+@st.composite
+def long_variants(draw: st.DrawFn, bases: str) -> Variant:
+    """Alleles of up to 300 bp, at any offset in the bin, at contig ends and in unknown bases."""
+    removed, inserted = draw(st.integers(1, 300)), draw(st.integers(1, 300))
+    kind = draw(st.sampled_from(["SNV", "MNV", "insertion", "deletion", "delins"]))
+    if kind in ("SNV", "MNV"):
+        removed = inserted = 1 if kind == "SNV" else removed
+    elif kind != "delins":
+        removed, inserted = (1, inserted) if kind == "insertion" else (removed, 1)
+    last = len(bases) - removed
+    start = draw(st.integers(0, last) | st.sampled_from([0, 1, last - 1, last]))
+    random_ = random.Random(draw(st.integers(0, 2**30)))
+    alternate = "".join(random_.choices("ACGT", k=inserted))
+    if kind in ("insertion", "deletion"):
+        alternate = bases[start] + alternate[1:]
+    return Variant("1", start + 1, bases[start : start + removed], alternate)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    variants=st.lists(long_variants(GENOME["1"]), min_size=1, max_size=3),
+    placement=st.sampled_from(["centred", "binned", "shared"]),
+    stride=st.integers(1, 8),
+    indel=st.sampled_from(["local", "anchored"]),
+    reverse_complement=st.booleans(),
+    shifts=st.sampled_from([1, 1, 2]),
+)
+def test_equal_to_two_plain_passes(
+    reference: ReferenceGenome,
+    variants: list[Variant],
+    placement: str,
+    stride: int,
+    indel: str,
+    reverse_complement: bool,
+    shifts: int,
+) -> None:
+    """To 1e-9 of the largest score, of which one substitution among known bases always is a part."""
+    known = GENOME["1"].index("ACG", 2500) + 1
+    variants = [*variants, Variant("1", known, "A", "T")]
+    options = {"placement": placement, "stride": stride, "indel": indel, "shifts": shifts, "statistics": STATISTICS}
+    config = ScoringConfig.model_validate(options | {"reverse_complement": reverse_complement})
+    fast, plain = (
+        kind(tiny_model(), reference, config, TRACKS, TABLE).score(variants) for kind in (VariantScorer, DirectScorer)
+    )
+    for statistic in STATISTICS:
+        expected = table_values(plain[statistic])
+        deviation = np.abs(table_values(fast[statistic]) - expected)
+        assert deviation.max() <= 1e-9 * np.abs(expected).max(), (statistic, deviation.max() / np.abs(expected).max())
+
+
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**30),
