@@ -37,6 +37,7 @@ def test_says_what_it_did_and_what_the_numbers_are_worth(demo: Finished, run: Pa
     assert "random weights: the numbers mean nothing" in demo.out
     assert f"{SCORED} of {SCORED} variants" in demo.out
     assert "demo-run/run/scores" in demo.out
+    assert "Audit: 1 variant scored again by plain float32 passes" in demo.out
     assert "--weights EleutherAI/enformer-official-rough" in demo.out
     assert "Traceback" not in demo.error
     assert (run / "manifest.json").is_file()
