@@ -132,7 +132,7 @@ def print_audit(audit: AuditReport) -> None:
             name,
             f"{found.largest_deviation:.3g}",
             f"{found.median_deviation:.3g}",
-            "-" if found.largest_of_bound is None else f"{found.largest_of_bound:.3g}",
+            f"{found.largest_of_bound:.3g}",
             f"{found.below_floor:.2%}",
             "-" if found.rank_correlation is None else f"{found.rank_correlation:.5f}",
         )

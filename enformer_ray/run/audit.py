@@ -41,7 +41,7 @@ class StatisticAudit(BaseModel):
     Attributes:
         largest_deviation: largest absolute difference of the audited scores.
         median_deviation: median absolute difference.
-        largest_of_bound: largest difference as a share of the float32 bound; None where there is no bound.
+        largest_of_bound: largest difference as a share of what float32 rounding explains.
         below_floor: share of all scores of the run whose absolute value is below the noise floor of their track, the
             root mean square difference of its audited scores.
         rank_correlation: Spearman's, of a track's audited scores with the plain ones, the median over tracks; None for
@@ -52,7 +52,7 @@ class StatisticAudit(BaseModel):
 
     largest_deviation: float
     median_deviation: float
-    largest_of_bound: float | None
+    largest_of_bound: float
     below_floor: float
     rank_correlation: float | None
 
@@ -143,7 +143,7 @@ class Audit:
         self._receipts = list(receipts.values())
         self._sample = _read_sample(plan, shards, receipts)
         self._deviations = {
-            name: np.abs(self._sample.scored[name] - self._sample.plain[name]) for name in scoring.statistics
+            name: _deviation(name, self._sample.scored[name], self._sample.plain[name]) for name in scoring.statistics
         }
         self._floors = {name: np.sqrt(np.mean(d**2, axis=0)) for name, d in self._deviations.items()}
         self._below = dict.fromkeys(scoring.statistics, 0)
@@ -182,15 +182,13 @@ class Audit:
         return StatisticAudit(
             largest_deviation=_short(deviations.max()),
             median_deviation=_short(np.median(deviations)),
-            largest_of_bound=None if bound is None else _short((deviations / bound).max()),
+            largest_of_bound=_short((deviations / bound).max()),
             below_floor=_short(self._below[name] / max(1, self._seen[name])),
             rank_correlation=_rank_correlation(self._sample.scored[name], self._sample.plain[name]),
         )
 
     def _check(self) -> None:
         for name, bound in self._bounds.items():
-            if bound is None:
-                continue
             excess = self._deviations[name] / bound
             if (excess <= 1).all():  # not so for a score that is no number
                 continue
@@ -245,15 +243,26 @@ def _values(table: pa.Table) -> Values:
     return np.stack([table.column(name).to_numpy() for name in names], axis=1).astype(np.float64)
 
 
-def _bound(statistic: Statistic, reference: Values, plan: Plan) -> Values | None:
-    """What float32 rounding explains. `sax` has no bound: of two bins that differ alike, rounding chooses one."""
+def _deviation(statistic: Statistic, scored: Values, plain: Values) -> Values:
+    """Absolute difference; of `sax` that of the sizes, since of two bins that differ alike rounding chooses one."""
+    if statistic == "sax":
+        scored, plain = np.abs(scored), np.abs(plain)
+    return np.abs(scored - plain)
+
+
+def _bound(statistic: Statistic, reference: Values, plan: Plan) -> Values:
+    """What float32 rounding explains: for sums DESIGN.md's bound, for logarithms what follows from it.
+
+    Args:
+        statistic: which one.
+        reference: (variants, tracks), reference sums.
+        plan: the plan.
+    """
     relative: dict[Statistic, float] = {
         "log2_ratio": 1,
         "centre": 2,
         "log_sad": plan.document.parts["geometry"]["target_length"],
     }
-    if statistic == "sax":
-        return None
     if statistic in relative:
         return np.full_like(reference, relative[statistic] * BOUND / math.log(2))
     return BOUND * (reference + 1)

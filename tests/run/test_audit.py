@@ -146,7 +146,6 @@ def test_a_lower_precision_is_told_and_not_refused(
     found = read_audit(store)
     assert found.precision == "bfloat16"
     largest = found.statistics["sad"].largest_of_bound
-    assert largest is not None
     assert largest > 10
     assert found.statistics["sad"].below_floor > 0
     cli_output.print_audit(found)
@@ -158,8 +157,15 @@ def test_a_lower_precision_is_told_and_not_refused(
 def test_the_bound_of_sad_is_the_documented_one(scored: LocalStore) -> None:
     plan = load_plan(scored)
     reference = np.array([[0.0, 99.0]])
-    assert audit._bound("sad", reference, plan).tolist() == [[BOUND, 100 * BOUND]]  # type: ignore[union-attr]
-    assert audit._bound("sax", reference, plan) is None
+    assert audit._bound("sad", reference, plan).tolist() == [[BOUND, 100 * BOUND]]
+    assert audit._bound("log2_ratio", reference, plan).tolist() == [[BOUND / np.log(2)] * 2]
+
+
+def test_of_sax_the_size_is_compared() -> None:
+    """Two bins that differ by as much, one up and one down."""
+    one, other = np.array([[3.0, 1.0]]), np.array([[-3.0, 2.0]])
+    assert audit._deviation("sax", one, other).tolist() == [[0.0, 1.0]]
+    assert audit._deviation("sad", one, other).tolist() == [[6.0, 1.0]]
 
 
 def test_rank_correlation_is_the_median_over_tracks() -> None:
