@@ -23,7 +23,7 @@ trials: $(STAMP)  ## longer trials on real data
 
 # The peer pins an old transformers that excludes today's huggingface-hub; its network runs with a new one.
 bench: $(STAMP)  ## ratios: one attention layer, rounding, and variants/s against enformer-pytorch (an hour on 2 cores)
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[bench]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/pip install --quiet --no-deps enformer-pytorch==0.8.12
 	$(BIN)/python benchmarks/bench_attention.py
 	$(BIN)/python benchmarks/bench_rounding.py
