@@ -50,7 +50,7 @@ def score(
         output.print_preview(preview(job), rate)
         return
     _plan(job)
-    _run(job.output, job.workers, job.address)
+    _run(job.output, job.workers, job.address, job.token_cache_mb)
     _finalise(job.output)
 
 
@@ -62,9 +62,16 @@ def plan(job: JobConfig) -> None:
 
 
 @app.command()
-def run(run_directory: RunDirectory, workers: Workers = None, address: Address = None) -> None:
+def run(
+    run_directory: RunDirectory,
+    workers: Workers = None,
+    address: Address = None,
+    token_cache_mb: Annotated[
+        int | None, typer.Option(min=0, help="memory of a worker for trunk tokens, MiB (default: as planned)")
+    ] = None,
+) -> None:
     """Score the shards of a plan that have no receipt yet."""
-    _run(run_directory, workers, address)
+    _run(run_directory, workers, address, token_cache_mb)
 
 
 @app.command()
@@ -166,13 +173,13 @@ def _plan(job: JobConfig) -> None:
     output.print_plan(make_plan(job, open_store(job.output)))
 
 
-def _run(run_directory: str, workers: int | None, address: str | None) -> None:
+def _run(run_directory: str, workers: int | None, address: str | None, token_cache_mb: int | None = None) -> None:
     from enformer_ray import cli_output as output
     from enformer_ray.run.driver import run_shards
     from enformer_ray.run.store import open_store
 
     with output.progress_reporter() as report:
-        outcome = run_shards(open_store(run_directory), address, workers, report)
+        outcome = run_shards(open_store(run_directory), address, workers, token_cache_mb, report)
     output.print_outcome(outcome)
 
 

@@ -97,6 +97,8 @@ def print_preview(preview: Preview, rate: float) -> None:
             f"{cost.teraflop / rate / 3600:,.4g}",
         )
     _console.print(table)
+    audit = preview.audited * preview.plain_teraflop / max(1, preview.variants)
+    print_line(f"The audit adds {audit:,.2f} TFLOP: {preview.audited:,} of them scored again by plain passes.")
     print_line(
         f"* this job: {preview.variants:,} variants, {preview.tracks:,} tracks x {preview.statistics} statistics "
         f"({_bytes(preview.output_bytes)} before compression) on {preview.device}, batches of {preview.batch_size}. "

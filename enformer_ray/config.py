@@ -17,6 +17,9 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 ShiftCount = Literal[1, 2, 4, 8, 16, 32, 64]
 
+DEFAULT_STRIDE = 32
+"""Bins between two windows of the placement `shared`."""
+
 OFFICIAL_WEIGHTS = "EleutherAI/enformer-official-rough"
 
 
@@ -33,7 +36,7 @@ class ScoringConfig(_Frozen):
     )
     statistics: tuple[Statistic, ...] = Field(("sad", "log2_ratio"), min_length=1)
     placement: Placement = "binned"
-    stride: int = Field(32, ge=1, description="bins between two windows of the placement `shared`")
+    stride: int = Field(DEFAULT_STRIDE, ge=1, description="bins between two windows of the placement `shared`")
     indel: IndelConvention = "local"
     reverse_complement: bool = False
     shifts: ShiftCount = 1

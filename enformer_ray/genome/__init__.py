@@ -2,11 +2,10 @@
 
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.genome.sequence import UNKNOWN, decode, encode, reverse_complement
-from enformer_ray.genome.window import BIN, STRIDE, Window, window_start
+from enformer_ray.genome.window import BIN, Window, window_start
 
 __all__ = [
     "BIN",
-    "STRIDE",
     "UNKNOWN",
     "ReferenceGenome",
     "Window",

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enformer_ray.config import Placement
+from enformer_ray.config import DEFAULT_STRIDE, Placement
 
 BIN = 128
 """Width of a trunk token and of an output bin, bp."""
-
-STRIDE = 32
-"""Bins between two windows of the placement `shared`, unless told otherwise."""
 
 RECEPTIVE_HALF_WIDTH = 259
 """A base at p changes exactly the trunk tokens (p - 259) // 128 .. (p + 259) // 128, in window coordinates."""
@@ -34,7 +31,9 @@ class Window:
         return self.start + self.length
 
 
-def window_start(first_base: int, length: int, placement: Placement, shift: int = 0, stride: int = STRIDE) -> int:
+def window_start(
+    first_base: int, length: int, placement: Placement, shift: int = 0, stride: int = DEFAULT_STRIDE
+) -> int:
     """Start (0-based) of the window that a variant is scored in.
 
     Args:
@@ -73,4 +72,4 @@ def reached_tokens(start: int, end: int, tokens: int) -> tuple[int, int]:
     """
     first = (start - RECEPTIVE_HALF_WIDTH) // BIN
     last = (end - 1 + RECEPTIVE_HALF_WIDTH) // BIN
-    return max(0, first), max(0, min(tokens, last + 1))
+    return min(tokens, max(0, first)), max(0, min(tokens, last + 1))

@@ -23,9 +23,12 @@ EPSILON = 1e-5
 """Added to every variance, of batch and of layer normalisation."""
 
 
+GELU_FACTOR = 1.702
+
+
 def gelu(x: Tensor) -> Tensor:
     """The GELU of the published code: x * sigmoid(1.702 x)."""
-    return (1.702 * x).sigmoid_().mul_(x)
+    return (GELU_FACTOR * x).sigmoid_().mul_(x)
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -79,8 +82,12 @@ class SoftmaxPool(nn.Module):
         return weights.mul_(x.reshape(pairs)).sum(dim=-1)
 
 
-SLICE = 16_384
-"""Positions that residual blocks and pooling take at a time: the stem's activations are 0.6 GB each at full length."""
+SLICE = 32_768
+"""Positions that a block of the trunk takes at a time: whole activations of the stem are 0.6 GB each."""
+
+
+_CONTEXT = 8
+"""Positions beside a slice that its convolution reads, at least: 7 in the stem, 2 in the tower."""
 
 
 class DownsampleBlock(nn.Module):
@@ -88,15 +95,21 @@ class DownsampleBlock(nn.Module):
 
     def __init__(self, conv: nn.Module, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.conv = conv
         self.residual = ConvBlock(channels, channels, 1)
         self.pool = SoftmaxPool(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, L) -> (B, channels, L/2)."""
-        x = self.conv(x)
-        parts = torch.split(x, SLICE, dim=2)
-        return torch.cat([self.pool(self.residual(part).add_(part)) for part in parts], dim=2)
+        length = x.shape[2]
+        pooled = x.new_empty(len(x), self.channels, length // 2)
+        for start in range(0, length, SLICE):
+            stop, first = min(start + SLICE, length), max(0, start - _CONTEXT)
+            # What the convolution makes of the ends of a slice that are not ends of the sequence is cut off.
+            y = self.conv(x[:, :, first : stop + _CONTEXT])[:, :, start - first : stop - first]
+            pooled[:, :, start // 2 : stop // 2] = self.pool(self.residual(y).add_(y))
+        return pooled
 
 
 class TransformerLayer(nn.Module):

@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enformer_ray.model.config import EnformerConfig
-from enformer_ray.model.enformer import EPSILON, Enformer, TransformerLayer, softplus
+from enformer_ray.model.enformer import EPSILON, GELU_FACTOR, Enformer, TransformerLayer, softplus
 from enformer_ray.model.fast_attention import BLOCK, FastAttention, block_columns
-
-_GELU = 1.702
 
 
 class FastTransformer:
@@ -39,8 +37,8 @@ class FastTransformer:
             self._head_weight, self._head_bias = self._head_weight[index], self._head_bias[index]
         norm = model.pointwise.norm
         factor = norm.weight * (norm.running_var + EPSILON).rsqrt()
-        self._norm_factor = _GELU * factor
-        self._norm_shift = _GELU * (norm.bias - norm.running_mean * factor)
+        self._norm_factor = GELU_FACTOR * factor
+        self._norm_shift = GELU_FACTOR * (norm.bias - norm.running_mean * factor)
         self._layers = cast(list[TransformerLayer], list(model.transformer))
         self._compiled = compiled
         self._prepare(model.config.tokens)
@@ -70,7 +68,7 @@ class FastTransformer:
                 self._head_bias,
                 embedding.flatten(0, 1),
                 self._head_weight.T,
-                alpha=1 / _GELU,
+                alpha=1 / GELU_FACTOR,
                 out=logits.view(-1, len(self._head_bias)),
             )
             return softplus(logits)
@@ -99,7 +97,7 @@ class FastTransformer:
         activated = F.silu(torch.addcmul(self._norm_shift, x, self._norm_factor), inplace=True)
         conv = self._model.pointwise.conv
         assert conv.bias is not None
-        return F.silu(F.linear(activated, conv.weight[:, :, 0], _GELU * conv.bias), inplace=True)
+        return F.silu(F.linear(activated, conv.weight[:, :, 0], GELU_FACTOR * conv.bias), inplace=True)
 
 
 def fast_flops(config: EnformerConfig, tracks: int, block: int = BLOCK) -> int:

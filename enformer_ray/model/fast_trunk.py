@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enformer_ray.model.config import EnformerConfig
-from enformer_ray.model.enformer import EPSILON, BatchNorm, ConvBlock, DownsampleBlock, Enformer
+from enformer_ray.model.enformer import EPSILON, GELU_FACTOR, BatchNorm, ConvBlock, DownsampleBlock, Enformer
 
-_GELU = 1.702
 _STEM_WIDTH, _TOWER_WIDTH = 15, 5
 
 
@@ -80,13 +79,13 @@ class _Block:
         weight = conv.weight.double().permute(2, 1, 0)
         if self.activated:
             self.factor, self.shift = _affine(cast(ConvBlock, block.conv).norm, previous_bias, dtype)
-            weight = weight / _GELU
+            weight = weight / GELU_FACTOR
         self.width = len(weight)
         self.weight = weight.to(dtype).contiguous()
         assert conv.bias is not None
         self.bias = conv.bias.to(dtype)
         self.residual_factor, self.residual_shift = _affine(block.residual.norm, torch.zeros(1), dtype)
-        self.residual = (block.residual.conv.weight[:, :, 0].double().T / _GELU).to(dtype).contiguous()
+        self.residual = (block.residual.conv.weight[:, :, 0].double().T / GELU_FACTOR).to(dtype).contiguous()
         self.logits = block.pool.logits.weight[:, :, 0, 0].T.to(dtype).contiguous()
 
     def __call__(self, x: Tensor, starts_window: bool, ends_window: bool) -> Tensor:
@@ -128,7 +127,7 @@ def _affine(norm: BatchNorm, before: Tensor, dtype: torch.dtype) -> tuple[Tensor
     """Factor and shift of 1.702 x the normalisation of (x + before)."""
     factor = norm.weight.double() * (norm.running_var.double() + EPSILON).rsqrt()
     shift = norm.bias.double() + (before.to(factor) - norm.running_mean.double()) * factor
-    return (_GELU * factor).to(dtype), (_GELU * shift).to(dtype)
+    return (GELU_FACTOR * factor).to(dtype), (GELU_FACTOR * shift).to(dtype)
 
 
 def fast_trunk_flops(config: EnformerConfig, tokens: int, edges: int = 0, stretches: int = 1) -> int:

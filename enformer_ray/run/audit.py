@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from enformer_ray.config import ScoringConfig, Statistic
+from enformer_ray.config import JobConfig, ScoringConfig, Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.model.tracks import column_name
 from enformer_ray.run import layout
@@ -27,8 +25,11 @@ from enformer_ray.run.receipts import Receipt
 from enformer_ray.run.staged import planned_keys, read_staged, shard_table
 from enformer_ray.run.store import RunStore
 
-BOUND = 5e-6
-"""Largest deviation of `sad` in float32, of the reference sum + 1 (DESIGN.md, "Rounding")."""
+BOUND = 2 * 5e-6
+"""Largest difference of `sad`, of the larger sum + 1: each of two float32 computations may be 5e-6 off."""
+
+SUM_BOUND = 8 * BOUND
+"""Largest difference of a sum itself."""
 
 LARGEST_SHARE = 0.01
 
@@ -91,10 +92,15 @@ def read_audit(store: RunStore) -> AuditReport:
         ) from None
 
 
+def audit_size(config: JobConfig, planned: int) -> int:
+    """How many of the planned variants are scored again."""
+    return min(config.audit, math.ceil(LARGEST_SHARE * planned))
+
+
 def audited_variants(plan: Plan) -> NDArray[np.int64]:
     """Numbers (`variant`) of the variants that are scored again, ascending: a sample that the fingerprint seeds."""
     planned = plan.document.planned
-    size = min(plan.document.config.audit, math.ceil(LARGEST_SHARE * planned))
+    size = audit_size(plan.document.config, planned)
     random = np.random.default_rng(int(plan.document.fingerprint[:16], 16))
     return np.sort(random.choice(planned, size=size, replace=False))
 
@@ -106,9 +112,12 @@ def audited_in(sample: NDArray[np.int64], shard: Shard) -> list[int]:
 
 
 def plain_options(scoring: ScoringConfig) -> ScoringConfig:
-    """Options of the plain passes: float32, and the reference sum that bounds are relative to."""
-    statistics = dict.fromkeys([*scoring.statistics, "ref"])
-    return scoring.model_copy(update={"precision": "float32", "statistics": tuple(statistics)})
+    """Options of the plain passes: float32, and with the sums that bounds are relative to."""
+    return scoring.model_copy(update={"precision": "float32", "statistics": _with_sums(scoring.statistics)})
+
+
+def _with_sums(statistics: Sequence[Statistic]) -> tuple[Statistic, ...]:
+    return tuple(dict.fromkeys((*statistics, "ref", "alt")))
 
 
 class _Sample(NamedTuple):
@@ -117,7 +126,7 @@ class _Sample(NamedTuple):
     Attributes:
         variant_ids: rows.
         scored: as the run has them, by statistic.
-        plain: by plain passes, by statistic; with `ref` in any case.
+        plain: by plain passes, by statistic; with `ref` and `alt` in any case.
     """
 
     variant_ids: list[str]
@@ -148,14 +157,20 @@ class Audit:
         self._floors = {name: np.sqrt(np.mean(d**2, axis=0)) for name, d in self._deviations.items()}
         self._below = dict.fromkeys(scoring.statistics, 0)
         self._seen = dict.fromkeys(scoring.statistics, 0)
-        self._bounds = {name: _bound(name, self._sample.plain["ref"], plan) for name in scoring.statistics}
+        plain, geometry = self._sample.plain, plan.document.parts["geometry"]
+        self._bounds = {name: _bound(name, plain["ref"], plain["alt"], geometry) for name in scoring.statistics}
         if scoring.precision == "float32":
             self._check()
 
     def count(self, statistic: Statistic, table: pa.Table) -> None:
-        """Take note of some of the run's scores of a statistic."""
+        """Take note of some of the run's scores of a statistic.
+
+        Raises:
+            AuditError: one of them is no number.
+        """
         for track, floor in zip(self._plan.document.tracks, self._floors[statistic], strict=True):
             scores = table.column(column_name(track)).to_numpy()
+            self._check_finite(statistic, track, table, scores)
             self._below[statistic] += int(np.count_nonzero(np.abs(scores) < floor))
             self._seen[statistic] += len(scores)
 
@@ -187,6 +202,15 @@ class Audit:
             rank_correlation=_rank_correlation(self._sample.scored[name], self._sample.plain[name]),
         )
 
+    def _check_finite(self, statistic: str, track: int, table: pa.Table, scores: NDArray[np.float32]) -> None:
+        if not np.isfinite(scores).all():
+            row = int(np.flatnonzero(~np.isfinite(scores))[0])
+            raise AuditError(
+                f"{self._plan.store.uri}: {statistic} of {table.column('variant_id')[row]} in {column_name(track)} is "
+                f"{scores[row]}, and nothing was published. Check the weights and, with a lower precision, score in "
+                "float32 into a new run directory."
+            )
+
     def _check(self) -> None:
         for name, bound in self._bounds.items():
             excess = self._deviations[name] / bound
@@ -208,7 +232,7 @@ class Audit:
 def _read_sample(plan: Plan, shards: Sequence[Shard], receipts: Mapping[int, Receipt]) -> _Sample:
     sample = audited_variants(plan)
     statistics = plan.document.config.scoring.statistics
-    names = list(dict.fromkeys([*statistics, "ref"]))
+    names = _with_sums(statistics)
     scored: dict[str, list[Values]] = {name: [] for name in statistics}
     plain: dict[str, list[Values]] = {name: [] for name in names}
     variant_ids: list[str] = []
@@ -217,8 +241,7 @@ def _read_sample(plan: Plan, shards: Sequence[Shard], receipts: Mapping[int, Rec
         if not rows:
             continue
         receipt = receipts[shard.shard]
-        keys = planned_keys(plan.store, shard.chromosome)
-        keys = keys.filter(pc.equal(keys.column("shard"), shard.shard))
+        keys = planned_keys(plan.store, shard.chromosome, shard.shard)
         for name in statistics:
             scored[name].append(_values(shard_table(plan, receipt, name, keys).take(rows)))
         expected = keys.column("variant_id").take(rows).to_pylist()
@@ -250,27 +273,30 @@ def _deviation(statistic: Statistic, scored: Values, plain: Values) -> Values:
     return np.abs(scored - plain)
 
 
-def _bound(statistic: Statistic, reference: Values, plan: Plan) -> Values:
-    """What float32 rounding explains: for sums DESIGN.md's bound, for logarithms what follows from it.
+def _bound(statistic: Statistic, reference: Values, alternate: Values, geometry: Mapping[str, Any]) -> Values:
+    """What rounding explains of a difference between two float32 computations.
 
     Args:
         statistic: which one.
         reference: (variants, tracks), reference sums.
-        plan: the plan.
+        alternate: (variants, tracks), alternate sums.
+        geometry: of the network, as the plan's parts state it.
     """
-    relative: dict[Statistic, float] = {
-        "log2_ratio": 1,
-        "centre": 2,
-        "log_sad": plan.document.parts["geometry"]["target_length"],
-    }
-    if statistic in relative:
-        return np.full_like(reference, relative[statistic] * BOUND / math.log(2))
-    return BOUND * (reference + 1)
+    lower, upper = np.minimum(reference, alternate) + 1, np.maximum(reference, alternate) + 1
+    if statistic in ("ref", "alt"):
+        # What both alleles share is rounded, too, and cancels in a difference alone.
+        return SUM_BOUND * upper
+    if statistic in ("log2_ratio", "centre", "log_sad"):
+        bins = {"log2_ratio": 1, "centre": 2, "log_sad": geometry["target_length"]}[statistic]
+        return np.asarray(bins * BOUND / math.log(2) * upper / lower)
+    return BOUND * upper
 
 
 def _rank_correlation(one: Values, other: Values) -> float | None:
     if len(one) < 3:
         return None
+    import polars as pl  # workers, which import this module, do without
+
     tracks = range(one.shape[1])
     pairs = pl.DataFrame({f"{name}{t}": values[:, t] for name, values in (("a", one), ("b", other)) for t in tracks})
     by_track = pairs.select(pl.corr(f"a{t}", f"b{t}", method="spearman").alias(str(t)) for t in tracks).row(0)

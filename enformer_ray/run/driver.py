@@ -6,14 +6,14 @@ import itertools
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, ShardFailedError, WorkersLostError
 from enformer_ray.run.cluster import cpus_of_a_worker, default_workers, local_lanes, ray_session
 from enformer_ray.run.interrupt import interruptible
-from enformer_ray.run.plan import Plan, Shard, load_plan
+from enformer_ray.run.plan import Plan, Shard, load_plan, refuse_other_scorer
 from enformer_ray.run.receipts import Receipt, publish, read_receipts
 from enformer_ray.run.store import RunStore
 from enformer_ray.run.worker import ScoringWorker
@@ -70,6 +70,7 @@ def run_shards(
     store: RunStore,
     address: str | None = None,
     workers: int | None = None,
+    token_cache_mb: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunOutcome:
     """Score every shard that has no receipt.
@@ -78,15 +79,18 @@ def run_shards(
         store: a run directory that holds a plan.
         address: Ray cluster to join; None starts a local one.
         workers: worker actors; None is what the job was planned with, else one a GPU, or one on CPUs.
+        token_cache_mb: memory of a worker for trunk tokens; None is what the job was planned with.
         on_progress: called at the start and whenever a shard is done.
 
     Raises:
+        PlanMismatchError: the plan was made for another version of the scorer.
         ShardFailedError: a shard failed on every attempt.
         WorkersLostError: workers died again and again.
         RunInterruptedError: Ctrl-C or SIGTERM; receipts so far stay.
         EnformerRayError: an error of this project in a worker, as it was raised there.
     """
     plan = load_plan(store)
+    refuse_other_scorer(plan)
     tally = _Tally(plan.shards(), set(read_receipts(store)))
     began = time.monotonic()
     on_progress(tally.progress())
@@ -94,7 +98,8 @@ def run_shards(
         return RunOutcome(0, 0, 0.0, 0)
     try:
         with interruptible() as watch:
-            count = _run(plan, tally, address, workers or plan.document.config.workers, on_progress, watch)
+            workers = workers or plan.document.config.workers
+            count = _run(plan, tally, address, workers, token_cache_mb, on_progress, watch)
     except RunInterruptedError as stop:
         raise RunInterruptedError(
             f"{stop} {tally.shards_done} of {len(tally.shards)} shards are done in {store.uri}; run the same command "
@@ -109,6 +114,7 @@ def _run(
     tally: _Tally,
     address: str | None,
     workers: int | None,
+    token_cache_mb: int | None,
     on_progress: Callable[[Progress], None],
     watch: Callable[[], None],
 ) -> int:
@@ -118,7 +124,8 @@ def _run(
         watch()  # ray.init puts its own handler of SIGTERM in the place of ours
         count = min(workers or default_workers(scoring.device), len(tally.waiting))
         cpus = 1 if address is None else cpus_of_a_worker(scoring.threads or 1)
-        with _Pool(plan.store, count, num_cpus=cpus, num_gpus=int(scoring.device == "cuda")) as pool:
+        lanes = {"num_cpus": cpus, "num_gpus": int(scoring.device == "cuda")}
+        with _Pool((plan.store.uri, token_cache_mb), count, lanes) as pool:
             for receipt in _score(plan.store, pool, tally):
                 tally.done(publish(plan.store, receipt))
                 on_progress(tally.progress())
@@ -170,13 +177,11 @@ class _Worker:
 class _Pool:
     """Worker actors. Ray is told never to restart one: the driver knows what each was doing and replaces it itself."""
 
-    def __init__(self, store: RunStore, count: int, num_cpus: int, num_gpus: int) -> None:
+    def __init__(self, arguments: tuple[str, int | None], count: int, resources: Mapping[str, int]) -> None:
         import ray
 
-        self._uri = store.uri
-        self._actor: Any = ray.remote(ScoringWorker).options(
-            num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0, max_task_retries=0
-        )
+        self._arguments = arguments
+        self._actor: Any = ray.remote(ScoringWorker).options(**resources, max_restarts=0, max_task_retries=0)
         self.workers = [self._start() for _ in range(count)]
 
     def __enter__(self) -> _Pool:
@@ -187,7 +192,7 @@ class _Pool:
             self._kill(worker)
 
     def _start(self) -> _Worker:
-        actor = self._actor.remote(self._uri)
+        actor = self._actor.remote(*self._arguments)
         return _Worker(actor, actor.open.remote())
 
     def _kill(self, worker: _Worker) -> None:

@@ -56,9 +56,9 @@ def finalise(store: RunStore) -> Manifest:
 def _publish(plan: Plan) -> Manifest:
     store, shards = plan.store, plan.shards()
     receipts = _complete_receipts(plan, shards)
+    audit = Audit(plan, shards, receipts)
     prefix = f"{layout.STAGING}/finalise-{uuid.uuid4().hex[:12]}"
     workspace = store.workspace(prefix)
-    audit = Audit(plan, shards, receipts)
     account, files = _build_variants(plan, workspace)
     hashes: dict[str, str] = {}
     for statistic in plan.document.config.scoring.statistics:

@@ -9,7 +9,7 @@ import torch
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.errors import ConfigError
-from enformer_ray.genome import ReferenceGenome
+from enformer_ray.genome import BIN, ReferenceGenome
 from enformer_ray.model import EnformerConfig, load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
@@ -44,7 +44,8 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
         planned: options of the plan that is resumed: device, batch size and threads that the job leaves open are its.
 
     Raises:
-        ConfigError: a head that the weights do not have, `centre` without a track table, or a stride too long.
+        ConfigError: a head that the weights do not have, other tokens than of 128 bp, `centre` without a track
+            table, or a stride too long.
         ReferenceFastaError, WeightsError, TrackTableError, TrackSelectionError, DeviceError: as their classes say.
     """
     config = _absolute(config)
@@ -71,17 +72,26 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
     count = model.config.output_heads[head]
     table = read_track_table(config.tracks_table, head, count) if config.tracks_table else None
     tracks = select_tracks(config.scoring.tracks, count, table)
-    _check_stride(config.scoring, model.config)
+    config = _fitted(config, model.config)
     scoring = _decide(config, model.config, planned)
     return Job(config.model_copy(update={"scoring": scoring}), reference, model.config, model.digest, table, tracks)
 
 
-def _check_stride(scoring: ScoringConfig, geometry: EnformerConfig) -> None:
+def _fitted(config: JobConfig, geometry: EnformerConfig) -> JobConfig:
+    """The job with alleles bounded so that they lie in the window wherever it is placed: an eighth of its length."""
+    scoring, catalogue = config.scoring, config.catalogue
+    if geometry.bin != BIN:
+        raise ConfigError(
+            f"the weights {config.weights} have tokens of {geometry.bin} bp (num_downsamples is not 7); variants are "
+            f"scored with tokens of {BIN} bp, as all published weights have."
+        )
     if scoring.placement == "shared" and 2 * scoring.stride > geometry.bins:
         raise ConfigError(
             f"--stride is {scoring.stride} bins, but windows of {geometry.bins} output bins that far apart leave "
             f"variants near their ends; give a stride of {geometry.bins // 2} at most."
         )
+    longest = min(catalogue.max_allele_length, geometry.sequence_length // 8)
+    return config.model_copy(update={"catalogue": catalogue.model_copy(update={"max_allele_length": longest})})
 
 
 def _absolute(config: JobConfig) -> JobConfig:
@@ -125,7 +135,7 @@ def _decide(config: JobConfig, geometry: EnformerConfig, planned: ScoringConfig 
     return scoring.model_copy(
         update={
             "device": device.type,
-            "batch_size": scoring.batch_size or default_batch_size(geometry, device),
+            "batch_size": scoring.batch_size or default_batch_size(geometry, device, config.token_cache_mb * 2**20),
             "threads": scoring.threads or default_threads(workers),
         }
     )

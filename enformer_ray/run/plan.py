@@ -27,6 +27,7 @@ from enformer_ray.run.plan_files import (
     write_tracks,
 )
 from enformer_ray.run.store import RunStore
+from enformer_ray.scoring import SCORER_VERSION
 from enformer_ray.variants.catalogue import Catalogue, build_catalogue
 
 FORMAT_VERSION = 1
@@ -126,7 +127,21 @@ def load_plan(store: RunStore) -> Plan:
             f"{store.uri}/{layout.PLAN} was not written by this version of enformer-ray ({error.errors()[0]['msg']}). "
             "Resume with the version that planned it, or give the job another --output."
         ) from None
+    if document.format_version != FORMAT_VERSION:
+        raise PlanMismatchError(
+            f"{store.uri}/{layout.PLAN} has format {document.format_version}; this version of enformer-ray reads "
+            f"format {FORMAT_VERSION}. Resume with the version that planned it, or give the job another --output."
+        )
     return Plan(store, document)
+
+
+def refuse_other_scorer(plan: Plan) -> None:
+    """Let a plan be scored only by the version of the scorer that it was made for.
+
+    Raises:
+        PlanMismatchError: this is another one.
+    """
+    refuse_if_other(plan.document.parts, {"scorer_version": SCORER_VERSION}, plan.store.uri)
 
 
 def make_plan(config: JobConfig, store: RunStore) -> Plan:
@@ -154,6 +169,7 @@ def make_plan(config: JobConfig, store: RunStore) -> Plan:
         catalogue = catalogue_of(job, scratch / "catalogue")
         if existing is not None:
             refuse_if_other(existing.document.parts, {"catalogue": catalogue.digest}, store.uri)
+            refuse_if_other({"audit": existing.document.config.audit}, {"audit": config.audit}, store.uri)
             return existing
         return _write_plan(job, catalogue, store, scratch)
 

@@ -10,6 +10,7 @@ from typing import get_args
 import pyarrow.parquet as pq
 
 from enformer_ray.config import JobConfig, Placement
+from enformer_ray.run.audit import audit_size
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.plan import AccountLine, account, catalogue_of
 from enformer_ray.run.plan_files import alleles_of
@@ -45,8 +46,9 @@ class Preview:
         alleles: input alleles in all.
         variants: unique variants that would be scored.
         placement: the placement of the job.
-        costs: what it would cost, with each placement; shards and a bounded cache add a little.
+        costs: what it would cost, with each placement; shards, a bounded cache and batches that are not full add to it.
         plain_teraflop: two whole passes for each variant, shift and strand.
+        audited: variants that are scored again by plain passes.
         tracks: selected tracks.
         statistics: statistics.
         output_bytes: scores before compression: variants x tracks x statistics x 4.
@@ -60,16 +62,12 @@ class Preview:
     placement: Placement
     costs: tuple[PlacementCost, ...]
     plain_teraflop: float
+    audited: int
     tracks: int
     statistics: int
     output_bytes: int
     device: str
     batch_size: int
-
-    @property
-    def cost(self) -> PlacementCost:
-        """With the placement of the job."""
-        return next(cost for cost in self.costs if cost.placement == self.placement)
 
 
 def preview(config: JobConfig) -> Preview:
@@ -93,6 +91,7 @@ def _count(job: Job, catalogue: Catalogue) -> Preview:
         placement=scoring.placement,
         costs=tuple(_cost(job, catalogue, placement) for placement in get_args(Placement)),
         plain_teraflop=variants * plain_flops(job.geometry, scoring, tracks) / 1e12,
+        audited=audit_size(job.config, variants),
         tracks=tracks,
         statistics=statistics,
         output_bytes=variants * tracks * statistics * 4,

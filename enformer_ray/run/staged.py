@@ -25,9 +25,10 @@ def score_schema(plan: Plan) -> pa.Schema:
     return pa.schema(rows + [(column_name(track), pa.float32()) for track in plan.document.tracks])
 
 
-def planned_keys(store: RunStore, chromosome: str) -> pa.Table:
-    """Key columns, `variant` and `shard` of the planned variants of a chromosome, in order."""
-    return pq.read_table(store.local_path(layout.plan_variants(chromosome)), partitioning=None)
+def planned_keys(store: RunStore, chromosome: str, shard: int | None = None) -> pa.Table:
+    """Key columns, `variant` and `shard` of the planned variants of a chromosome or of one of its shards, in order."""
+    chosen = None if shard is None else [("shard", "==", shard)]
+    return pq.read_table(store.local_path(layout.plan_variants(chromosome)), partitioning=None, filters=chosen)
 
 
 def staged_tables(plan: Plan, shards: list[Shard], receipts: dict[int, Receipt], statistic: str) -> Iterator[pa.Table]:
@@ -60,26 +61,26 @@ def shard_table(plan: Plan, receipt: Receipt, statistic: str, planned: pa.Table)
     Raises:
         DatasetCorruptError: as `staged_tables`.
     """
-    table = read_staged(plan, receipt, receipt.files.get(statistic), statistic)
+    table = read_staged(plan, receipt, receipt.files.get(statistic), f"the statistic {statistic}")
     _check_rows(plan.store, receipt, statistic, table, planned)
     return table
 
 
-def read_staged(plan: Plan, receipt: Receipt, staged: StagedFile | None, statistic: str) -> pa.Table:
+def read_staged(plan: Plan, receipt: Receipt, staged: StagedFile | None, what: str) -> pa.Table:
     """A file of score columns that a receipt lists, if it is what the receipt says.
 
     Args:
         plan: the plan.
         receipt: the receipt.
         staged: its entry, None where it has none.
-        statistic: what the file holds, for a message.
+        what: the file holds, for a message.
 
     Raises:
         DatasetCorruptError: there is no such file, or it is another one.
     """
     store = plan.store
     if staged is None:
-        raise _unlike(store, receipt, f"lists no file of the statistic {statistic}")
+        raise _unlike(store, receipt, f"lists no file of {what}")
     if not store.exists(staged.path):
         raise _unlike(store, receipt, f"lists {staged.path}, which is not there")
     data = store.read_bytes(staged.path)

@@ -35,10 +35,11 @@ class ScoringWorker:
 
     Args:
         store_uri: the run directory.
+        token_cache_mb: memory for trunk tokens, MiB; None is what the job was planned with.
     """
 
-    def __init__(self, store_uri: str) -> None:
-        self._uri = store_uri
+    def __init__(self, store_uri: str, token_cache_mb: int | None = None) -> None:
+        self._uri, self._token_cache_mb = store_uri, token_cache_mb
 
     def open(self) -> str:
         """Open the reference and load the weights; apart from the constructor, so that errors keep their class.
@@ -63,10 +64,9 @@ class ScoringWorker:
             table = read_track_table(path, scoring.head, model_heads[scoring.head])
         model, reference = _load_model(self._plan, self._device), _open_reference(self._plan)
         tracks = self._plan.document.tracks
-        cache_bytes = self._plan.document.config.token_cache_mb * 2**20
-        self._scorer = VariantScorer(
-            model, reference, scoring, tracks, table, scoring.batch_size or 1, cache_bytes=cache_bytes
-        )
+        planned = self._plan.document.config.token_cache_mb
+        cache = (planned if self._token_cache_mb is None else self._token_cache_mb) * 2**20
+        self._scorer = VariantScorer(model, reference, scoring, tracks, table, scoring.batch_size or 1, cache)
         self._auditor = DirectScorer(model, reference, plain_options(scoring), tracks, table)
         self._sample = audited_variants(self._plan)
         return device_in_words(self._device)

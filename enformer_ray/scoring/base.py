@@ -12,7 +12,7 @@ from torch import Tensor
 
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import ConfigError
-from enformer_ray.genome import ReferenceGenome, window_start
+from enformer_ray.genome import BIN, ReferenceGenome, window_start
 from enformer_ray.genome.sequence import Codes
 from enformer_ray.genome.window import shift_offsets
 from enformer_ray.model import Enformer
@@ -37,7 +37,8 @@ class Scorer(ABC):
         batch_size: sequences in one pass; batches are padded to it, so that every pass has the same shape.
 
     Raises:
-        ConfigError: the model has no such head, or `centre` was asked for without a track table.
+        ConfigError: the model has no such head or other tokens than of 128 bp, or `centre` was asked for without a
+            track table.
         DeviceError: the precision is not there on the model's device.
     """
 
@@ -53,6 +54,11 @@ class Scorer(ABC):
         if config.head not in model.config.output_heads:
             raise ConfigError(
                 f"the weights have no head {config.head!r}; they have {', '.join(model.config.output_heads)}."
+            )
+        if model.config.bin != BIN:
+            raise ConfigError(
+                f"the weights have tokens of {model.config.bin} bp; variants are scored with tokens of {BIN} bp, as "
+                "all published weights have (num_downsamples 7)."
             )
         if "centre" in config.statistics and track_table is None:
             raise ConfigError(

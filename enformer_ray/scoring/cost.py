@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.window import BIN, RECEPTIVE_HALF_WIDTH, shift_offsets, window_start
 from enformer_ray.model import EnformerConfig
+from enformer_ray.model.fast_attention import BLOCK, FUSED_BLOCK
 from enformer_ray.model.fast_transformer import fast_flops
 from enformer_ray.model.fast_trunk import fast_trunk_flops
 from enformer_ray.model.flops import pass_flops
@@ -58,7 +59,7 @@ def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: All
 
     Args:
         geometry: of the network.
-        scoring: options.
+        scoring: options, with the device resolved.
         alleles: the variants, by position.
         tracks: how many tracks are predicted.
     """
@@ -79,7 +80,8 @@ def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: All
         flops += new * counter.ends + added * counter.tile + counter.crops(starts)
     strands = _strands(scoring)
     passes = windows + scoring.shifts
-    flops += passes * fast_flops(geometry, tracks)
+    block = FUSED_BLOCK if scoring.device == "cuda" else BLOCK
+    flops += passes * fast_flops(geometry, tracks, block)
     return Costs(windows * strands, tiles * strands, passes * strands, flops * strands)
 
 

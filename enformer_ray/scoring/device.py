@@ -35,7 +35,7 @@ def resolve_device(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def default_batch_size(config: EnformerConfig, device: torch.device) -> int:
+def default_batch_size(config: EnformerConfig, device: torch.device, cache_bytes: int = 0) -> int:
     """Sequences in one pass: one on a CPU (its cores are busy with it); on CUDA what fits in memory, at most 32."""
     if device.type != "cuda":
         return 1
@@ -44,7 +44,7 @@ def default_batch_size(config: EnformerConfig, device: torch.device) -> int:
     logits = config.heads * FUSED_BLOCK * (2 * config.tokens + FUSED_BLOCK)
     predictions = 3 * config.bins * max(config.output_heads.values())
     sequence = 4 * (_TOKEN_ACTIVATIONS * config.tokens * config.channels + logits + predictions)
-    return max(1, min(32, int(0.8 * free - stem) // sequence))
+    return max(1, min(32, int(0.8 * free - stem - cache_bytes) // sequence))
 
 
 def default_threads(workers: int) -> int:

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from enformer_ray.config import CatalogueConfig, Placement
-from enformer_ray.genome import STRIDE, ReferenceGenome
+from enformer_ray.config import DEFAULT_STRIDE, CatalogueConfig, Placement
+from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.account import Counts, check_contigs, check_not_empty
 from enformer_ray.variants.records import OTHER, load_records
 from enformer_ray.variants.row_digest import RowDigest
@@ -105,7 +105,7 @@ def build_catalogue(
     window_length: int,
     placement: Placement,
     scratch: Path,
-    stride: int = STRIDE,
+    stride: int = DEFAULT_STRIDE,
 ) -> Catalogue:
     """Read variant files into a catalogue.
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from enformer_ray.config import Placement
-from enformer_ray.genome import BIN, STRIDE, ReferenceGenome, window_start
+from enformer_ray.config import DEFAULT_STRIDE, Placement
+from enformer_ray.genome import BIN, ReferenceGenome, window_start
 
 Integers = NDArray[np.int64]
 
@@ -30,7 +30,7 @@ class UnknownBases:
         chromosome: str,
         window_length: int,
         placement: Placement,
-        stride: int = STRIDE,
+        stride: int = DEFAULT_STRIDE,
     ) -> None:
         self._length, self._placement, self._stride = window_length, placement, stride
         starts, ends = reference.unknown_runs(chromosome)

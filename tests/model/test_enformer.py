@@ -112,3 +112,12 @@ def test_room_opens_without_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("size", [16, 64, 250])
+def test_slices_change_no_token(tiny_model: Enformer, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    model = tiny_model.double()
+    one_hot = torch.eye(4, dtype=torch.float64)[torch.randint(0, 4, (2, 2048))]
+    whole = model.trunk(one_hot)
+    monkeypatch.setattr("enformer_ray.model.enformer.SLICE", size)
+    torch.testing.assert_close(model.trunk(one_hot), whole, rtol=1e-12, atol=1e-12)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enformer_ray import cli_output
-from enformer_ray.config import JobConfig
-from enformer_ray.errors import AuditError, DatasetCorruptError
+from enformer_ray.config import JobConfig, Statistic
+from enformer_ray.errors import AuditError, DatasetCorruptError, PlanMismatchError
 from enformer_ray.genome import window_start
 from enformer_ray.run import audit, layout
 from enformer_ray.run.audit import BOUND, audited_in, audited_variants, read_audit
@@ -111,12 +112,12 @@ def test_a_wrong_tile_fails_the_run(job: JobConfig, tmp_path: Path, monkeypatch:
 
 
 def test_a_score_that_is_no_number_fails_the_run(scored: LocalStore) -> None:
-    def broken(table: object) -> object:
-        values = [float("nan")] * table.num_rows  # type: ignore[attr-defined]
-        at = table.schema.get_field_index("track_0001")  # type: ignore[attr-defined]
-        return table.set_column(at, table.schema.field(at), [np.array(values, np.float32)])  # type: ignore[attr-defined]
+    def broken(table: pa.Table) -> pa.Table:
+        at = table.schema.get_field_index("track_0001")
+        values = np.full(table.num_rows, np.nan, np.float32)
+        return table.set_column(at, table.schema.field(at), pa.array(values))
 
-    restage(scored, sampled_shard(scored), broken)  # type: ignore[arg-type]
+    restage(scored, sampled_shard(scored), broken)
     with pytest.raises(AuditError, match="in track_0001 is nan"):
         finalise(scored)
 
@@ -125,7 +126,7 @@ def test_a_receipt_without_its_audit_is_refused(scored: LocalStore) -> None:
     shard = sampled_shard(scored)
     receipt = read_receipts(scored)[shard]
     (scored.root / layout.receipt(shard)).write_text(receipt.model_copy(update={"audit": {}}).model_dump_json())
-    with pytest.raises(DatasetCorruptError, match="lists no file of the statistic the audit of sad"):
+    with pytest.raises(DatasetCorruptError, match="lists no file of the audit of sad"):
         finalise(scored)
     assert published(scored) == []
 
@@ -134,8 +135,28 @@ def test_other_audited_variants_are_refused(scored: LocalStore, monkeypatch: pyt
     plan = load_plan(scored)
     sample = audited_variants(plan)
     monkeypatch.setattr(audit, "audited_variants", lambda _: sample + 1 if sample[0] < SNVS else sample - 1)
-    with pytest.raises(DatasetCorruptError):
+    with pytest.raises(DatasetCorruptError, match=r"audited variants than the plan's sample|no file of the audit"):
         finalise(scored)
+
+
+def test_a_score_outside_of_the_sample_must_be_a_number(scored: LocalStore) -> None:
+    plan = load_plan(scored)
+    other = next(s.shard for s in plan.shards() if not audited_in(audited_variants(plan), s))
+
+    def broken(table: pa.Table) -> pa.Table:
+        at = table.schema.get_field_index("track_0004")
+        values = np.full(table.num_rows, np.inf, np.float32)
+        return table.set_column(at, table.schema.field(at), pa.array(values))
+
+    restage(scored, other, broken)
+    with pytest.raises(AuditError, match="in track_0004 is inf, and nothing was published"):
+        finalise(scored)
+    assert published(scored) == []
+
+
+def test_another_audit_is_refused_on_resume(scored: LocalStore, job: JobConfig) -> None:
+    with pytest.raises(PlanMismatchError, match="audit: planned 32, asked 7"):
+        make_plan(job.model_copy(update={"audit": 7}), scored)
 
 
 def test_a_lower_precision_is_told_and_not_refused(
@@ -154,11 +175,37 @@ def test_a_lower_precision_is_told_and_not_refused(
     assert "That is what bfloat16 costs" in printed
 
 
-def test_the_bound_of_sad_is_the_documented_one(scored: LocalStore) -> None:
-    plan = load_plan(scored)
-    reference = np.array([[0.0, 99.0]])
-    assert audit._bound("sad", reference, plan).tolist() == [[BOUND, 100 * BOUND]]
-    assert audit._bound("log2_ratio", reference, plan).tolist() == [[BOUND / np.log(2)] * 2]
+def test_bounds_by_hand() -> None:
+    reference, alternate = np.array([[0.0, 99.0]]), np.array([[9.0, 49.0]])
+
+    def bound(statistic: Statistic) -> list[float]:
+        return audit._bound(statistic, reference, alternate, {"target_length": 896})[0].tolist()
+
+    assert BOUND == 1e-5, "each of two computations is within 5e-6"
+    for statistic in ("sad", "d2", "sax"):
+        assert bound(statistic) == [10 * BOUND, 100 * BOUND]
+    assert bound("log2_ratio") == pytest.approx([10 * BOUND / np.log(2), 2 * BOUND / np.log(2)])
+    assert bound("ref") == bound("alt") == [80 * BOUND, 800 * BOUND]
+
+
+def test_a_right_run_passes_with_every_statistic(
+    job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every variant audited, in each statistic that needs no track table."""
+    everything = lambda plan: np.arange(plan.document.planned)  # noqa: E731
+    monkeypatch.setattr(audit, "audited_variants", everything)
+    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", everything)
+    statistics = ("sad", "log2_ratio", "log_sad", "sax", "d2", "ref", "alt")
+    for indel in ("local", "anchored"):
+        store = run_of(job, tmp_path / indel, statistics=statistics, reverse_complement=True, indel=indel)
+        finalise(store)
+        found = read_audit(store)
+        assert found.variants == SNVS + 1
+        assert list(found.statistics) == list(statistics)
+        for statistic in found.statistics.values():
+            assert statistic.largest_of_bound < 0.7
+            assert statistic.rank_correlation is not None
+            assert statistic.rank_correlation > 0.99
 
 
 def test_of_sax_the_size_is_compared() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import EnformerRayError, RunInterruptedError, ShardFailedError, WeightsError, WorkersLostError
+from enformer_ray.errors import (
+    EnformerRayError,
+    PlanMismatchError,
+    RunInterruptedError,
+    ShardFailedError,
+    WeightsError,
+    WorkersLostError,
+)
 from enformer_ray.run import driver, layout
 from enformer_ray.run.cluster import ray_session
 from enformer_ray.run.driver import Progress, run_shards
@@ -69,6 +77,22 @@ def test_only_shards_without_a_receipt_are_scored(scored: LocalStore) -> None:
 def test_nothing_is_started_when_nothing_is_left(scored: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "ray_session", None)
     assert run_shards(scored).shards == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [("scorer_version", "scorer_version: planned 1"), ("format", "has format 0")]
+)
+def test_a_plan_of_another_version_is_not_scored(planned: LocalStore, key: str, words: str) -> None:
+    document = json.loads(planned.read_bytes(layout.PLAN))
+    if key == "format":
+        document["format_version"] = 0
+    else:
+        document["parts"][key] = 1
+    (planned.root / layout.PLAN).write_text(json.dumps(document))
+    with pytest.raises(PlanMismatchError, match=words) as caught:
+        run_shards(planned)
+    assert caught.value.exit_status == 4
+    assert read_receipts(planned) == {}
 
 
 @pytest.mark.usefixtures("ray_here")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from hypothesis import strategies as st
 from enformer_ray.config import JobConfig, Placement
 from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.genome import ReferenceGenome, window_start
+from enformer_ray.model import Enformer, save_weights
 from enformer_ray.run import layout, plan_files
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.preview import preview
 from enformer_ray.run.status import run_status
 from enformer_ray.run.store import LocalStore
 from enformer_ray.run.worker import ScoringWorker, read_variants
-from tests.run.conftest import ALLELES, SNVS, write_weights
+from enformer_ray.scoring import VariantScorer
+from tests.run.conftest import ALLELES, GEOMETRY, SNVS, write_weights
 
 
 def scoring_with(job: JobConfig, **changes: object) -> JobConfig:
@@ -174,6 +177,36 @@ def test_a_stride_beyond_half_the_output_is_refused(job: JobConfig, tmp_path: Pa
     assert make_plan(scoring_with(job, placement="shared", stride=2), LocalStore(tmp_path / "run")).document.planned
 
 
+def test_tokens_of_another_width_are_refused(job: JobConfig, tmp_path: Path) -> None:
+    geometry = replace(GEOMETRY, downsamples=5)
+    save_weights(Enformer(geometry), tmp_path / "narrow.safetensors")
+    with pytest.raises(ConfigError, match="have tokens of 32 bp"):
+        make_plan(
+            job.model_copy(update={"weights": str(tmp_path / "narrow.safetensors")}), LocalStore(tmp_path / "run")
+        )
+    with pytest.raises(ConfigError, match="have tokens of 32 bp"):
+        VariantScorer(Enformer(geometry), ReferenceGenome(job.reference), job.scoring, [0])
+
+
+def test_alleles_that_would_not_fit_the_window_are_rejected(job: JobConfig, tmp_path: Path) -> None:
+    """An eighth of 1,024 bp is 128 bp, although alleles of 1,024 bp are allowed."""
+    base = ReferenceGenome(job.reference).bases("1", 2999, 3000)
+    rows = "".join(f"chr1\t3000\t.\t{base}\t{base}{'A' * n}\t.\t.\t.\n" for n in (127, 128))
+    (tmp_path / "long.vcf").write_text(f"##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n{rows}")
+    plan = make_plan(job.model_copy(update={"variants": (str(tmp_path / "long.vcf"),)}), LocalStore(tmp_path / "run"))
+    assert [(line.status, line.reason, line.alleles) for line in plan.document.account] == [
+        ("planned", None, 1),
+        ("rejected", "allele_too_long", 1),
+    ]
+
+
+def test_memory_for_tokens_is_that_of_the_run(planned: LocalStore) -> None:
+    for asked, expected in ((None, 512), (3, 3), (0, 0)):
+        worker = ScoringWorker(planned.uri, asked)
+        worker.open()
+        assert worker._scorer._tokens._cache_bytes == expected * 2**20
+
+
 def test_shards_are_cut_by_cost(job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_plan(job.model_copy(update={"shard_size": 1000}), LocalStore(tmp_path / "whole")).shards()
     assert [shard.chromosome for shard in whole] == ["1", "2"]
@@ -233,7 +266,8 @@ def test_a_preview_counts_and_writes_nothing(planned: LocalStore, job: JobConfig
     assert counted.variants == SNVS + 1
     by_placement = {cost.placement: cost for cost in counted.costs}
     assert list(by_placement) == ["centred", "binned", "shared"]
-    assert counted.cost is by_placement["binned"]
+    assert counted.placement == "binned"
+    assert counted.audited == 1
     for placement, cost in by_placement.items():
         assert cost.windows == windows(placement)
         assert cost.passes == cost.windows + (SNVS + 1) * 4
@@ -246,4 +280,6 @@ def test_a_preview_counts_and_writes_nothing(planned: LocalStore, job: JobConfig
 
 
 def test_the_preview_costs_what_the_shards_cost(planned: LocalStore, job: JobConfig) -> None:
-    assert sum(shard.cost for shard in load_plan(planned).shards()) / 1e12 == pytest.approx(preview(job).cost.teraflop)
+    assert sum(shard.cost for shard in load_plan(planned).shards()) / 1e12 == pytest.approx(
+        preview(job).costs[1].teraflop
+    )

@@ -86,6 +86,17 @@ def test_float32_turns_tf32_off() -> None:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
+def test_each_scorer_sets_its_own_precision(reference: ReferenceGenome) -> None:
+    """The audit's scorer computes in float32 beside one that does not."""
+    scorer = VariantScorer(float32_model(), reference, ScoringConfig(), TRACKS)
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        scorer.score([])
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def test_devices_of_a_machine_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
