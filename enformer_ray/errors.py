@@ -87,8 +87,20 @@ class RunIncompleteError(EnformerRayError, RuntimeError):
     """Something was asked of a run that is not there yet."""
 
 
+class LeaseHeldError(EnformerRayError, RuntimeError):
+    """A run directory that another driver is at work in."""
+
+    exit_status = 4
+
+
+class LeaseLostError(EnformerRayError, RuntimeError):
+    """A driver whose run directory another one has taken over; it publishes nothing more."""
+
+    exit_status = 4
+
+
 class ShardFailedError(EnformerRayError, RuntimeError):
-    """A shard that could not be scored within its retries."""
+    """A shard that could not be scored within its retries, through no fault of its variants."""
 
 
 class DatasetCorruptError(EnformerRayError, ValueError):

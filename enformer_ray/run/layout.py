@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 PLAN = "plan/plan.json"
@@ -10,6 +11,8 @@ SHARDS = "plan/shards.parquet"
 REFERENCE = "plan/reference.parquet"
 TRACK_TABLE = "plan/track_table.txt"
 TRACKS = "tracks.parquet"
+LEASE = "lease"
+EVENTS = "events.jsonl"
 RECEIPTS = "receipts"
 STAGING = "staging"
 SCORES = "scores"
@@ -18,7 +21,10 @@ RUN = "run.json"
 AUDIT = "audit.parquet"
 MANIFEST = "manifest.json"
 
-PLANNING = frozenset({PLAN_FOLDER, TRACKS})
+_RECEIPT = re.compile(rf"{RECEIPTS}/(?P<shard>\d{{5,}})(\.(?P<part>[01](\.[01])*))?\.json")
+_LEASE = re.compile(rf"{LEASE}/(?P<epoch>\d{{6,}})\.json")
+
+PLANNING = frozenset({PLAN_FOLDER, TRACKS, LEASE, EVENTS})
 """All that a directory may hold in which planning was interrupted."""
 
 
@@ -42,9 +48,31 @@ def staged(shard: int, attempt: str, statistic: str) -> str:
     return f"{STAGING}/{shard_name(shard)}/{attempt}/{statistic}.parquet"
 
 
-def receipt(shard: int) -> str:
-    """Receipt of a shard: what it lists is scored."""
-    return f"{RECEIPTS}/{shard_name(shard)}.json"
+def receipt(shard: int, part: str = "") -> str:
+    """Receipt of a shard, or of a part of one (`run/parts.py`): what it lists is scored."""
+    return f"{RECEIPTS}/{shard_name(shard)}{'.' if part else ''}{part}.json"
+
+
+def shard_and_part(path: str) -> tuple[int, str] | None:
+    """Shard and part of a receipt's path; None for a file that is no receipt."""
+    found = _RECEIPT.fullmatch(path)
+    return (int(found["shard"]), found["part"] or "") if found else None
+
+
+def lease(epoch: int) -> str:
+    """Claim of one driver on the run directory."""
+    return f"{LEASE}/{epoch:06d}.json"
+
+
+def heartbeat(epoch: int) -> str:
+    """Last sign of life of the driver of an epoch."""
+    return f"{LEASE}/{epoch:06d}.heartbeat"
+
+
+def lease_epoch(path: str) -> int | None:
+    """Epoch of a claim's path; None for another file."""
+    found = _LEASE.fullmatch(path)
+    return int(found["epoch"]) if found else None
 
 
 def scores(statistic: str, chromosome: str, number: int) -> str:

@@ -34,6 +34,26 @@ class RunStore(Protocol):
         """Write a file unless it is there: False, and nothing changed, when it was."""
         ...
 
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a small file over whatever was there; readers see the old bytes or the new ones."""
+        ...
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add bytes to a log."""
+        ...
+
+    def read_appended(self, path: str) -> bytes:
+        """All bytes of a log, in order; none when there is no such log."""
+        ...
+
+    def move(self, source: str, target: str) -> None:
+        """Give a file its final name, over a file of that name."""
+        ...
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None when there is none."""
+        ...
+
     def put_file(self, local: Path, path: str) -> None:
         """Move a finished local file into the store, over a file of that name."""
         ...
@@ -103,6 +123,38 @@ class LocalStore:
                 temporary.unlink(missing_ok=True)
             _sync_folder(target.parent)
         return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a small file over whatever was there; readers see the old bytes or the new ones."""
+        target = self.root / path
+        with self._explained("written", path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = _temporary_beside(target)
+            try:
+                _write_through(temporary, data)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add bytes to a log."""
+        with self._explained("written", path):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with (self.root / path).open("ab", buffering=0) as file:
+                file.write(data)
+
+    def read_appended(self, path: str) -> bytes:
+        """All bytes of a log, in order; none when there is no such log."""
+        return self.read_bytes(path) if self.exists(path) else b""
+
+    def move(self, source: str, target: str) -> None:
+        """Give a file its final name, over a file of that name."""
+        self.put_file(self.root / source, target)
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None when there is none."""
+        with self._explained("read", path):
+            return (self.root / path).stat().st_size if self.exists(path) else None
 
     def put_file(self, local: Path, path: str) -> None:
         """Move a finished local file into the store, over a file of that name."""
