@@ -83,7 +83,11 @@ class JobConfig(_Frozen):
     shard_size: int | None = Field(None, ge=1, le=8192, description="variants in a shard at most")
     audit: int = Field(32, ge=1, description="variants that are scored again by plain passes, at most (and 1%)")
     token_cache_mb: int = Field(512, ge=0, description="memory of a worker for trunk tokens, MiB; changes no score")
-    workers: int | None = Field(None, ge=1)
+    workers: int | None = Field(None, ge=1, description="worker processes at most")
+    gpus_per_worker: float = Field(1, gt=0, le=1, description="share of a GPU that a worker asks for")
+    shard_timeout: float | None = Field(
+        None, gt=0, description="seconds after which a shard counts as hung; empty: from the speed of the others"
+    )
     address: str | None = Field(None, description="Ray cluster to join; a local one is started when empty")
     offline: bool = False
 

@@ -105,10 +105,10 @@ def audited_variants(plan: Plan) -> NDArray[np.int64]:
     return np.sort(random.choice(planned, size=size, replace=False))
 
 
-def audited_in(sample: NDArray[np.int64], shard: Shard) -> list[int]:
-    """Rows of a shard that are in a sample."""
-    first, last = np.searchsorted(sample, [shard.first_variant, shard.first_variant + shard.variants])
-    return [int(variant) - shard.first_variant for variant in sample[first:last]]
+def audited_in(sample: NDArray[np.int64], first_variant: int, rows: int) -> list[int]:
+    """Which of `rows` consecutive variants are in a sample, counted from the first of them."""
+    first, last = np.searchsorted(sample, [first_variant, first_variant + rows])
+    return [int(variant) - first_variant for variant in sample[first:last]]
 
 
 def plain_options(scoring: ScoringConfig) -> ScoringConfig:

@@ -48,9 +48,14 @@ def staged(shard: int, attempt: str, statistic: str) -> str:
     return f"{STAGING}/{shard_name(shard)}/{attempt}/{statistic}.parquet"
 
 
+def part_name(shard: int, part: str) -> str:
+    """A shard, or a part of one (`run/parts.py`), as it stands in file names: `00012` or `00012.0.1`."""
+    return f"{shard_name(shard)}.{part}" if part else shard_name(shard)
+
+
 def receipt(shard: int, part: str = "") -> str:
-    """Receipt of a shard, or of a part of one (`run/parts.py`): what it lists is scored."""
-    return f"{RECEIPTS}/{shard_name(shard)}{'.' if part else ''}{part}.json"
+    """Receipt of a shard, or of a part of one: what it lists is scored."""
+    return f"{RECEIPTS}/{part_name(shard, part)}.json"
 
 
 def shard_and_part(path: str) -> tuple[int, str] | None:

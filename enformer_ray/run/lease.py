@@ -180,8 +180,8 @@ def _newest(store: RunStore) -> int:
 def _claim(store: RunStore, epoch: int) -> Claim | None:
     try:
         return Claim.model_validate_json(store.read_bytes(layout.lease(epoch)))
-    except (StoreError, ValidationError):
-        return None  # its file is there or was: who it was can only not be said
+    except ValidationError:
+        return None  # another version's: that it is there counts, and only who it was can not be said
 
 
 def _heartbeat(store: RunStore, epoch: int) -> Heartbeat | None:
@@ -213,7 +213,7 @@ def _machine() -> str:
     # Containers of one machine share its boot id but not its process numbers.
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 

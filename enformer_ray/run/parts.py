@@ -1,4 +1,4 @@
-"""Parts of a shard: a whole one, or the halves of halves that bisection leaves when something in it cannot be scored."""
+"""Parts of a shard: the whole one, or the halves of halves of one in which something cannot be scored."""
 
 from __future__ import annotations
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import platform
+import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,31 +26,55 @@ from enformer_ray.model.tracks import read_track_table
 from enformer_ray.run import layout
 from enformer_ray.run.audit import audited_in, audited_variants, plain_options
 from enformer_ray.run.parquet import score_writer
-from enformer_ray.run.plan import Plan, Shard, load_plan
-from enformer_ray.run.receipts import Receipt, StagedFile
+from enformer_ray.run.parts import Part
+from enformer_ray.run.plan import Plan, load_plan
+from enformer_ray.run.planned import PlannedVariants
+from enformer_ray.run.prefetch import Prefetcher
+from enformer_ray.run.receipts import Receipt, StagedFile, Timings
 from enformer_ray.run.store import RunStore, open_store
 from enformer_ray.scoring import DirectScorer, VariantScorer
+from enformer_ray.scoring.base import Scorer
 from enformer_ray.scoring.device import resolve_device
-from enformer_ray.scoring.tables import KEY_COLUMNS
 from enformer_ray.variants.variant import Variant
+
+_log = logging.getLogger(__name__)
+
+
+class Opened(NamedTuple):
+    """Where a worker runs.
+
+    Attributes:
+        device: in words.
+        host: name of the machine.
+        pid: process there.
+        node: hex id of the Ray node; empty outside Ray.
+    """
+
+    device: str
+    host: str
+    pid: int
+    node: str
 
 
 class ScoringWorker:
-    """Scores shards of one plan. The driver makes a Ray actor of this class; it needs no Ray itself.
+    """Scores shards, or parts of them, of one plan. The driver makes a Ray actor of this class; it needs no Ray itself.
+
+    The driver calls `expect` as soon as it has chosen a part (in a thread of its own: the actor may be busy), then
+    `begin` and `score`, which the actor takes in this order: the answer of `begin` tells which part it is at.
 
     Args:
         store_uri: the run directory.
         token_cache_mb: memory for trunk tokens, MiB; None is what the job was planned with.
+        name: unique in the run.
+        epoch: of the driver's lease.
     """
 
-    def __init__(self, store_uri: str, token_cache_mb: int | None = None) -> None:
+    def __init__(self, store_uri: str, token_cache_mb: int | None = None, name: str = "worker", epoch: int = 0) -> None:
         self._uri, self._token_cache_mb = store_uri, token_cache_mb
+        self._name, self._epoch = name, epoch
 
-    def open(self) -> str:
+    def open(self) -> Opened:
         """Open the reference and load the weights; apart from the constructor, so that errors keep their class.
-
-        Returns:
-            The device in words.
 
         Raises:
             PlanMismatchError: the weights found here are not those of the plan.
@@ -57,79 +86,122 @@ class ScoringWorker:
         self._device = resolve_device(scoring.device)
         if scoring.threads is not None:
             torch.set_num_threads(scoring.threads)
+        self._scorer, self._auditor = self.make_scorers()
+        self._sample = audited_variants(self._plan)
+        self._variants = Prefetcher(PlannedVariants(self._plan).variants)
+        self._idle_since = time.monotonic()
+        return Opened(device_in_words(self._device), platform.node(), os.getpid(), _ray_node())
+
+    def make_scorers(self) -> tuple[Scorer, Scorer]:
+        """The scorer, and the plain one that the audit scores again with."""
+        scoring, tracks = self._plan.document.config.scoring, self._plan.document.tracks
         table = None
         if self._plan.document.track_table:
             model_heads = self._plan.document.parts["geometry"]["output_heads"]
             path = self._store.local_path(layout.TRACK_TABLE)
             table = read_track_table(path, scoring.head, model_heads[scoring.head])
         model, reference = _load_model(self._plan, self._device), _open_reference(self._plan)
-        tracks = self._plan.document.tracks
         planned = self._plan.document.config.token_cache_mb
         cache = (planned if self._token_cache_mb is None else self._token_cache_mb) * 2**20
-        self._scorer = VariantScorer(model, reference, scoring, tracks, table, scoring.batch_size or 1, cache)
-        self._auditor = DirectScorer(model, reference, plain_options(scoring), tracks, table)
-        self._sample = audited_variants(self._plan)
-        return device_in_words(self._device)
+        scorer = VariantScorer(model, reference, scoring, tracks, table, scoring.batch_size or 1, cache)
+        return scorer, DirectScorer(model, reference, plain_options(scoring), tracks, table)
 
-    def score_shard(self, shard: Shard, attempt: str) -> dict[str, Any]:
-        """Score a shard and leave one file a statistic in staging; score again what the audit samples of it.
+    def expect(self, part: Part) -> None:
+        """Read ahead for a part that will be scored next."""
+        self._variants.expect(part)
+
+    def begin(self, part: Part) -> None:
+        """Report that a part is what the worker is at from now on."""
+        _log.info("scoring %s", layout.part_name(part.shard.shard, part.path))
+
+    def score(self, part: Part, attempt: str) -> dict[str, Any]:
+        """Score a part and leave one file a statistic in staging; score again what the audit samples of it.
 
         Args:
-            shard: the shard.
+            part: the shard, or a part of it.
             attempt: name that no other attempt has: nothing that an earlier one left can be taken for this one's.
 
         Returns:
             The receipt as JSON values; it is the driver that publishes it.
         """
-        began = time.monotonic()
-        variants = read_variants(self._store, shard)
-        tables = self._scorer.score(variants)
-        scored = time.monotonic()
-        audited = [variants[row] for row in audited_in(self._sample, shard)]
+        watch = _Watch(self._idle_since)
+        variants = self._variants.take(part)
+        watch.lap("read")
+        tables, batch_size = self._score_in_memory(variants)
+        watch.lap("score")
+        audited = [variants[row] for row in audited_in(self._sample, part.first_variant, part.rows)]
         plain = self._auditor.score(audited) if audited else {}
-        checked = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="enformer-ray-") as scratch:
-            files, audit = (
-                {
-                    name: _stage(self._store, table, Path(scratch), layout.staged(shard.shard, attempt, prefix + name))
-                    for name, table in staged.items()
-                }
-                for prefix, staged in (("", tables), ("audit-", plain))
-            )
+        watch.lap("audit")
+        files = self._stage(part, attempt, "", tables)
+        audit = self._stage(part, attempt, "audit-", plain)
+        watch.lap("write")
+        self._idle_since = time.monotonic()
         conventions = next(iter(tables.values())).column("indel_convention").to_pylist()
         return Receipt(
-            shard=shard.shard,
+            shard=part.shard.shard,
+            part=part.path,
             attempt=attempt,
+            epoch=self._epoch,
+            first_row=part.first_row,
             rows=len(variants),
             files=files,
             audit=audit,
             counts=Counter(conventions),
-            seconds=round(scored - began, 3),
-            audit_seconds=round(checked - scored, 3),
+            failure=None,
+            batch_size=batch_size,
+            timings=Timings(started=watch.started, waited=round(watch.waited, 3), **watch.laps),
             device=device_in_words(self._device),
             host=platform.node(),
+            worker=self._name,
         ).model_dump(mode="json")
 
+    def _score_in_memory(self, variants: Sequence[Variant]) -> tuple[dict[str, pa.Table], int]:
+        """Tables of scores, and the batch size: half of the planned one, and half again, while memory is too short."""
+        planned = self._scorer.batch_size
+        try:
+            while True:
+                try:
+                    return self._scorer.score(variants), self._scorer.batch_size
+                except torch.OutOfMemoryError:
+                    if self._scorer.batch_size == 1:
+                        raise
+                self._scorer.batch_size //= 2
+                _log.warning("out of GPU memory: going on with batches of %d", self._scorer.batch_size)
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+        finally:
+            # The next shard may fit again, and only the planned size gives the bits of an undisturbed run.
+            self._scorer.batch_size = planned
 
-def read_variants(store: RunStore, shard: Shard) -> list[Variant]:
-    """Variants of one shard, in order.
+    def _stage(self, part: Part, attempt: str, prefix: str, tables: Mapping[str, pa.Table]) -> dict[str, StagedFile]:
+        with tempfile.TemporaryDirectory(prefix="enformer-ray-") as scratch:
+            return {
+                name: _stage(self._store, table, Path(scratch), layout.staged(part.shard.shard, attempt, prefix + name))
+                for name, table in tables.items()
+            }
 
-    Raises:
-        DatasetCorruptError: the plan's file does not hold them.
-    """
-    path = layout.plan_variants(shard.chromosome)
-    rows = pq.read_table(
-        store.local_path(path),
-        columns=list(KEY_COLUMNS[1:]),
-        filters=[("shard", "==", shard.shard)],
-        partitioning=None,
-    )
-    if rows.num_rows != shard.variants:
-        raise DatasetCorruptError(
-            f"{store.uri}/{path} holds {rows.num_rows} variants of shard {shard.shard} instead of {shard.variants}; "
-            "the plan has been changed. Delete the run directory and run again."
-        )
-    return [Variant(*values) for values in zip(*(column.to_pylist() for column in rows.columns), strict=True)]
+
+class _Watch:
+    """Seconds that the steps of one part take."""
+
+    def __init__(self, idle_since: float) -> None:
+        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._last = time.monotonic()
+        self.waited = self._last - idle_since
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Note the seconds since the last lap under a name."""
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now
+
+
+def _ray_node() -> str:
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return ""
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def device_in_words(device: torch.device) -> str:

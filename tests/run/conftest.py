@@ -12,6 +12,7 @@ import torch
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.model import Enformer, EnformerConfig, save_weights
+from enformer_ray.run.parts import whole
 from enformer_ray.run.plan import make_plan
 from enformer_ray.run.receipts import Receipt, publish
 from enformer_ray.run.store import LocalStore
@@ -75,7 +76,7 @@ def score_without_ray(store: LocalStore) -> None:
     from enformer_ray.run.plan import load_plan
 
     for shard in load_plan(store).shards():
-        publish(store, Receipt.model_validate(worker.score_shard(shard, "first")))
+        publish(store, Receipt.model_validate(worker.score(whole(shard), "first")))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,81 @@
+"""Reading planned variants by number, without reading the rest of their chromosome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from enformer_ray.errors import DatasetCorruptError
+from enformer_ray.run import layout
+from enformer_ray.run.parts import Part
+from enformer_ray.run.plan import Plan
+from enformer_ray.scoring.tables import KEY_COLUMNS
+from enformer_ray.variants.variant import Variant
+
+
+class PlannedVariants:
+    """The files of plan/variants, one of them open at a time. Not thread-safe.
+
+    Args:
+        plan: the plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._store = plan.store
+        counts = plan.document.variants
+        self._first = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
+        self._chromosome: str | None = None
+        self._file: pq.ParquetFile
+        self._starts = np.zeros(1, dtype=np.int64)
+
+    def table(self, chromosome: str, first_variant: int, rows: int, columns: Sequence[str] = KEY_COLUMNS) -> pa.Table:
+        """Rows of consecutive variants of one chromosome.
+
+        Args:
+            chromosome: contig name without `chr`.
+            first_variant: `variant` of the first row.
+            rows: how many.
+            columns: of plan/variants.
+
+        Raises:
+            DatasetCorruptError: the file does not hold them.
+        """
+        if chromosome != self._chromosome:
+            self._open(chromosome)
+        start = first_variant - self._first[chromosome]
+        if start < 0 or start + rows > self._starts[-1]:
+            raise self._changed(chromosome, f"has no variants {first_variant} to {first_variant + rows - 1}")
+        first_group = int(np.searchsorted(self._starts, start, side="right")) - 1
+        last_group = int(np.searchsorted(self._starts, start + rows, side="left"))
+        names = list(dict.fromkeys([*columns, "variant"]))
+        table = self._file.read_row_groups(range(first_group, last_group), columns=names)
+        table = table.slice(start - int(self._starts[first_group]), rows)
+        if rows and table.column("variant")[0].as_py() != first_variant:
+            raise self._changed(chromosome, f"has variant {table.column('variant')[0]} where {first_variant} belongs")
+        return table.select(list(columns))
+
+    def variants(self, part: Part) -> list[Variant]:
+        """Variants of a part of a shard, in order.
+
+        Raises:
+            DatasetCorruptError: the plan's file does not hold them.
+        """
+        table = self.table(part.shard.chromosome, part.first_variant, part.rows, KEY_COLUMNS[1:])
+        return [Variant(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+
+    def _open(self, chromosome: str) -> None:
+        self._file = pq.ParquetFile(self._store.local_path(layout.plan_variants(chromosome)))
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        self._chromosome = chromosome
+
+    def _changed(self, chromosome: str, what: str) -> DatasetCorruptError:
+        return DatasetCorruptError(
+            f"{self._store.uri}/{layout.plan_variants(chromosome)} {what}: the plan has been changed. Delete the run "
+            "directory and run again."
+        )
