@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError
+
+if TYPE_CHECKING:
+    from enformer_ray.run.lease import Lease
 
 app = typer.Typer(
     name="enformer-ray",
@@ -29,6 +33,9 @@ app.add_typer(fetch_app, name="fetch")
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join (default: a local one)")]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="download nothing")]
 
 # Rooms are imported inside the commands: `--help` should not have to load torch and Ray.
@@ -40,6 +47,7 @@ def score(
     job: JobConfig,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
     rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = 50.0,
+    take_over: TakeOver = False,
 ) -> None:
     """Score variants: plan, run and finalise in one. The same command again resumes."""
     from enformer_ray import cli_output as output
@@ -49,16 +57,17 @@ def score(
 
         output.print_preview(preview(job), rate)
         return
-    _plan(job)
-    _run(job.output, job.workers, job.address, job.token_cache_mb)
-    _finalise(job.output)
+    _plan(job, take_over)
+    with _lease(job.output, take_over) as lease:
+        _run(job.output, job.workers, job.address, job.token_cache_mb, lease)
+        _finalise(job.output, job.workers, job.address, lease)
 
 
 @app.command()
 @job_command
-def plan(job: JobConfig) -> None:
+def plan(job: JobConfig, take_over: TakeOver = False) -> None:
     """Read, normalise and shard the variants; write the plan."""
-    _plan(job)
+    _plan(job, take_over)
 
 
 @app.command()
@@ -69,15 +78,20 @@ def run(
     token_cache_mb: Annotated[
         int | None, typer.Option(min=0, help="memory of a worker for trunk tokens, MiB (default: as planned)")
     ] = None,
+    take_over: TakeOver = False,
 ) -> None:
     """Score the shards of a plan that have no receipt yet."""
-    _run(run_directory, workers, address, token_cache_mb)
+    with _lease(run_directory, take_over) as lease:
+        _run(run_directory, workers, address, token_cache_mb, lease)
 
 
 @app.command()
-def finalise(run_directory: RunDirectory) -> None:
-    """Check that every planned variant is scored once, and publish the dataset."""
-    _finalise(run_directory)
+def finalise(
+    run_directory: RunDirectory, workers: Workers = None, address: Address = None, take_over: TakeOver = False
+) -> None:
+    """Check that every planned variant is there once, and publish the dataset."""
+    with _lease(run_directory, take_over) as lease:
+        _finalise(run_directory, workers, address, lease)
 
 
 @app.command()
@@ -119,8 +133,9 @@ def demo(
     cli_output.print_line(f"Generating a genome, variants and random weights in {output / 'input'} ...")
     job = demo_job(make_world(output / "input"), output / "run")
     _plan(job)
-    _run(job.output, job.workers, job.address)
-    _finalise(job.output)
+    with _lease(job.output) as lease:
+        _run(job.output, job.workers, job.address, None, lease)
+        _finalise(job.output, job.workers, job.address, lease)
     show(job.output, statistic="sad", top=10, track=None)
     cli_output.print_demo_end(job)
 
@@ -165,32 +180,45 @@ def fetch_tracks(
     output.print_line(f"Wrote {fetch_track_table(head, to, offline=offline)}.")
 
 
-def _plan(job: JobConfig) -> None:
+def _plan(job: JobConfig, take_over: bool = False) -> None:
     from enformer_ray import cli_output as output
     from enformer_ray.run.plan import make_plan
     from enformer_ray.run.store import open_store
 
-    output.print_plan(make_plan(job, open_store(job.output)))
+    output.print_plan(make_plan(job, open_store(job.output), take_over))
 
 
-def _run(run_directory: str, workers: int | None, address: str | None, token_cache_mb: int | None = None) -> None:
+def _lease(run_directory: str, take_over: bool = False) -> AbstractContextManager[Lease]:
+    """The lease of a run directory that holds a plan."""
+    from enformer_ray.run.lease import hold
+    from enformer_ray.run.plan import load_plan
+    from enformer_ray.run.store import open_store
+
+    store = open_store(run_directory)
+    load_plan(store)
+    return hold(store, take_over)
+
+
+def _run(
+    run_directory: str, workers: int | None, address: str | None, token_cache_mb: int | None, lease: Lease
+) -> None:
     from enformer_ray import cli_output as output
     from enformer_ray.run.driver import run_shards
     from enformer_ray.run.store import open_store
 
     with output.progress_reporter() as report:
-        outcome = run_shards(open_store(run_directory), address, workers, token_cache_mb, report)
+        outcome = run_shards(open_store(run_directory), address, workers, token_cache_mb, report, lease)
     output.print_outcome(outcome)
 
 
-def _finalise(run_directory: str) -> None:
+def _finalise(run_directory: str, workers: int | None, address: str | None, lease: Lease) -> None:
     from enformer_ray import cli_output as output
     from enformer_ray.run.audit import read_audit
     from enformer_ray.run.finalise import finalise as publish
     from enformer_ray.run.store import open_store
 
     store = open_store(run_directory)
-    manifest = publish(store)
+    manifest = publish(store, address, workers, lease)
     output.print_audit(read_audit(store))
     output.print_manifest(run_directory, manifest)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import read_manifest
 from enformer_ray.run.plan import AccountLine, load_plan
-from enformer_ray.run.receipts import read_receipts
+from enformer_ray.run.progress import Tally
+from enformer_ray.run.receipts import received
 from enformer_ray.run.store import RunStore
 
 
@@ -42,14 +43,15 @@ def run_status(store: RunStore) -> RunStatus:
     """State of a run directory, also of one that holds nothing yet."""
     if not store.exists(layout.PLAN):
         return RunStatus(False, False, 0, 0, 0, 0, 0, (), None)
-    document = load_plan(store).document
-    manifest, receipts = read_manifest(store), read_receipts(store)
+    plan = load_plan(store)
+    document, manifest = plan.document, read_manifest(store)
+    progress = Tally(plan.shards(), received(store), document.planned).progress()
     return RunStatus(
         planned=True,
         finished=manifest is not None,
-        shards_done=len(receipts),
+        shards_done=progress.shards_done,
         shards_total=document.shards,
-        variants_done=sum(receipt.rows for receipt in receipts.values()),
+        variants_done=progress.variants_done,
         variants_total=document.planned,
         alleles=document.alleles,
         account=manifest.account if manifest else document.account,

@@ -47,13 +47,11 @@ class Opened(NamedTuple):
         device: in words.
         host: name of the machine.
         pid: process there.
-        node: hex id of the Ray node; empty outside Ray.
     """
 
     device: str
     host: str
     pid: int
-    node: str
 
 
 class ScoringWorker:
@@ -73,6 +71,11 @@ class ScoringWorker:
         self._uri, self._token_cache_mb = store_uri, token_cache_mb
         self._name, self._epoch = name, epoch
 
+    def node(self) -> str:
+        """Hex id of the Ray node; empty outside Ray. Answered before anything is opened."""
+        ray = sys.modules.get("ray")
+        return str(ray.get_runtime_context().get_node_id()) if ray is not None and ray.is_initialized() else ""
+
     def open(self) -> Opened:
         """Open the reference and load the weights; apart from the constructor, so that errors keep their class.
 
@@ -90,7 +93,7 @@ class ScoringWorker:
         self._sample = audited_variants(self._plan)
         self._variants = Prefetcher(PlannedVariants(self._plan).variants)
         self._idle_since = time.monotonic()
-        return Opened(device_in_words(self._device), platform.node(), os.getpid(), _ray_node())
+        return Opened(device_in_words(self._device), platform.node(), os.getpid())
 
     def make_scorers(self) -> tuple[Scorer, Scorer]:
         """The scorer, and the plain one that the audit scores again with."""
@@ -195,13 +198,6 @@ class _Watch:
         now = time.monotonic()
         self.laps[name] = round(now - self._last, 3)
         self._last = now
-
-
-def _ray_node() -> str:
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
-        return ""
-    return str(ray.get_runtime_context().get_node_id())
 
 
 def device_in_words(device: torch.device) -> str:
