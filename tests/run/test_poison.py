@@ -14,11 +14,13 @@ from enformer_ray.run import backlog, driver
 from enformer_ray.run.cluster import ray_session
 from enformer_ray.run.driver import RunOutcome, run_shards
 from enformer_ray.run.events import read_events
+from enformer_ray.run.finalise import finalise
 from enformer_ray.run.parts import covering
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.receipts import Receipt, read_receipt, received
 from enformer_ray.run.store import LocalStore
+from enformer_ray.run.worker import ScoringWorker
 from tests.run import workers
 
 VARIANTS = 21
@@ -89,8 +91,6 @@ def test_a_poison_variant_alone_fails(
     assert sizes == ([14] if how == "raises" else [14, 14]) + [7, 3, 1, 1]
     assert len(sizes) == tries
     assert len(events_of(store, "attempt_failed")) == tries
-    from enformer_ray.run.finalise import finalise
-
     manifest = finalise(store)
     assert manifest.failed == 1
 
@@ -105,14 +105,8 @@ def test_what_was_halved_resumes_in_halves(job: JobConfig, tmp_path: Path, monke
     for receipt in receipts_of(store):
         if receipt.failure is not None:
             (store.root / f"receipts/00000.{receipt.part}.json").unlink()
-    outcome = run_with(monkeypatch, driver_worker(), store)
+    outcome = run_with(monkeypatch, ScoringWorker, store)
     assert (outcome.shards, outcome.variants, outcome.failed) == (1, 1, 0)
-
-
-def driver_worker() -> type:
-    from enformer_ray.run.worker import ScoringWorker
-
-    return ScoringWorker
 
 
 @pytest.mark.usefixtures("ray_here")
