@@ -69,9 +69,8 @@ class Dispatcher:
         self._publishing: dict[Future[Receipt], Part] = {}
         self._speeds: deque[float] = deque(maxlen=101)  # seconds a FLOP
         self._last_death = ""
-        # Variants that failed before any was scored: only a success shows that the fault is theirs.
-        self._doubtful: list[tuple[Part, Receipt]] = []
-        self._proven = tally.variants_done > 0
+        # Variants that failed on one worker alone, which has scored nothing: the fault may be the worker's.
+        self._doubtful: list[tuple[Task, Receipt]] = []
         self._ticked = -float("inf")
         self._waited_since = time.monotonic()
 
@@ -79,7 +78,9 @@ class Dispatcher:
         """Go on until every variant of the plan is scored or failed."""
         with ThreadPoolExecutor(_PUBLISHERS, "publish") as publishers:
             self._publishers = publishers
-            while self._backlog.waiting or self._publishing or any(w.attempts for w in self._pool.workers):
+            while self._busy() or self._doubtful:
+                if not self._busy():
+                    self._settle_doubts()
                 self._tick()
                 self._hand_out()
                 for reference, owed in self._pool.ready(0.05 if self._publishing else TICK):
@@ -87,8 +88,9 @@ class Dispatcher:
                         self._take(reference, owed)
                         self._hand_out()
                 self._take_published()
-        if self._doubtful:
-            self._give_up()
+
+    def _busy(self) -> bool:
+        return bool(self._backlog.waiting or self._publishing or any(w.attempts for w in self._pool.workers))
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -166,9 +168,10 @@ class Dispatcher:
     def _scored(self, part: Part, receipt: Receipt) -> None:
         self._speeds.append(receipt.timings.score * part.shard.variants / (part.shard.cost * part.rows))
         self._publish(part, receipt)
-        self._proven = True
-        while self._doubtful:
-            self._publish(*self._doubtful.pop())
+        for task, _ in self._doubtful:
+            task.own -= 1
+            self._backlog.give_back(task)
+        self._doubtful.clear()
 
     def _arrived(self, worker: Worker, what: str, answer: Any, now: float) -> None:
         if what == "where":
@@ -242,21 +245,28 @@ class Dispatcher:
         if failure is None:
             return
         receipt = lone_receipt(self._plan, task.part, failure, self._lease.epoch, worker)
-        if self._proven:
+        if worker.scored or len(task.blamed) > 1:
             self._publish(task.part, receipt)
             return
-        self._doubtful.append((task.part, receipt))
-        if len(self._doubtful) >= HOPELESS:
+        self._doubtful.append((task, receipt))
+        if len(self._doubtful) >= HOPELESS and not self._pool.successes:
             self._give_up()
 
+    def _settle_doubts(self) -> None:
+        """Nothing else is left: variants that one worker failed at are failed, if others were scored before."""
+        if not self._tally.variants_done:
+            self._give_up()
+        for task, receipt in self._doubtful:
+            self._publish(task.part, receipt)
+        self._doubtful.clear()
+
     def _give_up(self) -> None:
-        _, receipt = self._doubtful[-1]
-        assert receipt.failure is not None
+        failure = self._doubtful[-1][1].failure
         raise ShardFailedError(
-            f"{len(self._doubtful)} of {len(self._doubtful)} variants that were tried alone failed in "
-            f"{self._plan.store.uri} and none was scored, the last one with: {receipt.failure.detail}. The fault is "
-            "not theirs: check the weights, the GPU and the installation of the workers, then run the same command "
-            "again. Nothing was published."
+            f"none of the variants of {self._plan.store.uri} that were tried could be scored, "
+            f"{len(self._doubtful)} of them alone, the last one with: {failure.detail if failure else ''}. The fault "
+            "is not theirs: check the weights, the GPU and the installation of the workers, then run the same command "
+            "again. Nothing was published of them."
         )
 
     def _publish(self, part: Part, receipt: Receipt) -> None:

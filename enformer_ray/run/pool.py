@@ -64,6 +64,7 @@ class Worker:
         opened: what it says of itself.
         attempts: what it was given, in the order in which it takes them.
         begun: what it is at, and since when.
+        scored: parts that it scored.
         bad_shards: shards that it failed at since it last scored one.
         successes_before: receipts of all workers when it first failed at one of them.
     """
@@ -79,6 +80,7 @@ class Worker:
     opened: Opened | None = None
     attempts: list[Attempt] = field(default_factory=list)
     begun: tuple[Attempt, float] | None = None
+    scored: int = 0
     bad_shards: set[int] = field(default_factory=set)
     successes_before: int = 0
 
@@ -200,6 +202,7 @@ class Pool:
         """A worker has scored a part."""
         self.successes += 1
         self.used.add(worker.name)
+        worker.scored += 1
         worker.lineage.deaths = 0
         worker.bad_shards.clear()
 

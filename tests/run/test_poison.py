@@ -127,7 +127,7 @@ def test_memory_that_is_short_halves_the_batch_and_poisons_nothing(
 def test_when_nothing_can_be_scored_the_variants_are_not_to_blame(
     planned: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ShardFailedError, match=r"none was scored, the last one with: ArithmeticError: no such number"):
+    with pytest.raises(ShardFailedError, match=r"none of the variants .* with: ArithmeticError: no such number"):
         run_with(monkeypatch, workers.RaisesAlways, planned)
     assert received(planned) == {}
 
@@ -141,7 +141,8 @@ def test_a_bad_worker_is_put_aside_and_poisons_nothing(
     bad = (tmp_path / "bad").read_text()
     assert [event["worker"] for event in events_of(planned, "worker_put_aside")] == [bad]
     failures = Counter(event["worker"] for event in events_of(planned, "attempt_failed"))
-    assert failures == {bad: 3}
+    assert set(failures) == {bad}
+    assert failures[bad] >= 3
 
 
 @pytest.mark.usefixtures("ray_here")
