@@ -98,7 +98,7 @@ class Dispatcher:
             return
         self._ticked = now
         left = self._backlog.waiting + sum(len(worker.attempts) for worker in self._pool.workers)
-        for worker in self._pool.resize(min(self._room(), left)):
+        for worker in self._pool.resize(self._room(), left):
             self._events.add("worker_requested", worker=worker.name)
         for worker in list(self._pool.workers):
             if self._pool.hung(worker, self._timeout(worker), now):
