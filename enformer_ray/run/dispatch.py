@@ -123,8 +123,12 @@ class Dispatcher:
 
     def _timeout(self, worker: Worker) -> float:
         asked = self._plan.document.config.shard_timeout
-        if asked is not None or worker.begun is None or not self._speeds:
-            return asked or FIRST_TIMEOUT
+        if asked is not None:
+            return asked
+        if worker.begun is None:
+            return LEAST_TIMEOUT  # for a sign that it has begun, which takes no time at all
+        if not self._speeds:
+            return FIRST_TIMEOUT
         cost = worker.begun[0].task.part.shard.cost
         return max(LEAST_TIMEOUT, TIMES_THE_MEDIAN * cost * float(np.median(self._speeds)))
 
