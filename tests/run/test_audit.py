@@ -24,7 +24,8 @@ from enformer_ray.run.store import LocalStore
 from enformer_ray.scoring.strand import Strand
 from enformer_ray.scoring.tokens import WindowTokens
 from tests.run.conftest import GEOMETRY, SNVS, score_without_ray
-from tests.run.test_finalise import published, restage
+from tests.run.receipts import publish_failure, restage
+from tests.run.test_finalise import published
 
 
 def run_of(job: JobConfig, folder: Path, **scoring: object) -> LocalStore:
@@ -242,3 +243,29 @@ def test_run_json_without_an_audit_is_named(scored: LocalStore) -> None:
     (scored.root / layout.RUN).write_text(json.dumps(document))
     with pytest.raises(DatasetCorruptError, match=r"run\.json holds no audit"):
         read_audit(scored)
+
+
+def test_an_audited_variant_that_failed_is_left_out(
+    scored: LocalStore, job: JobConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audited,) = audited_variants(load_plan(scored)).tolist()
+    publish_failure(scored, audited)
+    finalise(scored)
+    found = read_audit(scored)
+    assert (found.variants, dict(found.statistics), found.plain_seconds > 0) == (0, {}, True)
+    floors = pq.read_table(scored.root / layout.AUDIT)
+    assert floors.column("sad").null_count == floors.num_rows == 3
+    cli_output.print_audit(found)
+    assert "no variant of its sample could be scored" in capsys.readouterr().out
+
+
+def test_other_audited_variants_than_failed_ones_are_compared(
+    job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = lambda _: np.array([2, 5, 6])  # noqa: E731
+    monkeypatch.setattr("enformer_ray.run.finalise.audited_variants", three)
+    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", three)
+    store = run_of(job, tmp_path / "run")
+    publish_failure(store, 5)
+    finalise(store)
+    assert read_audit(store).variants == 2

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +9,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import DatasetCorruptError, RunIncompleteError
+from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import load_enformer
 from enformer_ray.run import layout
 from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parquet import score_writer
 from enformer_ray.run.parts import whole
 from enformer_ray.run.plan import load_plan
 from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.receipts import Receipt, publish, read_receipt
 from enformer_ray.run.store import LocalStore
+from enformer_ray.run.verify import verify
 from enformer_ray.run.worker import sha256_of
 from enformer_ray.scoring import VariantScorer
 from tests.run.conftest import ALLELES, SNVS
+from tests.run.receipts import restage
 
 
 def published(store: LocalStore) -> list[str]:
@@ -32,22 +32,6 @@ def published(store: LocalStore) -> list[str]:
         for p in store.list("")
         if p.split("/")[0] in {"scores", "variants", "manifest.json", "run.json", "audit.parquet"}
     ]
-
-
-def restage(store: LocalStore, shard: int, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Change the staged tables of a shard and let its receipt agree with the new files."""
-    receipt = read_receipt(store, shard)
-    files = {}
-    for statistic, staged in receipt.files.items():
-        path = store.local_path(staged.path)
-        table = change(pq.read_table(path))
-        with score_writer(path, table.schema) as writer:
-            writer.write_table(table)
-        files[statistic] = staged.model_copy(
-            update={"rows": table.num_rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        )
-    changed = receipt.model_copy(update={"files": files})
-    (store.root / layout.receipt(shard)).write_text(changed.model_dump_json())
 
 
 def test_the_dataset_holds_every_variant_with_its_own_scores(scored: LocalStore, job: JobConfig) -> None:
@@ -205,22 +189,25 @@ def test_an_input_record_that_is_gone_is_refused(scored: LocalStore) -> None:
 
 
 def test_an_interrupted_finalise_is_repeated(scored: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, left = LocalStore.put_file, iter(range(3))
+    """Between the first file that has its final name and the last one."""
+    move, left = LocalStore.move, iter(range(3))
 
-    def stop_at_the_third(store: LocalStore, local: Path, path: str) -> None:
+    def stop_at_the_third(store: LocalStore, source: str, target: str) -> None:
         if next(left) == 2:
             raise KeyboardInterrupt
-        put(store, local, path)
+        move(store, source, target)
 
-    monkeypatch.setattr(LocalStore, "put_file", stop_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(LocalStore, "move", stop_at_the_third)
+    with pytest.raises(RunInterruptedError, match="enformer-ray finalise") as interrupted:
         finalise(scored)
+    assert interrupted.value.exit_status == 130
     monkeypatch.undo()
     assert not scored.exists(layout.MANIFEST)
-    (scored.root / "scores" / "sad").mkdir(parents=True, exist_ok=True)
+    assert len(published(scored)) == 2
     (scored.root / "scores" / "sad" / "chr-1-9.parquet").write_bytes(b"left by another version")
     manifest = finalise(scored)
     assert {file.path for file in manifest.files} | {layout.MANIFEST} == {*published(scored), layout.TRACKS}
+    verify(scored)
 
 
 def test_the_first_receipt_wins(scored: LocalStore) -> None:
