@@ -95,13 +95,17 @@ def finalise(
 
 
 @app.command()
-def status(run_directory: RunDirectory) -> None:
-    """Tell where a run stands."""
-    from enformer_ray import cli_output as output
-    from enformer_ray.run.status import run_status
+def status(
+    run_directory: RunDirectory,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document, for scripts")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="go on until the run is finished")] = False,
+    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="time between two looks of --watch")] = 5.0,
+) -> None:
+    """Tell where a run stands, beside its driver or without one."""
+    from enformer_ray.cli_status import show_status
     from enformer_ray.run.store import open_store
 
-    output.print_status(run_status(open_store(run_directory)))
+    show_status(open_store(run_directory), as_json, every if watch else None)
 
 
 @app.command()

@@ -96,8 +96,11 @@ class Dispatcher:
             return
         self._ticked = now
         left = self._backlog.waiting + sum(len(worker.attempts) for worker in self._pool.workers)
+        before = set(self._pool.workers)
         for worker in self._pool.resize(min(self._room(), left)):
             self._events.add("worker_requested", worker=worker.name)
+        for worker in before.difference(self._pool.workers):
+            self._events.add("worker_let_go", worker=worker.name)
         for worker in list(self._pool.workers):
             if self._pool.hung(worker, self._timeout(worker), now):
                 self._lose(worker, Cause(Blame.TIMED_OUT, "no answer in time"))
@@ -158,6 +161,7 @@ class Dispatcher:
             self._arrived(worker, what, answer, now)
         elif what == "begun":
             worker.begun = (attempt, now)
+            self._events.add("part_begun", part=attempt.task.name, worker=worker.name)
         else:
             self._pool.settle(worker, attempt)
             self._pool.succeeded(worker)
@@ -173,6 +177,8 @@ class Dispatcher:
     def _arrived(self, worker: Worker, what: str, answer: Any, now: float) -> None:
         if what == "where":
             worker.arrived, worker.node, worker.where = now, answer, None
+            waited = round(now - worker.requested, 3)
+            self._events.add("worker_opening", worker=worker.name, node=worker.node, seconds=waited)
             return
         worker.opened, worker.opening = answer, None
         self._tally.start()
