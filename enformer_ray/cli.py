@@ -14,6 +14,7 @@ from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError
+from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
 
 if TYPE_CHECKING:
     from enformer_ray.run.lease import Lease
@@ -238,7 +239,9 @@ def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    log_level: Annotated[Level, typer.Option(help="least level of what is logged to standard error")] = "warning",
 ) -> None:
+    log_to_stderr(log_level)
     # Nothing about its use leaves the machine: Ray's and the Hub's own reporting included.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -257,3 +260,5 @@ def main(arguments: list[str] | None = None) -> None:
 
         output.print_error(error)
         sys.exit(error.exit_status)
+    finally:
+        log_no_more()

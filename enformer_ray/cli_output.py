@@ -200,6 +200,7 @@ def progress_reporter() -> Iterator[Callable[[Progress], None]]:
         TextColumn("variants, {task.fields[rate]}"),
         TimeRemainingColumn(),
         console=_console,
+        redirect_stderr=sys.stderr.isatty(),  # warnings go above the bar, but into a file if they were sent there
     ) as bar:
         task = bar.add_task("", total=None, rate="starting")
 

@@ -17,6 +17,7 @@ from enformer_ray.run.backlog import HOPELESS, Backlog, Blame, Cause, Task
 from enformer_ray.run.events import EventLog
 from enformer_ray.run.faults import cause_in_words, death_of, lone_receipt
 from enformer_ray.run.lease import Lease
+from enformer_ray.run.metrics import RunMetrics
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan
 from enformer_ray.run.pool import SHARDS_IN_FLIGHT, Attempt, Owed, Pool, Worker
@@ -51,6 +52,7 @@ class Dispatcher:
         pool: the workers.
         room: how many workers are wanted at most, at this moment.
         on_progress: called whenever a receipt was published.
+        metrics: of the run.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class Dispatcher:
         pool: Pool,
         room: Callable[[], int],
         on_progress: Callable[[Progress], None],
+        metrics: RunMetrics,
     ) -> None:
         self._plan, self._lease, self._backlog, self._tally = plan, lease, backlog, tally
         self._events, self._pool, self._room, self._on_progress = events, pool, room, on_progress
+        self._metrics = metrics
         self._publishing: dict[Future[Receipt], Part] = {}
         self._speeds: deque[float] = deque(maxlen=101)  # seconds a FLOP
         self._last_death = ""
@@ -87,6 +91,7 @@ class Dispatcher:
                         self._take(reference, owed)
                         self._hand_out()
                 self._take_published()
+        self._metrics.measure(self._tally.progress(), ())
         if self._doubtful:
             self._give_up()
 
@@ -111,6 +116,7 @@ class Dispatcher:
                 "--batch-size."
             )
         self._tell_of_waiting(now)
+        self._metrics.measure(self._tally.progress(), self._pool.workers)
         self._events.write_if_due()
 
     def _tell_of_waiting(self, now: float) -> None:
