@@ -12,8 +12,8 @@ from enformer_ray.run.history import LEAST_PARTS, WINDOW_SECONDS, History, Worke
 BEGAN = datetime.fromisoformat("2026-01-31T12:00:00+00:00")
 
 
-def event(kind: str, seconds: float, epoch: int = 1, **values: Any) -> dict[str, Any]:
-    at = (BEGAN + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+def event(kind: str, after: float, epoch: int = 1, **values: Any) -> dict[str, Any]:
+    at = (BEGAN + timedelta(seconds=after)).isoformat(timespec="milliseconds")
     return {"at": at, "epoch": epoch, "event": kind, **values}
 
 
