@@ -14,6 +14,7 @@ from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError
+from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
 
 if TYPE_CHECKING:
     from enformer_ray.run.lease import Lease
@@ -123,13 +124,17 @@ def paths(
 
 
 @app.command()
-def status(run_directory: RunDirectory) -> None:
-    """Tell where a run stands."""
-    from enformer_ray import cli_output as output
-    from enformer_ray.run.status import run_status
+def status(
+    run_directory: RunDirectory,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document, for scripts")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="go on until the run is finished")] = False,
+    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="time between two looks of --watch")] = 5.0,
+) -> None:
+    """Tell where a run stands, beside its driver or without one."""
+    from enformer_ray.cli_status import show_status
     from enformer_ray.run.store import open_store
 
-    output.print_status(run_status(open_store(run_directory)))
+    show_status(open_store(run_directory), as_json, every if watch else None)
 
 
 @app.command()
@@ -266,7 +271,9 @@ def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    log_level: Annotated[Level, typer.Option(help="least level of what is logged to standard error")] = "warning",
 ) -> None:
+    log_to_stderr(log_level)
     # Nothing about its use leaves the machine: Ray's and the Hub's own reporting included.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -285,3 +292,5 @@ def main(arguments: list[str] | None = None) -> None:
 
         output.print_error(error)
         sys.exit(error.exit_status)
+    finally:
+        log_no_more()

@@ -17,6 +17,7 @@ from enformer_ray.run.backlog import HOPELESS, Backlog, Blame, Cause, Task
 from enformer_ray.run.events import EventLog
 from enformer_ray.run.faults import cause_in_words, death_of, lone_receipt
 from enformer_ray.run.lease import Lease
+from enformer_ray.run.metrics import RunMetrics
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan
 from enformer_ray.run.pool import SHARDS_IN_FLIGHT, Attempt, Owed, Pool, Worker
@@ -51,6 +52,7 @@ class Dispatcher:
         pool: the workers.
         room: how many workers are wanted at most, at this moment.
         on_progress: called whenever a receipt was published.
+        metrics: of the run.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class Dispatcher:
         pool: Pool,
         room: Callable[[], int],
         on_progress: Callable[[Progress], None],
+        metrics: RunMetrics,
     ) -> None:
         self._plan, self._lease, self._backlog, self._tally = plan, lease, backlog, tally
         self._events, self._pool, self._room, self._on_progress = events, pool, room, on_progress
+        self._metrics = metrics
         self._publishing: dict[Future[Receipt], Part] = {}
         self._speeds: deque[float] = deque(maxlen=101)  # seconds a FLOP
         self._last_death = ""
@@ -88,6 +92,7 @@ class Dispatcher:
                         self._take(reference, owed)
                         self._hand_out()
                 self._take_published()
+        self._metrics.measure(self._tally.progress(), ())
 
     def _busy(self) -> bool:
         return bool(self._backlog.waiting or self._publishing or any(w.attempts for w in self._pool.workers))
@@ -98,8 +103,11 @@ class Dispatcher:
             return
         self._ticked = now
         left = self._backlog.waiting + sum(len(worker.attempts) for worker in self._pool.workers)
+        before = set(self._pool.workers)
         for worker in self._pool.resize(self._room(), left):
             self._events.add("worker_requested", worker=worker.name)
+        for worker in before.difference(self._pool.workers):
+            self._events.add("worker_let_go", worker=worker.name)
         for worker in list(self._pool.workers):
             if self._pool.hung(worker, self._timeout(worker), now):
                 self._lose(worker, Cause(Blame.TIMED_OUT, "no answer in time"))
@@ -110,6 +118,7 @@ class Dispatcher:
                 "--batch-size."
             )
         self._tell_of_waiting(now)
+        self._metrics.measure(self._tally.progress(), self._pool.workers)
         self._events.write_if_due()
 
     def _tell_of_waiting(self, now: float) -> None:
@@ -164,6 +173,7 @@ class Dispatcher:
             self._arrived(worker, what, answer, now)
         elif what == "begun":
             worker.begun = (attempt, now)
+            self._events.add("part_begun", part=attempt.task.name, worker=worker.name)
         else:
             self._pool.settle(worker, attempt)
             self._pool.succeeded(worker)
@@ -180,6 +190,8 @@ class Dispatcher:
     def _arrived(self, worker: Worker, what: str, answer: Any, now: float) -> None:
         if what == "where":
             worker.arrived, worker.node, worker.where = now, answer, None
+            waited = round(now - worker.requested, 3)
+            self._events.add("worker_opening", worker=worker.name, node=worker.node, seconds=waited)
             return
         worker.opened, worker.opening = answer, None
         self._tally.start()

@@ -91,6 +91,13 @@ class Worker:
         """Whether it can score."""
         return self.opened is not None
 
+    @property
+    def state(self) -> str:
+        """`requested` (waits for a machine), `starting`, `idle` or `scoring`."""
+        if self.arrived is None:
+            return "requested"
+        return "starting" if self.opened is None else "scoring" if self.attempts else "idle"
+
 
 class Owed(NamedTuple):
     """What a reference stands for: `where`, `opening`, `begun` or `receipt` of a worker."""
