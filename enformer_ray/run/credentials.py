@@ -39,8 +39,8 @@ def refuse_credentials(job: JobConfig) -> None:
     if found:
         raise ConfigError(
             "the job holds what looks like a credential:\n" + "\n".join(found) + "\nA job is kept in the run "
-            "directory, on the cluster and in logs. Take it out; machines get credentials from their own environment (instance "
-            "role, service account, Secret: see cluster/README.md)."
+            "directory, on the cluster and in logs. Take it out; machines get credentials from their own environment "
+            "(instance role, service account, Secret: see cluster/README.md)."
         )
 
 

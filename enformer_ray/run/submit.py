@@ -242,5 +242,5 @@ def _token_in_words(address: str, error: Exception) -> str:
 def _paragraph(text: str) -> str:
     """What a server said, without line breaks; of a traceback the last line."""
     if "Traceback (most recent call last)" in text:
-        text = text.strip().splitlines()[-1]
+        text = [line for line in text.splitlines() if line.strip(" .")][-1]
     return " ".join(text.split())[:600].strip()
