@@ -235,16 +235,19 @@ def main() -> None:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         sys.exit(f"not here: {', '.join(missing)} (Debian: apt-get install slurm-wlm munge, as root)")
-    folder = Path(tempfile.mkdtemp(prefix="slurm-trial-"))
+    folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
     try:
         world = make_world(folder / "world")
         tokens = folder / "tokens"
         os.environ["ENFORMER_RAY_TOKENS"] = str(tokens)
+        os.environ["ENFORMER_RAY_TMP"] = str(folder)
         with slurm(folder, options.nodes) as run:
             requeued_twice(run, job_file(world, folder, "requeued"), options.nodes)
             cancelled(run, job_file(world, folder, "cancelled"), options.nodes)
         if any(tokens.iterdir()):
             sys.exit("FAILED: a token was left behind")
+        if left := list(folder.glob("ray-*")):
+            sys.exit(f"FAILED: folders of Ray were left behind: {left}")
         print("PASSED")
     finally:
         if options.keep:
