@@ -55,6 +55,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = Path("/tmp") / f"ray-head-{port}"  # its sockets' paths must stay short
     start = ["start", "--head", f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
     start += ["--node-ip-address=127.0.0.1", "--num-cpus=3", '--resources={"driver": 1}']
+    start += [f"--dashboard-agent-listen-port={free_port()}"]  # the usual one may be taken by another cluster
     start += [f"--temp-dir={folder}", "--block"]
     with subprocess.Popen(
         [str(BIN / "ray"), *start], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

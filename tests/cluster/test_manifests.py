@@ -134,8 +134,9 @@ def test_readme_tells_every_value_to_fill_in() -> None:
     for file in (*CLUSTER.glob("kuberay/*.yaml"), CLUSTER / "aws.yaml"):
         for line in file.read_text().splitlines():
             if FILL_IN in line and '"FILL IN"' not in line:
-                key = line.split(":")[0].strip(" -{")
-                assert f"`{key}`" in readme, f"{file.name}: {line.strip()}"
+                found = re.match(r"[\s{-]*([\w./-]+): ", line) or re.search(r"(s3://\S+)", line)
+                assert found, line
+                assert f"`{found[1]}`" in readme, f"{file.name}: {line.strip()}"
 
 
 def test_no_credential_in_cluster_or_jobs() -> None:
