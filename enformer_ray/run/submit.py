@@ -127,7 +127,7 @@ def follow(submission: Submission, write: Callable[[str], None]) -> int:
             with _jobs_api(submission.address) as client:
                 answered = time.monotonic()
                 asyncio.run(log.tail(client, submission.submission_id))
-                status = _exit_status(client.get_job_info(submission.submission_id))
+                status = exit_status(client.get_job_info(submission.submission_id))
         except _UnreachableError as error:
             if time.monotonic() - answered > LOST_AFTER:
                 raise SubmissionError(
@@ -165,7 +165,7 @@ class _Log:
             raise _UnreachableError(f"the connection broke: {error}.") from None
 
 
-def _exit_status(info: Any) -> int | None:
+def exit_status(info: Any) -> int | None:
     """Exit status of a job; None while it goes on."""
     if not info.status.is_terminal():
         return None

@@ -11,9 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from ray.dashboard.modules.job.pydantic_models import JobDetails
 
 from enformer_ray.demo import World
+from enformer_ray.errors import SubmissionError
+from enformer_ray.run.submit import exit_status
 from tests.cluster.conftest import BIN, Head, free_port
+from tests.cluster.proxy import Proxy
 from tests.end_to_end.conftest import Finished
 
 # The log is followed over the real interval of the progress lines; nothing here asserts how long it took.
@@ -126,6 +130,43 @@ def test_ctrl_c_stops_following_and_not_the_job(head: Head, world: World, tmp_pa
     follow = submit(head, config, "--submission-id", "goes-on")
     assert "already exists" in refused(follow)
     ray_job(head, "stop", "goes-on")
+
+
+def test_log_is_followed_over_a_lost_connection(head: Head, world: World, tmp_path: Path) -> None:
+    config = job_file(tmp_path / "job.yaml", world, tmp_path / "run", shard_size=1, workers=1)
+    with Proxy(int(head.address.rsplit(":", 1)[1])) as proxy:
+        words = [str(BIN / "enformer-ray"), "submit", "--config", str(config), "--address", proxy.address, "--follow"]
+        with subprocess.Popen(
+            words, env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            before = []
+            for line in process.stdout:
+                before.append(line)
+                if PROGRESS.match(line):
+                    break
+            assert proxy.cut() > 0
+            rest, error = process.communicate(timeout=240)
+    out = "".join(before) + rest
+    assert process.returncode == 0, out + error
+    assert out.count("Planned 50 variants") == 1
+    assert out.count("0 of 50 variants, 0 of 50 shards") == 1
+    assert out.count("Finished: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [("RUNNING", None, None), ("SUCCEEDED", 0, 0), ("FAILED", 3, 3), ("FAILED", -9, 137), ("STOPPED", None, 143)],
+)
+def test_exit_status_of_every_end(status: str, code: int | None, expected: int | None) -> None:
+    details = JobDetails(type="SUBMISSION", status=status, entrypoint="", driver_exit_code=code)
+    assert exit_status(details) == expected
+
+
+def test_a_job_that_the_cluster_lost_is_an_error() -> None:
+    message = "Job supervisor actor died: node was terminated"
+    with pytest.raises(SubmissionError, match=message):
+        exit_status(JobDetails(type="SUBMISSION", status="FAILED", entrypoint="", message=message))
 
 
 def test_wrong_missing_and_unreadable_tokens(head: Head, world: World, tmp_path: Path) -> None:
