@@ -90,6 +90,41 @@ def run(
 
 
 @app.command()
+@job_command
+def submit(
+    job: JobConfig,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="show the log, and end with the exit status of the job")
+    ] = False,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="folder that goes along; relative paths of the job mean files in it")
+    ] = None,
+    ship_code: Annotated[
+        bool, typer.Option("--ship-code", help="send this program along instead of using the cluster's own")
+    ] = False,
+    submission_id: Annotated[str | None, typer.Option(help="name of the job on the cluster (default: made up)")] = None,
+    driver_cpus: Annotated[
+        float | None, typer.Option(min=0, help="CPUs that the driver reserves; it then leaves a head without CPUs")
+    ] = None,
+    driver_resource: Annotated[
+        list[str] | None, typer.Option(help="custom resource that the driver reserves, as `driver` or `driver=1`")
+    ] = None,
+) -> None:
+    """Have a Ray cluster run `score`: --address http://HEAD:8265. The same command again resumes."""
+    from enformer_ray.cli_submit import submit_job
+
+    submit_job(
+        job,
+        follow,
+        working_dir=working_dir,
+        ship_code=ship_code,
+        submission_id=submission_id,
+        driver_cpus=driver_cpus,
+        driver_resources=driver_resource or [],
+    )
+
+
+@app.command()
 def finalise(
     run_directory: RunDirectory, workers: Workers = None, address: Address = None, take_over: TakeOver = False
 ) -> None:
