@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,10 +175,10 @@ def open_scores(run_directory: str | Path) -> ScoreDataset:
 
 def _sizes(store: RunStore, manifest: Manifest) -> dict[str, int | None]:
     """Bytes of the files of a manifest: folders are listed, since there may be thousands of files."""
-    sizes: dict[str, int | None] = {}
-    for top in {file.path.partition("/")[0] for file in manifest.files}:
-        listed: Mapping[str, int | None] = store.sizes(top)
-        sizes.update(listed or {top: store.size(top)})
+    paths = [file.path for file in manifest.files]
+    sizes: dict[str, int | None] = {path: store.size(path) for path in paths if "/" not in path}
+    for folder in {path.partition("/")[0] for path in paths if "/" in path}:
+        sizes.update(store.sizes(folder))
     return sizes
 
 
