@@ -50,8 +50,8 @@ class Bucket:
     """
 
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
-        self.uri = uri.rstrip("/")
-        self._scheme, self.name, self.prefix = _parse(self.uri)
+        self._scheme, self.name, self.prefix = _parse(uri)
+        self.uri = f"{self._scheme}://{self.name}/{self.prefix}".rstrip("/")
         names = _ENDPOINTS[self._scheme]
         self._endpoint = next((value for name in names if (value := os.environ.get(name))), "")
         self._patience, self._reached, self._confirmed = patience, False, False
@@ -163,7 +163,7 @@ class Bucket:
 
 
 def _parse(uri: str) -> tuple[str, str, str]:
-    parsed = re.fullmatch(r"(s3|gs)://([^/]+)(?:/(.+))?", uri)
+    parsed = re.fullmatch(r"(s3|gs)://([^/]+)(?:/(.*?))?/*", uri)
     if parsed is None:
         raise ConfigError(f"the run directory {uri!r} names no bucket; give s3://bucket/prefix or gs://bucket/prefix.")
     scheme, bucket, prefix = parsed[1], parsed[2], parsed[3] or ""

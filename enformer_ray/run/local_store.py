@@ -111,6 +111,8 @@ class LocalStore:
     def put_file(self, local: Path, path: str) -> None:
         """Move a finished local file into the store, over a file of that name."""
         target = self.root / path
+        if not local.is_file():
+            raise StoreError(f"{local} cannot be moved to {target}: there is no such file.")
         with self._explained("written", path):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
