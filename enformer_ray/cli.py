@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,10 @@ from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError
+from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
+
+if TYPE_CHECKING:
+    from enformer_ray.run.lease import Lease
 
 app = typer.Typer(
     name="enformer-ray",
@@ -29,6 +34,9 @@ app.add_typer(fetch_app, name="fetch")
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join (default: a local one)")]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="download nothing")]
 
 FAILED_VARIANTS = 3
@@ -43,6 +51,7 @@ def score(
     job: JobConfig,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
     rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = 50.0,
+    take_over: TakeOver = False,
 ) -> None:
     """Score variants: plan, run and finalise in one. The same command again resumes."""
     from enformer_ray import cli_output as output
@@ -52,16 +61,17 @@ def score(
 
         output.print_preview(preview(job), rate)
         return
-    _plan(job)
-    _run(job.output, job.workers, job.address, job.token_cache_mb)
-    _finalise(job.output, job.address, job.workers)
+    _plan(job, take_over)
+    with _lease(job.output, take_over) as lease:
+        _run(job.output, job.workers, job.address, job.token_cache_mb, lease)
+        _finalise(job.output, job.workers, job.address, lease)
 
 
 @app.command()
 @job_command
-def plan(job: JobConfig) -> None:
+def plan(job: JobConfig, take_over: TakeOver = False) -> None:
     """Read, normalise and shard the variants; write the plan."""
-    _plan(job)
+    _plan(job, take_over)
 
 
 @app.command()
@@ -72,15 +82,55 @@ def run(
     token_cache_mb: Annotated[
         int | None, typer.Option(min=0, help="memory of a worker for trunk tokens, MiB (default: as planned)")
     ] = None,
+    take_over: TakeOver = False,
 ) -> None:
     """Score the shards of a plan that have no receipt yet."""
-    _run(run_directory, workers, address, token_cache_mb)
+    with _lease(run_directory, take_over) as lease:
+        _run(run_directory, workers, address, token_cache_mb, lease)
 
 
 @app.command()
-def finalise(run_directory: RunDirectory, workers: Workers = None, address: Address = None) -> None:
+@job_command
+def submit(
+    job: JobConfig,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="show the log, and end with the exit status of the job")
+    ] = False,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="folder that goes along; relative paths of the job mean files in it")
+    ] = None,
+    ship_code: Annotated[
+        bool, typer.Option("--ship-code", help="send this program along instead of using the cluster's own")
+    ] = False,
+    submission_id: Annotated[str | None, typer.Option(help="name of the job on the cluster (default: made up)")] = None,
+    driver_cpus: Annotated[
+        float | None, typer.Option(min=0, help="CPUs that the driver reserves; it then leaves a head without CPUs")
+    ] = None,
+    driver_resource: Annotated[
+        list[str] | None, typer.Option(help="custom resource that the driver reserves, as `driver` or `driver=1`")
+    ] = None,
+) -> None:
+    """Have a Ray cluster run `score`: --address http://HEAD:8265. The same command again resumes."""
+    from enformer_ray.cli_submit import submit_job
+
+    submit_job(
+        job,
+        follow,
+        working_dir=working_dir,
+        ship_code=ship_code,
+        submission_id=submission_id,
+        driver_cpus=driver_cpus,
+        driver_resources=driver_resource or [],
+    )
+
+
+@app.command()
+def finalise(
+    run_directory: RunDirectory, workers: Workers = None, address: Address = None, take_over: TakeOver = False
+) -> None:
     """Check that every planned variant is there once, and publish the dataset."""
-    _finalise(run_directory, address, workers)
+    with _lease(run_directory, take_over) as lease:
+        _finalise(run_directory, workers, address, lease)
 
 
 @app.command()
@@ -109,13 +159,17 @@ def paths(
 
 
 @app.command()
-def status(run_directory: RunDirectory) -> None:
-    """Tell where a run stands."""
-    from enformer_ray import cli_output as output
-    from enformer_ray.run.status import run_status
+def status(
+    run_directory: RunDirectory,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document, for scripts")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="go on until the run is finished")] = False,
+    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="time between two looks of --watch")] = 5.0,
+) -> None:
+    """Tell where a run stands, beside its driver or without one."""
+    from enformer_ray.cli_status import show_status
     from enformer_ray.run.store import open_store
 
-    output.print_status(run_status(open_store(run_directory)))
+    show_status(open_store(run_directory), as_json, every if watch else None)
 
 
 @app.command()
@@ -147,8 +201,9 @@ def demo(
     cli_output.print_line(f"Generating a genome, variants and random weights in {output / 'input'} ...")
     job = demo_job(make_world(output / "input"), output / "run")
     _plan(job)
-    _run(job.output, job.workers, job.address)
-    _finalise(job.output)
+    with _lease(job.output) as lease:
+        _run(job.output, job.workers, job.address, None, lease)
+        _finalise(job.output, job.workers, job.address, lease)
     show(job.output, statistic="sad", top=10, track=None)
     cli_output.print_demo_end(job)
 
@@ -193,25 +248,38 @@ def fetch_tracks(
     output.print_line(f"Wrote {fetch_track_table(head, to, offline=offline)}.")
 
 
-def _plan(job: JobConfig) -> None:
+def _plan(job: JobConfig, take_over: bool = False) -> None:
     from enformer_ray import cli_output as output
     from enformer_ray.run.plan import make_plan
     from enformer_ray.run.store import open_store
 
-    output.print_plan(make_plan(job, open_store(job.output)))
+    output.print_plan(make_plan(job, open_store(job.output), take_over))
 
 
-def _run(run_directory: str, workers: int | None, address: str | None, token_cache_mb: int | None = None) -> None:
+def _lease(run_directory: str, take_over: bool = False) -> AbstractContextManager[Lease]:
+    """The lease of a run directory that holds a plan."""
+    from enformer_ray.run.lease import hold
+    from enformer_ray.run.plan import load_plan
+    from enformer_ray.run.store import open_store
+
+    store = open_store(run_directory)
+    load_plan(store)
+    return hold(store, take_over)
+
+
+def _run(
+    run_directory: str, workers: int | None, address: str | None, token_cache_mb: int | None, lease: Lease
+) -> None:
     from enformer_ray import cli_output as output
     from enformer_ray.run.driver import run_shards
     from enformer_ray.run.store import open_store
 
     with output.progress_reporter() as report:
-        outcome = run_shards(open_store(run_directory), address, workers, token_cache_mb, report)
+        outcome = run_shards(open_store(run_directory), address, workers, token_cache_mb, report, lease)
     output.print_outcome(outcome)
 
 
-def _finalise(run_directory: str, address: str | None = None, workers: int | None = None) -> None:
+def _finalise(run_directory: str, workers: int | None, address: str | None, lease: Lease) -> None:
     from enformer_ray import cli_output as output
     from enformer_ray.run.audit import read_audit
     from enformer_ray.run.finalise import finalise as publish
@@ -219,7 +287,7 @@ def _finalise(run_directory: str, address: str | None = None, workers: int | Non
     from enformer_ray.run.store import open_store
 
     store = open_store(run_directory)
-    manifest = publish(store, address, workers, on_progress=output.now_and_then(output.finalise_line))
+    manifest = publish(store, address, workers, lease, output.now_and_then(output.finalise_line))
     output.print_audit(read_audit(store))
     output.print_manifest(run_directory, manifest)
     if manifest.failed:
@@ -238,7 +306,9 @@ def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    log_level: Annotated[Level, typer.Option(help="least level of what is logged to standard error")] = "warning",
 ) -> None:
+    log_to_stderr(log_level)
     # Nothing about its use leaves the machine: Ray's and the Hub's own reporting included.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -257,3 +327,5 @@ def main(arguments: list[str] | None = None) -> None:
 
         output.print_error(error)
         sys.exit(error.exit_status)
+    finally:
+        log_no_more()

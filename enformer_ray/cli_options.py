@@ -90,7 +90,17 @@ _OPTIONS: dict[str, tuple[str, Any, Any]] = {
         _option("memory of a worker for trunk tokens, MiB (default: 512)", _WHERE),
     ),
     "compile": ("scoring.compile", bool | None, _option("let torch.compile fuse operations", _WHERE, "--compile")),
-    "workers": ("workers", int | None, _option("worker processes (default: 1; on CUDA one a GPU)", _WHERE)),
+    "workers": ("workers", int | None, _option("worker processes at most (default: 1; on CUDA one a GPU)", _WHERE)),
+    "gpus_per_worker": (
+        "gpus_per_worker",
+        float | None,
+        _option("share of a GPU that a worker asks for (default: 1)", _WHERE),
+    ),
+    "shard_timeout": (
+        "shard_timeout",
+        float | None,
+        _option("seconds after which a shard counts as hung (default: 20 times what it should take)", _WHERE),
+    ),
     "address": ("address", str | None, _option("Ray cluster to join (default: a local one)", _WHERE)),
     "offline": ("offline", bool | None, _option("download nothing", _WHERE, "--offline")),
 }

@@ -14,6 +14,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from enformer_ray.cli_console import console as _console
+from enformer_ray.cli_console import duration as _duration
 from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from enformer_ray.run.finalise import FinaliseProgress, Manifest
     from enformer_ray.run.plan import AccountLine, Plan
     from enformer_ray.run.preview import Preview
-    from enformer_ray.run.status import RunStatus
     from enformer_ray.run.totals import FailedVariant
     from enformer_ray.run.verify import Verified, VerifyProgress
 
@@ -34,8 +35,6 @@ Step = TypeVar("Step")
 
 SECONDS_BETWEEN_LINES = 10
 _FAILURES = 10
-
-_console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def print_line(text: str) -> None:
@@ -61,13 +60,18 @@ def print_plan(plan: Plan) -> None:
 
 def print_account(account: Iterable[AccountLine]) -> None:
     """Print how many input alleles ended in which way; the lines add up to the input."""
+    _console.print(account_table(account))
+
+
+def account_table(account: Iterable[AccountLine]) -> Table:
+    """How many input alleles ended in which way; the lines add up to the input."""
     lines = list(account)
     table = Table("alleles", "status", "reason", box=None, pad_edge=False)
     table.columns[0].justify = "right"
     for line in lines:
         table.add_row(f"{line.alleles:,}", line.status, line.reason or "")
     table.add_row(f"{sum(line.alleles for line in lines):,}", "in all", "")
-    _console.print(table)
+    return table
 
 
 def print_preview(preview: Preview, rate: float) -> None:
@@ -194,22 +198,6 @@ def print_manifest(run_directory: str, manifest: Manifest) -> None:
     print_line(f"Finished: {run_directory}/scores (content hash {manifest.content_hash})")
 
 
-def print_status(status: RunStatus) -> None:
-    """Print where a run stands."""
-    if not status.planned:
-        print_line("nothing planned yet")
-        return
-    print_account(status.account)
-    print_line(
-        f"shards: {status.shards_done:,} of {status.shards_total:,} scored; "
-        f"variants: {status.variants_done:,} of {status.variants_total:,}"
-    )
-    if status.finished:
-        print_line(f"finished (content hash {status.content_hash})")
-    else:
-        print_line("not finished: `enformer-ray run` scores what is left, then `enformer-ray finalise` publishes it")
-
-
 def print_top(top: pa.Table, statistic: str) -> None:
     """Print the variants with the largest scores; long alleles are cut, the dataset holds them whole."""
     table = Table("variant", "indel", "track", "description", statistic, box=None, pad_edge=False)
@@ -258,6 +246,7 @@ def progress_reporter() -> Iterator[Callable[[Progress], None]]:
         TextColumn("variants, {task.fields[rate]}"),
         TimeRemainingColumn(),
         console=_console,
+        redirect_stderr=sys.stderr.isatty(),  # warnings go above the bar, but into a file if they were sent there
     ) as bar:
         task = bar.add_task("", total=None, rate="starting")
 
@@ -316,14 +305,6 @@ class _LineReporter:
             f"{progress.shards_done:,} of {progress.shards_total:,} shards{rate}{left}"
         )
         sys.stdout.flush()
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
 
 
 def _bytes(count: float) -> str:

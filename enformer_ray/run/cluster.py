@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from enformer_ray.config import JobConfig
 from enformer_ray.errors import DeviceError
 
 _LOCAL_OBJECT_STORE = 128 * 2**20
@@ -51,9 +52,11 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def local_lanes(device: str) -> int:
-    """Workers that this machine has room for: one a GPU, or one on CPUs."""
-    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+def local_lanes(config: JobConfig) -> int:
+    """Workers that this machine has room for: as many as its GPUs take, or one on CPUs."""
+    if config.scoring.device != "cuda":
+        return 1
+    return max(1, int(torch.cuda.device_count() / config.gpus_per_worker))
 
 
 def cpus_of_a_worker(threads: int) -> int:
@@ -65,20 +68,31 @@ def cpus_of_a_worker(threads: int) -> int:
     return min(threads, largest) if largest else threads
 
 
-def default_workers(device: str) -> int:
-    """Workers of a run: one a GPU of the cluster, or one on CPUs.
+def room_for(resources: Mapping[str, float], workers: int | None, address: str | None) -> Callable[[], int]:
+    """How many workers are wanted at most, asked again and again: nodes come and go.
+
+    Args:
+        resources: `num_cpus` and `num_gpus` of one worker.
+        workers: how many were asked for; None is as many as the cluster has room for.
+        address: Ray cluster; None is a local one, which has room for what it was started with.
 
     Raises:
-        DeviceError: the plan computes on CUDA and the cluster has no GPU.
+        DeviceError: the plan computes on CUDA, the number of workers was not given, and the cluster has no GPU.
     """
-    import ray
+    if workers is not None:
+        return lambda: workers
 
-    if device != "cuda":
-        return 1
-    gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-    if gpus == 0:
+    def room() -> int:
+        import ray
+
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        if resources["num_gpus"]:
+            return int(there.get("GPU", 0) / resources["num_gpus"] + 1e-9)
+        return 1 if address is None else max(1, int(there.get("CPU", 0) // resources["num_cpus"]))
+
+    if room() == 0:
         raise DeviceError(
-            "the plan computes on CUDA, but the Ray cluster has no GPU. Start it where there are GPUs, or plan again "
-            "in a new directory with --device cpu."
+            "the plan computes on CUDA, but the Ray cluster has no GPU now. Give --workers, so that an autoscaler is "
+            "asked for them, or start Ray where there are GPUs, or plan again in a new directory with --device cpu."
         )
-    return gpus
+    return room

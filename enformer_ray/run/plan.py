@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,9 @@ from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.run import layout
 from enformer_ray.run.fingerprint import Parts, fingerprint, model_parts, refuse_if_other, scoring_parts
+from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.job import Job, open_job
+from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.plan_files import (
     Shard,
     read_reference_digests,
@@ -99,8 +101,8 @@ class Plan:
     store: RunStore
     document: PlanDocument
 
-    def shards(self) -> list[Shard]:
-        """All shards, in the order of `variant`."""
+    def shards(self) -> Iterator[Shard]:
+        """All shards, in the order of `variant`, read as they are asked for."""
         return read_shards(self.store.local_path(layout.SHARDS))
 
     def reference_digests(self) -> dict[str, list[bytes]]:
@@ -144,34 +146,41 @@ def refuse_other_scorer(plan: Plan) -> None:
     refuse_if_other(plan.document.parts, {"scorer_version": SCORER_VERSION}, plan.store.uri)
 
 
-def make_plan(config: JobConfig, store: RunStore) -> Plan:
+def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Plan:
     """Plan a job, or accept the plan that is there when it is the same job.
 
     Args:
         config: the job.
         store: the run directory.
+        take_over: claim the run directory even from a driver that seems to be alive.
 
     Raises:
         StoreError: the directory cannot be written, or holds what is not a run.
+        LeaseHeldError: a driver is at work in it.
         PlanMismatchError: it holds the plan of another job.
+        RunInterruptedError: Ctrl-C or SIGTERM; nothing is planned then.
         EnformerRayError: what the catalogue, reference, weights or tracks raise.
     """
     store.check_writable()
-    existing = load_plan(store) if store.exists(layout.PLAN) else None
-    if existing is None:
+    with interruptible(), tempfile.TemporaryDirectory(prefix="enformer-ray-plan-") as folder:
+        scratch = Path(folder)
+        if store.exists(layout.PLAN):
+            with hold(store, take_over):
+                return _accept(load_plan(store), config, scratch)
         _refuse_foreign(store)
         job = open_job(config)
-    else:
-        job = open_job(config, existing.document.config.scoring)
-        _refuse_early(existing, job)
-    with tempfile.TemporaryDirectory(prefix="enformer-ray-plan-") as folder:
-        scratch = Path(folder)
         catalogue = catalogue_of(job, scratch / "catalogue")
-        if existing is not None:
-            refuse_if_other(existing.document.parts, {"catalogue": catalogue.digest}, store.uri)
-            refuse_if_other({"audit": existing.document.config.audit}, {"audit": config.audit}, store.uri)
-            return existing
-        return _write_plan(job, catalogue, store, scratch)
+        with hold(store, take_over) as lease:
+            return _write_plan(job, catalogue, store, scratch, lease)
+
+
+def _accept(existing: Plan, config: JobConfig, scratch: Path) -> Plan:
+    job = open_job(config, existing.document.config.scoring)
+    _refuse_early(existing, job)
+    catalogue = catalogue_of(job, scratch / "catalogue")
+    refuse_if_other(existing.document.parts, {"catalogue": catalogue.digest}, existing.store.uri)
+    refuse_if_other({"audit": existing.document.config.audit}, {"audit": config.audit}, existing.store.uri)
+    return existing
 
 
 def catalogue_of(job: Job, scratch: Path) -> Catalogue:
@@ -212,7 +221,7 @@ def _refuse_foreign(store: RunStore) -> None:
         )
 
 
-def _write_plan(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path) -> Plan:
+def _write_plan(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path, lease: Lease) -> Plan:
     store.delete_tree(layout.PLAN_FOLDER)
     digests = {name: job.reference.digests(name) for name in catalogue.variants}
     write_reference_digests(digests, scratch / "reference.parquet")
@@ -246,6 +255,7 @@ def _write_plan(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path) 
         account=account(catalogue),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    lease.check()
     if not store.create(layout.PLAN, document.model_dump_json(indent=1).encode()):
         raise StoreError(f"another process planned in {store.uri} at the same time; run the same command again.")
     return load_plan(store)

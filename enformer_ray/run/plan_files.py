@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -66,9 +66,11 @@ class Shard(NamedTuple):
     cost: float
 
 
-def read_shards(path: Path) -> list[Shard]:
-    """Shards of a plan, in order."""
-    return [Shard(**row) for row in pq.read_table(path, partitioning=None).to_pylist()]
+def read_shards(path: Path) -> Iterator[Shard]:
+    """Shards of a plan, in order, a few at a time: there may be a hundred thousand."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=list(Shard._fields)):
+            yield from (Shard(**row) for row in batch.to_pylist())
 
 
 def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path) -> list[Shard]:
