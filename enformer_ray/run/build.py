@@ -24,6 +24,7 @@ from enformer_ray.run.parquet import ROW_COLUMNS, score_schema
 from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.staged import ReceivedPart, part_tables
 from enformer_ray.run.store import RunStore, open_store
+from enformer_ray.run.whole_file import whole_file
 from enformer_ray.run.worker import sha256_of
 
 _BUILD_FORMAT = 1
@@ -96,6 +97,11 @@ def build_key(plan: Plan, path: str, parts: Sequence[ReceivedPart], floors: Valu
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
 
+def result_path(task: BuildTask) -> str:
+    """Where the result of a task is."""
+    return f"{layout.compacted(task.path, task.key)}/result.json"
+
+
 def built_before(store: RunStore, task: BuildTask) -> BuiltFile | None:
     """The result of the same task in an earlier finalise, if its files are still in staging."""
     built = _read_result(store, task)
@@ -122,8 +128,8 @@ def build_file(task: BuildTask) -> BuiltFile:
         store.delete_tree(scratch)
     # A result that stands for files that are gone must not win over this one.
     if built_before(store, task) is None:
-        store.delete_tree(_result_path(task))
-    if store.create(_result_path(task), built.model_dump_json(indent=1).encode()):
+        store.delete_tree(result_path(task))
+    if store.create(result_path(task), built.model_dump_json(indent=1).encode()):
         return built
     return built_before(store, task) or built
 
@@ -133,9 +139,10 @@ def _moved_before(store: RunStore, task: BuildTask) -> BuiltFile | None:
     built = _read_result(store, task)
     if built is None or store.size(built.digests) != built.rows * ROW_DIGEST_BYTES:
         return None
-    if store.size(built.path) != built.bytes or sha256_of(store.local_path(built.path)) != built.sha256:
+    if store.size(built.path) != built.bytes:
         return None
-    return built
+    with whole_file(store, built.path) as (_, sha256):
+        return built if sha256 == built.sha256 else None
 
 
 def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
@@ -185,12 +192,8 @@ def _check_finite(plan: Plan, statistic: str, rows: pa.Table, values: Scores) ->
     )
 
 
-def _result_path(task: BuildTask) -> str:
-    return f"{layout.compacted(task.path, task.key)}/result.json"
-
-
 def _read_result(store: RunStore, task: BuildTask) -> BuiltFile | None:
-    path = _result_path(task)
+    path = result_path(task)
     if not store.exists(path):
         return None
     try:

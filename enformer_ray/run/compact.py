@@ -18,6 +18,11 @@ ROW_GROUP_BYTES = 512 * 2**20
 
 FILE_ROW_GROUPS = 4
 
+FILE_SHARDS = 4096
+"""Shards of a file at most: whoever builds it holds their receipts."""
+
+_PIECES = 64
+
 
 class FileShards(NamedTuple):
     """Whole shards that make one finished file of each statistic.
@@ -39,12 +44,17 @@ def row_group_rows(tracks: int) -> int:
 
 
 def divide_into_files(shards: Iterable[Shard], file_rows: int) -> Iterator[FileShards]:
-    """Consecutive shards of one chromosome, as many as fit into a file of so many rows, and one at least."""
+    """Consecutive shards of one chromosome, as many as fit into a file of so many rows, and one at least.
+
+    Args:
+        shards: in order.
+        file_rows: rows of a file at most, unless one shard has more.
+    """
     held: list[Shard] = []
     number = rows = 0
     for shard in shards:
         other = bool(held) and shard.chromosome != held[0].chromosome
-        if held and (other or rows + shard.variants > file_rows):
+        if held and (other or rows + shard.variants > file_rows or len(held) == FILE_SHARDS):
             yield FileShards(held[0].chromosome, number, tuple(held))
             number, rows, held = 0 if other else number + 1, 0, []
         held.append(shard)
@@ -66,6 +76,7 @@ class ScoreFile:
         self._writer: pq.ParquetWriter = score_writer(path, schema)
         self._group_rows = group_rows
         self._pieces: list[pa.Table] = []
+        self._small: list[pa.Table] = []
         self._rows = 0
 
     def __enter__(self) -> ScoreFile:
@@ -78,12 +89,21 @@ class ScoreFile:
 
     def add(self, table: pa.Table) -> None:
         """Go on with the next rows."""
-        self._pieces.append(table)
+        self._small.append(table)
         self._rows += table.num_rows
+        if len(self._small) == _PIECES:
+            self._gather()
         while self._rows >= self._group_rows:
             self._write(self._group_rows)
 
+    def _gather(self) -> None:
+        """Of small shards the columns would take more memory than their values."""
+        if self._small:
+            self._pieces.append(pa.concat_tables(self._small).combine_chunks())
+            self._small = []
+
     def _write(self, rows: int) -> None:
+        self._gather()
         held = pa.concat_tables(self._pieces)
         self._writer.write_table(held.slice(0, rows), row_group_size=rows)
         self._pieces, self._rows = [held.slice(rows)], self._rows - rows

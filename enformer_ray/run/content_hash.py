@@ -25,12 +25,11 @@ def blocks(table: pa.Table) -> Iterator[tuple[pa.Table, Scores]]:
     """A table of scores in consecutive pieces, each with its scores as (rows, tracks); NaN where there is none."""
     tracks = [name for name in table.column_names if name not in ROW_COLUMNS]
     rows = max(1, _BLOCK_VALUES // max(1, len(tracks)))
+    by_track = np.empty((len(tracks), table.num_rows), dtype="<f4")
+    for i, name in enumerate(tracks):
+        by_track[i] = table.column(name).to_numpy()
     for start in range(0, table.num_rows, rows):
-        piece = table.slice(start, rows)
-        scores = np.empty((piece.num_rows, len(tracks)), dtype="<f4")
-        for i, name in enumerate(tracks):
-            scores[:, i] = piece.column(name).to_numpy()
-        yield piece, scores
+        yield table.slice(start, rows), np.ascontiguousarray(by_track[:, start : start + rows].T)
 
 
 def row_digests(rows: pa.Table, scores: Scores) -> bytes:

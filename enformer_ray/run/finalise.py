@@ -18,7 +18,7 @@ from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInte
 from enformer_ray.run import layout
 from enformer_ray.run.audit import Audit, audited_in, audited_variants
 from enformer_ray.run.audit_sample import read_sample
-from enformer_ray.run.build import BuildTask, BuiltFile, build_key, built_before
+from enformer_ray.run.build import BuildTask, BuiltFile, build_key, built_before, result_path
 from enformer_ray.run.build_tasks import run_builds
 from enformer_ray.run.compact import FILE_ROW_GROUPS, divide_into_files, row_group_rows
 from enformer_ray.run.content_hash import ContentHash, combined
@@ -29,6 +29,7 @@ from enformer_ray.run.manifest import Manifest, ManifestFile, read_manifest
 from enformer_ray.run.parquet import score_schema, write_table
 from enformer_ray.run.parts import Part, covering
 from enformer_ray.run.plan import AccountLine, Plan, load_plan
+from enformer_ray.run.read_ahead import read_ahead
 from enformer_ray.run.receipts import received
 from enformer_ray.run.run_document import run_document
 from enformer_ray.run.staged import read_received
@@ -37,6 +38,8 @@ from enformer_ray.run.totals import RunTotals
 from enformer_ray.run.worker import sha256_of
 
 __all__ = ["FinaliseProgress", "Manifest", "finalise"]
+
+_DIGESTS_AHEAD = 4
 
 _NONE: frozenset[str] = frozenset()
 
@@ -105,6 +108,7 @@ class _Finalise:
         self._plan, self._store, self._lease, self._on_progress = plan, plan.store, lease, on_progress
         self._statistics = plan.document.config.scoring.statistics
         self._received = received(self._store)
+        self._left = frozenset(self._store.list(layout.FINALISING))
         self._totals = RunTotals(plan)
         self._paths: dict[Statistic, list[str]] = {name: [] for name in self._statistics}
         self._built: dict[str, BuiltFile] = {}
@@ -182,7 +186,7 @@ class _Finalise:
                 key = build_key(self._plan, path, held, floors, self._group_rows)
                 task = BuildTask(self._store.uri, name, path, held, floors, self._group_rows, key)
                 self._paths[name].append(path)
-                before = built_before(self._store, task)
+                before = built_before(self._store, task) if result_path(task) in self._left else None
                 if before is None:
                     yield task
                 else:
@@ -196,11 +200,11 @@ class _Finalise:
 
     def _content_hash(self, statistic: Statistic) -> str:
         content, rows = ContentHash(score_schema(self._plan.document.tracks)), 0
-        for path in self._paths[statistic]:
-            built = self._built[path]
-            digests = self._store.read_bytes(built.digests)
+        files = [self._built[path] for path in self._paths[statistic]]
+        every = read_ahead(self._store.read_bytes, (built.digests for built in files), _DIGESTS_AHEAD)
+        for built, digests in zip(files, every, strict=True):
             if hashlib.sha256(digests).hexdigest() != built.digests_sha256:
-                raise self._changed(f"{built.digests} is not what was written for {path}")
+                raise self._changed(f"{built.digests} is not what was written for {built.path}")
             content.update(digests)
             rows += built.rows
         if rows != self._plan.document.planned:

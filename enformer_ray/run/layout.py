@@ -15,6 +15,7 @@ LEASE = "lease"
 EVENTS = "events.jsonl"
 RECEIPTS = "receipts"
 STAGING = "staging"
+FINALISING = "staging/finalise"
 SCORES = "scores"
 VARIANTS = "variants"
 RUN = "run.json"
@@ -87,7 +88,7 @@ def scores(statistic: str, chromosome: str, number: int) -> str:
 
 def compacted(path: str, key: str) -> str:
     """Folder in which the finished file `path` is built from just the receipts that `key` stands for."""
-    return f"{STAGING}/finalise/{path.removesuffix('.parquet')}/{key}"
+    return f"{FINALISING}/{path.removesuffix('.parquet')}/{key}"
 
 
 def variants(chromosome: str) -> str:

@@ -85,8 +85,10 @@ def finished_manifest(store: RunStore) -> Manifest:
             f"{store.uri} holds no finished dataset ({layout.MANIFEST} is missing). `enformer-ray status` tells how "
             "far the run is; `enformer-ray run` scores what is left and `enformer-ray finalise` publishes the dataset."
         )
+    folders = (layout.SCORES, layout.VARIANTS)
+    sizes = {path: size for folder in folders for path, size in store.sizes(folder).items()}
     for file in manifest.files:
-        size = store.size(file.path)
+        size = sizes.get(file.path) if file.path.startswith(folders) else store.size(file.path)
         if size != file.bytes:
             found = "is missing" if size is None else f"has {size} bytes instead of {file.bytes}"
             raise damaged(store, file.path, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,11 @@ def score_schema(tracks: Sequence[int]) -> pa.Schema:
     Args:
         tracks: indices of the selected tracks in the head, in order.
     """
+    return _score_schema(tuple(tracks))
+
+
+@lru_cache(maxsize=4)
+def _score_schema(tracks: tuple[int, ...]) -> pa.Schema:
     rows = [(name, pa.int32() if name == "position" else pa.string()) for name in ROW_COLUMNS]
     return pa.schema(rows + [(column_name(track), pa.float32()) for track in tracks])
 

@@ -31,6 +31,8 @@ class PlannedVariants:
         self._chromosome: str | None = None
         self._file: pq.ParquetFile
         self._starts = np.zeros(1, dtype=np.int64)
+        self._held: pa.Table
+        self._held_of: tuple[int, int, tuple[str, ...]] | None = None
 
     def table(self, chromosome: str, first_variant: int, rows: int, columns: Sequence[str] = KEY_COLUMNS) -> pa.Table:
         """Rows of consecutive variants of one chromosome.
@@ -51,9 +53,13 @@ class PlannedVariants:
             raise self._changed(chromosome, f"has no variants {first_variant} to {first_variant + rows - 1}")
         first_group = int(np.searchsorted(self._starts, start, side="right")) - 1
         last_group = int(np.searchsorted(self._starts, start + rows, side="left"))
-        names = list(dict.fromkeys([*columns, "variant"]))
-        table = self._file.read_row_groups(range(first_group, last_group), columns=names)
-        table = table.slice(start - int(self._starts[first_group]), rows)
+        names = tuple(dict.fromkeys([*columns, "variant"]))
+        wanted = (first_group, last_group, names)
+        if wanted != self._held_of:
+            # Small shards that follow one another lie in the same row group.
+            self._held = self._file.read_row_groups(range(first_group, last_group), columns=list(names))
+            self._held_of = wanted
+        table = self._held.slice(start - int(self._starts[first_group]), rows)
         if rows and table.column("variant")[0].as_py() != first_variant:
             raise self._changed(chromosome, f"has variant {table.column('variant')[0]} where {first_variant} belongs")
         return table.select(list(columns))
@@ -72,7 +78,7 @@ class PlannedVariants:
         metadata = self._file.metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        self._chromosome = chromosome
+        self._chromosome, self._held_of = chromosome, None
 
     def _changed(self, chromosome: str, what: str) -> DatasetCorruptError:
         return DatasetCorruptError(

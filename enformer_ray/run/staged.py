@@ -134,7 +134,7 @@ def _staged_bytes(store: RunStore, receipt: Receipt, staged: StagedFile | None, 
 
 
 def _staged_table(plan: Plan, receipt: Receipt, staged: StagedFile, data: bytes) -> pa.Table:
-    table = pq.read_table(pa.BufferReader(data))
+    table = pq.ParquetFile(pa.BufferReader(data)).read()
     if not table.schema.equals(score_schema(plan.document.tracks)):
         raise unlike(plan.store, receipt, f"lists {staged.path}, whose columns are not those of the plan")
     if table.num_rows != staged.rows:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +16,8 @@ from enformer_ray.run.content_hash import ContentHash, blocks, combined, row_dig
 from enformer_ray.run.final_variants import Counts, count_statuses
 from enformer_ray.run.manifest import Manifest, ManifestFile, damaged, finished_manifest
 from enformer_ray.run.parquet import score_schema
-from enformer_ray.run.store import LocalStore, RunStore
-from enformer_ray.run.worker import sha256_of
+from enformer_ray.run.store import RunStore
+from enformer_ray.run.whole_file import whole_file
 
 _BATCH_VALUES = 2**24  # 64 MiB of scores
 
@@ -109,7 +107,7 @@ class _Verification:
 
     def file(self, file: ManifestFile) -> None:
         """Check one file; tracks.parquet is the first, and the others come in the order of their rows."""
-        with _opened(self._store, file) as (source, sha256):
+        with whole_file(self._store, file.path) as (source, sha256):
             if sha256 != file.sha256:
                 raise damaged(self._store, file.path, f"has the sha256 {sha256} instead of {file.sha256}")
             if not file.path.endswith(".parquet"):
@@ -171,17 +169,3 @@ class _Verification:
             f"{self._store.uri}/{layout.MANIFEST} does not belong to its files: {what}. One of them has been changed. "
             "Copy the run directory again from where it is whole, or score the variants again in a new one."
         )
-
-
-@contextmanager
-def _opened(store: RunStore, file: ManifestFile) -> Iterator[tuple[pa.NativeFile, str]]:
-    """A file to read from, and the sha256 of just these bytes."""
-    if isinstance(store, LocalStore):
-        path = store.local_path(file.path)
-        with pa.OSFile(str(path)) as source:
-            yield source, sha256_of(path)
-        return
-    # Local copies of all files would fill the disk: one at a time, in memory.
-    data = store.read_bytes(file.path)
-    with pa.BufferReader(data) as source:
-        yield source, hashlib.sha256(data).hexdigest()

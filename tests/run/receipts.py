@@ -80,3 +80,7 @@ def publish_failure(store: LocalStore, variant: int, reason: FailureReason = "sc
 def shard_of(store: LocalStore, variant: int) -> Shard:
     shards = load_plan(store).shards()
     return next(s for s in shards if s.first_variant <= variant < s.first_variant + s.variants)
+
+
+def shard_number(store: LocalStore, number: int) -> Shard:
+    return next(shard for shard in load_plan(store).shards() if shard.shard == number)

@@ -21,6 +21,7 @@ from enformer_ray.run.store import LocalStore
 from enformer_ray.run.verify import verify
 from tests.run.receipts import replace, restage
 from tests.run.test_finalise import published
+from tests.run.workers import build_dies_once
 
 
 @pytest.fixture
@@ -158,6 +159,16 @@ def test_ray_tasks_give_the_same_files(scored: LocalStore, tmp_path: Path, monke
     assert there.content_hash == here.content_hash
     assert [step.files for step in progress] == [1, 2, 3, 4, 5, 6]
     assert progress[-1].rows == progress[-1].rows_total == 2 * there.rows
+
+
+@pytest.mark.usefixtures("small_files")
+def test_the_process_of_a_ray_task_may_die(scored: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = hash_elsewhere(scored, tmp_path / "elsewhere")
+    monkeypatch.setattr(build_tasks, "IN_PROCESS_BYTES", 0)
+    monkeypatch.setattr(build, "build_file", build_dies_once)
+    assert finalise(scored, workers=1).content_hash == expected
+    assert (scored.root.parent / "died").exists()
+    verify(scored)
 
 
 def test_errors_of_ray_tasks_keep_their_class(scored: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,12 @@ from enformer_ray.results import open_scores
 from enformer_ray.run import layout, totals
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import AccountLine, load_plan
+from enformer_ray.run.plan import AccountLine
 from enformer_ray.run.receipts import Failure, read_receipt
 from enformer_ray.run.store import LocalStore
 from enformer_ray.run.verify import verify
 from tests.run.conftest import ALLELES, SNVS
-from tests.run.receipts import publish_failure, publish_halves, replace, restage
+from tests.run.receipts import publish_failure, publish_halves, replace, restage, shard_number
 from tests.run.test_finalise import published
 
 INSERTION = 13
@@ -45,7 +45,7 @@ def test_parts_give_the_dataset_of_the_whole_shard(
 ) -> None:
     expected = undisturbed(scored, tmp_path_factory)
     for shard in (1, 4):
-        _, right = publish_halves(scored, whole(load_plan(scored).shards()[shard]))
+        _, right = publish_halves(scored, whole(shard_number(scored, shard)))
         publish_halves(scored, right)
         for name in ("", right.path):
             (scored.root / layout.receipt(shard, name)).unlink()
@@ -57,7 +57,7 @@ def test_parts_give_the_dataset_of_the_whole_shard(
 def test_the_whole_shard_wins_over_stale_parts(scored: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A late receipt of the whole shard and one of a half that was reported as failed."""
     expected = undisturbed(scored, tmp_path_factory)
-    left, _ = publish_halves(scored, whole(load_plan(scored).shards()[2]))
+    left, _ = publish_halves(scored, whole(shard_number(scored, 2)))
     receipt = read_receipt(scored, 2, left.path)
     scored.local_path(receipt.files["sad"].path).write_bytes(b"cut")
     manifest = finalise(scored)
@@ -66,7 +66,7 @@ def test_the_whole_shard_wins_over_stale_parts(scored: LocalStore, tmp_path_fact
 
 
 def test_a_missing_half_is_missing(scored: LocalStore) -> None:
-    left, _ = publish_halves(scored, whole(load_plan(scored).shards()[2]))
+    left, _ = publish_halves(scored, whole(shard_number(scored, 2)))
     for name in ("", left.path):
         (scored.root / layout.receipt(2, name)).unlink()
     with pytest.raises(RunIncompleteError, match=r"1 of 6 shards have no receipt, or not of all.*\(2\)"):
