@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from enformer_ray import cli_status
 from enformer_ray.cli import main
 from enformer_ray.config import JobConfig
 from enformer_ray.run import layout
@@ -217,3 +221,35 @@ def expect_scored(status: RunStatus) -> None:
     assert (status.shards_done, status.variants_scored, status.variants_failed) == (SHARDS, VARIANTS - 1, 1)
     assert [worker.state for worker in status.workers] == ["let go"]
     assert (status.finished, status.content_hash) == (False, None)
+
+
+def scored_then_finished(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = run_status(store)
+    states = [status, status, replace(status, finished=True, content_hash="abcd")]
+    monkeypatch.setattr(cli_status, "run_status", lambda _: states.pop(0))
+
+
+def test_watching_goes_on_until_the_run_is_finished(
+    scored: LocalStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = (scored.uri, "--watch", "--every", "0.5")
+    scored_then_finished(scored, monkeypatch)
+    first, second, *rest = printed(capsys, *watch).splitlines()
+    assert first[first.index("Z ") :] == second[second.index("Z ") :]
+    assert f"Z shards: {SHARDS} of {SHARDS} done, 0 in flight, 0 waiting; variants: " in first
+    assert first.endswith("; driver released")
+    assert rest[-1] == "finished (content hash abcd)"
+    scored_then_finished(scored, monkeypatch)
+    documents = [json.loads(line) for line in printed(capsys, *watch, "--json").splitlines()]
+    assert [document["finished"] for document in documents] == [False, False, True]
+
+
+def test_watching_on_a_terminal_draws_over_what_was_there(
+    scored: LocalStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(cli_status, "console", Console(file=screen, force_terminal=True, width=120))
+    scored_then_finished(scored, monkeypatch)
+    assert printed(capsys, scored.uri, "--watch", "--every", "0.5") == ""
+    assert screen.getvalue().count("\x1b[2K") >= 2
+    assert screen.getvalue().count("finished (content hash abcd)") >= 1
