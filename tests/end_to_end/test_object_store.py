@@ -60,6 +60,7 @@ def test_faults_of_the_store_and_a_killed_driver_change_no_bit(
         assert done.status == 0, done.error
         injected = dict(proxy.injected)
     assert set(injected) == set(RATES), "every kind of fault was met"
+    store = open_store(bucket)  # not through the proxy
     manifest = read_manifest(store)
     assert manifest is not None
     assert manifest.content_hash == undisturbed.content_hash
