@@ -83,6 +83,8 @@ class Bucket:
                 if not _code(answer, "NoSuchUpload") or not self._worthwhile(answer, began):
                     self._reached = True
                     raise
+            except NotImplementedError as error:
+                raise UnsupportedError(str(error)) from None
             except BaseError as error:
                 if isinstance(error, NotSupportedError) or _status(error) == 501:
                     raise UnsupportedError(str(error)) from None

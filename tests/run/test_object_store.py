@@ -174,9 +174,13 @@ def test_lists_of_more_than_a_page(bucket: str, faulty: Faulty) -> None:
         assert store.list("") == ["receipts.json"]
 
 
-@pytest.mark.parametrize("option", ["ignore_conditions", "refuse_conditions"])
-def test_a_server_without_conditions_is_found_out(bucket: str, faulty: Faulty, option: str) -> None:
-    with faulty(**{option: True}):
+@pytest.mark.parametrize("option", ["ignore_conditions", "refuse_conditions", None])
+def test_a_server_without_conditions_is_found_out(
+    bucket: str, faulty: Faulty, option: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if option is None:
+        monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    with faulty(**({option: True} if option else {})):
         store = ObjectStore(bucket, patience=2)
         store.check_writable()
         assert not store.conditional
