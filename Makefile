@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test trials bench check format clean
+.PHONY: demo test trials slurm-trial bench check format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,12 @@ test: $(STAMP)  ## everyday tests
 
 trials: $(STAMP)  ## longer trials on real data
 	$(BIN)/python -m pytest -m slow
+
+# As root, Slurm and munge are installed when they are missing; the trial's own Slurm lives in a temporary folder.
+slurm-trial: $(STAMP)  ## the Slurm script on a one-machine Slurm: requeued half-way, twice, and completed (4 minutes)
+	@command -v slurmctld slurmd munged >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge; }
+	$(BIN)/python -m tests.cluster.slurm_trial $(TRIAL)
 
 # The peer pins an old transformers that excludes today's huggingface-hub; its network runs with a new one.
 bench: $(STAMP)  ## ratios: one attention layer, rounding, and variants/s against enformer-pytorch (an hour on 2 cores)

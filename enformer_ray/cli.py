@@ -14,6 +14,7 @@ from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError
+from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
 
 if TYPE_CHECKING:
     from enformer_ray.run.lease import Lease
@@ -37,6 +38,9 @@ TakeOver = Annotated[
     bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="download nothing")]
+
+FAILED_VARIANTS = 3
+"""Exit status of a run that is finished, but for variants that could not be scored."""
 
 # Rooms are imported inside the commands: `--help` should not have to load torch and Ray.
 
@@ -86,6 +90,41 @@ def run(
 
 
 @app.command()
+@job_command
+def submit(
+    job: JobConfig,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="show the log, and end with the exit status of the job")
+    ] = False,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="folder that goes along; relative paths of the job mean files in it")
+    ] = None,
+    ship_code: Annotated[
+        bool, typer.Option("--ship-code", help="send this program along instead of using the cluster's own")
+    ] = False,
+    submission_id: Annotated[str | None, typer.Option(help="name of the job on the cluster (default: made up)")] = None,
+    driver_cpus: Annotated[
+        float | None, typer.Option(min=0, help="CPUs that the driver reserves; it then leaves a head without CPUs")
+    ] = None,
+    driver_resource: Annotated[
+        list[str] | None, typer.Option(help="custom resource that the driver reserves, as `driver` or `driver=1`")
+    ] = None,
+) -> None:
+    """Have a Ray cluster run `score`: --address http://HEAD:8265. The same command again resumes."""
+    from enformer_ray.cli_submit import submit_job
+
+    submit_job(
+        job,
+        follow,
+        working_dir=working_dir,
+        ship_code=ship_code,
+        submission_id=submission_id,
+        driver_cpus=driver_cpus,
+        driver_resources=driver_resource or [],
+    )
+
+
+@app.command()
 def finalise(
     run_directory: RunDirectory, workers: Workers = None, address: Address = None, take_over: TakeOver = False
 ) -> None:
@@ -95,13 +134,42 @@ def finalise(
 
 
 @app.command()
-def status(run_directory: RunDirectory) -> None:
-    """Tell where a run stands."""
+def verify(run_directory: RunDirectory) -> None:
+    """Check every file and score of a finished dataset again, and print its content hash."""
     from enformer_ray import cli_output as output
-    from enformer_ray.run.status import run_status
+    from enformer_ray.run.store import open_store
+    from enformer_ray.run.verify import verify as check
+
+    report = output.now_and_then(output.verify_line)
+    output.print_verified(check(open_store(run_directory), report))
+
+
+@app.command()
+def paths(
+    run_directory: RunDirectory,
+    statistic: Annotated[str | None, typer.Option(help="files of the scores of one statistic")] = None,
+    variants: Annotated[bool, typer.Option("--variants", help="files of the input alleles")] = False,
+) -> None:
+    """List the files of a finished dataset, one a line, for other programs (default: every file of it)."""
+    from enformer_ray import cli_output as output
+    from enformer_ray.run.store import open_store
+    from enformer_ray.run.verify import dataset_paths
+
+    output.print_paths(dataset_paths(open_store(run_directory), statistic, variants))
+
+
+@app.command()
+def status(
+    run_directory: RunDirectory,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document, for scripts")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="go on until the run is finished")] = False,
+    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="time between two looks of --watch")] = 5.0,
+) -> None:
+    """Tell where a run stands, beside its driver or without one."""
+    from enformer_ray.cli_status import show_status
     from enformer_ray.run.store import open_store
 
-    output.print_status(run_status(open_store(run_directory)))
+    show_status(open_store(run_directory), as_json, every if watch else None)
 
 
 @app.command()
@@ -215,12 +283,16 @@ def _finalise(run_directory: str, workers: int | None, address: str | None, leas
     from enformer_ray import cli_output as output
     from enformer_ray.run.audit import read_audit
     from enformer_ray.run.finalise import finalise as publish
+    from enformer_ray.run.run_document import read_failures
     from enformer_ray.run.store import open_store
 
     store = open_store(run_directory)
-    manifest = publish(store, address, workers, lease)
+    manifest = publish(store, address, workers, lease, output.now_and_then(output.finalise_line))
     output.print_audit(read_audit(store))
     output.print_manifest(run_directory, manifest)
+    if manifest.failed:
+        output.print_failures(run_directory, read_failures(store), manifest.failed)
+        raise typer.Exit(FAILED_VARIANTS)
 
 
 def _print_version(wanted: bool) -> None:
@@ -234,7 +306,9 @@ def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    log_level: Annotated[Level, typer.Option(help="least level of what is logged to standard error")] = "warning",
 ) -> None:
+    log_to_stderr(log_level)
     # Nothing about its use leaves the machine: Ray's and the Hub's own reporting included.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -253,3 +327,5 @@ def main(arguments: list[str] | None = None) -> None:
 
         output.print_error(error)
         sys.exit(error.exit_status)
+    finally:
+        log_no_more()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -14,6 +14,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from enformer_ray.cli_console import console as _console
+from enformer_ray.cli_console import duration as _duration
 from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 
 if TYPE_CHECKING:
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
     from enformer_ray.model import Enformer
     from enformer_ray.run.audit import AuditReport
     from enformer_ray.run.driver import Progress, RunOutcome
-    from enformer_ray.run.finalise import Manifest
+    from enformer_ray.run.finalise import FinaliseProgress, Manifest
     from enformer_ray.run.plan import AccountLine, Plan
     from enformer_ray.run.preview import Preview
-    from enformer_ray.run.status import RunStatus
+    from enformer_ray.run.totals import FailedVariant
+    from enformer_ray.run.verify import Verified, VerifyProgress
+
+Step = TypeVar("Step")
 
 SECONDS_BETWEEN_LINES = 10
-
-_console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
+_FAILURES = 10
 
 
 def print_line(text: str) -> None:
@@ -56,13 +60,18 @@ def print_plan(plan: Plan) -> None:
 
 def print_account(account: Iterable[AccountLine]) -> None:
     """Print how many input alleles ended in which way; the lines add up to the input."""
+    _console.print(account_table(account))
+
+
+def account_table(account: Iterable[AccountLine]) -> Table:
+    """How many input alleles ended in which way; the lines add up to the input."""
     lines = list(account)
     table = Table("alleles", "status", "reason", box=None, pad_edge=False)
     table.columns[0].justify = "right"
     for line in lines:
         table.add_row(f"{line.alleles:,}", line.status, line.reason or "")
     table.add_row(f"{sum(line.alleles for line in lines):,}", "in all", "")
-    _console.print(table)
+    return table
 
 
 def print_preview(preview: Preview, rate: float) -> None:
@@ -120,6 +129,9 @@ def print_outcome(outcome: RunOutcome) -> None:
 
 def print_audit(audit: AuditReport) -> None:
     """Print how far the scores differ from plain float32 passes, and how many are noise."""
+    if not audit.variants:
+        print_line("Audit: no variant of its sample could be scored, so none was scored again.")
+        return
     print_line(
         f"Audit: {audit.variants:,} {'variant' if audit.variants == 1 else 'variants'} scored again by plain float32 "
         f"passes, {audit.plain_seconds:.3g} s each; the run took {audit.seconds:.3g} s a variant and worker."
@@ -143,25 +155,47 @@ def print_audit(audit: AuditReport) -> None:
         print_line(f"That is what {audit.precision} costs: a score below its track's floor in audit.parquet is noise.")
 
 
+def print_failures(run_directory: str, failures: Sequence[FailedVariant], number: int) -> None:
+    """Print the first variants without a score, and where all are.
+
+    Args:
+        run_directory: the run.
+        failures: the first ones.
+        number: of all.
+    """
+    table = Table("failed variant", "reason", "attempts", "detail", box=None, pad_edge=False)
+    for failed in failures[:_FAILURES]:
+        detail = " ".join(failed.detail.split())
+        cells = (_short(failed.variant_id, 40), failed.reason, str(failed.attempts), _short(detail, 80))
+        table.add_row(*map(Text, cells))
+    _console.print(table)
+    print_line(
+        f"{number:,} {'variant has' if number == 1 else 'variants have'} no score, all others do. All of them: "
+        f"status `failed` in {run_directory}/variants; with details: `failures` in {run_directory}/run.json."
+    )
+
+
+def print_verified(verified: Verified) -> None:
+    """Print that a dataset is whole, and what lies beside it."""
+    manifest = verified.manifest
+    size = _bytes(sum(file.bytes for file in manifest.files))
+    print_line(
+        f"Whole: {manifest.rows:,} variants ({manifest.failed:,} failed) x {len(manifest.statistics)} statistics in "
+        f"{len(manifest.files):,} files, {size}."
+    )
+    for path in verified.unlisted:
+        print_line(f"Not part of the dataset, but read by whoever globs the folder: {path}")
+    print_line(f"content hash {verified.content_hash}")
+
+
+def print_paths(paths: Iterable[str]) -> None:
+    """Print paths for other programs: as they are, one a line."""
+    sys.stdout.writelines(f"{path}\n" for path in paths)
+
+
 def print_manifest(run_directory: str, manifest: Manifest) -> None:
     """Print where the finished dataset is."""
     print_line(f"Finished: {run_directory}/scores (content hash {manifest.content_hash})")
-
-
-def print_status(status: RunStatus) -> None:
-    """Print where a run stands."""
-    if not status.planned:
-        print_line("nothing planned yet")
-        return
-    print_account(status.account)
-    print_line(
-        f"shards: {status.shards_done:,} of {status.shards_total:,} scored; "
-        f"variants: {status.variants_done:,} of {status.variants_total:,}"
-    )
-    if status.finished:
-        print_line(f"finished (content hash {status.content_hash})")
-    else:
-        print_line("not finished: `enformer-ray run` scores what is left, then `enformer-ray finalise` publishes it")
 
 
 def print_top(top: pa.Table, statistic: str) -> None:
@@ -176,8 +210,8 @@ def print_top(top: pa.Table, statistic: str) -> None:
     _console.print(table)
 
 
-def _short(allele: str) -> str:
-    return allele if len(allele) <= 10 else f"{allele[:6]}..({len(allele)})"
+def _short(allele: str, most: int = 10) -> str:
+    return allele if len(allele) <= most else f"{allele[: most - 4]}..({len(allele)})"
 
 
 def print_weights(source: str, model: Enformer) -> None:
@@ -212,6 +246,7 @@ def progress_reporter() -> Iterator[Callable[[Progress], None]]:
         TextColumn("variants, {task.fields[rate]}"),
         TimeRemainingColumn(),
         console=_console,
+        redirect_stderr=sys.stderr.isatty(),  # warnings go above the bar, but into a file if they were sent there
     ) as bar:
         task = bar.add_task("", total=None, rate="starting")
 
@@ -220,6 +255,36 @@ def progress_reporter() -> Iterator[Callable[[Progress], None]]:
             bar.update(task, total=progress.variants_total, completed=progress.variants_done, rate=rate)
 
         yield show
+
+
+def now_and_then(words: Callable[[Step], str]) -> Callable[[Step], None]:
+    """A function that prints how far something is, every ten seconds: nothing of what takes less.
+
+    Args:
+        words: what to print.
+    """
+    last = [time.monotonic()]
+
+    def show(progress: Step) -> None:
+        if time.monotonic() - last[0] >= SECONDS_BETWEEN_LINES:
+            last[:] = [time.monotonic()]
+            print_line(words(progress))
+            sys.stdout.flush()
+
+    return show
+
+
+def finalise_line(progress: FinaliseProgress) -> str:
+    """How far a finalise is, in words."""
+    return f"finalising: {progress.files:,} files, {progress.rows:,} of {progress.rows_total:,} rows of all statistics"
+
+
+def verify_line(progress: VerifyProgress) -> str:
+    """How far a verification is, in words."""
+    return (
+        f"verifying: {progress.files:,} of {progress.files_total:,} files, "
+        f"{_bytes(progress.bytes)} of {_bytes(progress.bytes_total)}"
+    )
 
 
 class _LineReporter:
@@ -240,14 +305,6 @@ class _LineReporter:
             f"{progress.shards_done:,} of {progress.shards_total:,} shards{rate}{left}"
         )
         sys.stdout.flush()
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
 
 
 def _bytes(count: float) -> str:

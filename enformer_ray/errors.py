@@ -121,3 +121,7 @@ class RunInterruptedError(EnformerRayError, RuntimeError):
 
 class WorkersLostError(EnformerRayError, RuntimeError):
     """Worker processes that die again and again before any of them scores a shard."""
+
+
+class SubmissionError(EnformerRayError, ConnectionError):
+    """A Ray cluster that cannot be reached, refuses the token or the job, or lost a job that it had taken."""

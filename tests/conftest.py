@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3 import bucket, faulty, s3_server
+
+__all__ = ["bucket", "faulty", "s3_server", "shared"]
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -13,6 +13,8 @@ from enformer_ray.run.parquet import ROW_COLUMNS
 def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[str, str | None]) -> pa.Table:
     """Keep the n rows whose largest absolute score is largest; ties stay in the order of the batches.
 
+    Rows without a score are left out.
+
     Args:
         batches: ROW_COLUMNS, then one column a track.
         n: rows to keep at most.
@@ -42,9 +44,8 @@ def _best_track(batch: pa.RecordBatch, descriptions: Mapping[str, str | None]) -
     names = pa.array([tracks[i] for i in which], pa.string())
     texts = pa.array([descriptions[tracks[i]] for i in which], pa.string())
     table = pa.Table.from_batches([batch]).select(list(ROW_COLUMNS))
-    return (
-        table.append_column("track", names).append_column("description", texts).append_column("score", pa.array(score))
-    )
+    table = table.append_column("track", names).append_column("description", texts)
+    return table.append_column("score", pa.array(score)).filter(pa.array(~np.isnan(score)))
 
 
 def _largest(table: pa.Table, n: int) -> pa.Table:

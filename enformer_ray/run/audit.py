@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,8 @@ from enformer_ray.config import JobConfig, ScoringConfig, Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.model.tracks import column_name
 from enformer_ray.run import layout
-from enformer_ray.run.plan import Plan, Shard
-from enformer_ray.run.receipts import Receipt
-from enformer_ray.run.staged import planned_keys, read_staged, shard_table
+from enformer_ray.run.audit_sample import Sample, Values, with_sums
+from enformer_ray.run.plan import Plan
 from enformer_ray.run.store import RunStore
 
 BOUND = 2 * 5e-6
@@ -32,8 +31,6 @@ SUM_BOUND = 8 * BOUND
 """Largest difference of a sum itself."""
 
 LARGEST_SHARE = 0.01
-
-Values = NDArray[np.float64]
 
 
 class StatisticAudit(BaseModel):
@@ -62,11 +59,11 @@ class AuditReport(BaseModel):
     """What run.json keeps of an audit.
 
     Attributes:
-        variants: how many were scored again.
+        variants: how many were scored again; 0 when no variant of the sample could be scored.
         precision: of the run.
         seconds: of one worker for a variant of the run.
         plain_seconds: of one worker for a variant by plain passes.
-        statistics: by name.
+        statistics: by name; none when no variant was scored again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,103 +110,72 @@ def audited_in(sample: NDArray[np.int64], first_variant: int, rows: int) -> list
 
 def plain_options(scoring: ScoringConfig) -> ScoringConfig:
     """Options of the plain passes: float32, and with the sums that bounds are relative to."""
-    return scoring.model_copy(update={"precision": "float32", "statistics": _with_sums(scoring.statistics)})
-
-
-def _with_sums(statistics: Sequence[Statistic]) -> tuple[Statistic, ...]:
-    return tuple(dict.fromkeys((*statistics, "ref", "alt")))
-
-
-class _Sample(NamedTuple):
-    """Audited variants, (variants, tracks) each.
-
-    Attributes:
-        variant_ids: rows.
-        scored: as the run has them, by statistic.
-        plain: by plain passes, by statistic; with `ref` and `alt` in any case.
-    """
-
-    variant_ids: list[str]
-    scored: dict[str, Values]
-    plain: dict[str, Values]
+    return scoring.model_copy(update={"precision": "float32", "statistics": with_sums(scoring.statistics)})
 
 
 class Audit:
-    """Compares, then counts scores below the noise floor while finalise reads them all.
+    """Compares the sample, and tells the noise floors that scores are counted against.
 
     Args:
         plan: the plan.
-        shards: all of its shards.
-        receipts: all of their receipts.
+        sample: its audited variants.
 
     Raises:
         AuditError: the run is in float32 and a score differs by more than rounding.
-        DatasetCorruptError: audited rows are missing or are not the planned ones.
     """
 
-    def __init__(self, plan: Plan, shards: Sequence[Shard], receipts: Mapping[int, Receipt]) -> None:
-        self._plan, scoring = plan, plan.document.config.scoring
-        self._receipts = list(receipts.values())
-        self._sample = _read_sample(plan, shards, receipts)
+    def __init__(self, plan: Plan, sample: Sample) -> None:
+        self._plan, self._sample = plan, sample
+        scoring, tracks = plan.document.config.scoring, len(plan.document.tracks)
         self._deviations = {
-            name: _deviation(name, self._sample.scored[name], self._sample.plain[name]) for name in scoring.statistics
+            name: _deviation(name, sample.scored[name], sample.plain[name]) for name in scoring.statistics
         }
-        self._floors = {name: np.sqrt(np.mean(d**2, axis=0)) for name, d in self._deviations.items()}
-        self._below = dict.fromkeys(scoring.statistics, 0)
-        self._seen = dict.fromkeys(scoring.statistics, 0)
-        plain, geometry = self._sample.plain, plan.document.parts["geometry"]
+        self.floors: dict[Statistic, Values] = {
+            name: np.sqrt(np.mean(d**2, axis=0)) if len(d) else np.full(tracks, np.nan)
+            for name, d in self._deviations.items()
+        }
+        """By statistic, the root mean square difference of each track; NaN when no variant was scored again."""
+        plain, geometry = sample.plain, plan.document.parts["geometry"]
         self._bounds = {name: _bound(name, plain["ref"], plain["alt"], geometry) for name in scoring.statistics}
         if scoring.precision == "float32":
             self._check()
 
-    def count(self, statistic: Statistic, table: pa.Table) -> None:
-        """Take note of some of the run's scores of a statistic.
+    def report(
+        self, seconds: float, plain_seconds: float, below: Mapping[Statistic, int], scores: Mapping[Statistic, int]
+    ) -> AuditReport:
+        """The result.
 
-        Raises:
-            AuditError: one of them is no number.
+        Args:
+            seconds: that all workers spent scoring.
+            plain_seconds: that they spent on plain passes.
+            below: by statistic, scores below their floor.
+            scores: by statistic, scores of the run.
         """
-        for track, floor in zip(self._plan.document.tracks, self._floors[statistic], strict=True):
-            scores = table.column(column_name(track)).to_numpy()
-            self._check_finite(statistic, track, table, scores)
-            self._below[statistic] += int(np.count_nonzero(np.abs(scores) < floor))
-            self._seen[statistic] += len(scores)
-
-    def report(self) -> AuditReport:
-        """The result, once all scores have been counted."""
         audited, document = len(self._sample.variant_ids), self._plan.document
         return AuditReport(
             variants=audited,
             precision=document.config.scoring.precision,
-            seconds=_short(sum(receipt.seconds for receipt in self._receipts) / document.planned),
-            plain_seconds=_short(sum(receipt.audit_seconds for receipt in self._receipts) / audited),
-            statistics={name: self._of(name) for name in self._deviations},
+            seconds=_short(seconds / document.planned),
+            plain_seconds=_short(plain_seconds / max(1, audited)),
+            statistics={name: self._of(name, below[name] / scores[name]) for name in self._deviations if audited},
         )
 
     def noise_floors(self) -> pa.Table:
-        """For each selected track (`column`) the root mean square difference of each statistic."""
+        """For each selected track (`column`) the floor of each statistic; null when no variant was scored again."""
         table = pa.table({"column": [column_name(track) for track in self._plan.document.tracks]})
-        for name, floors in self._floors.items():
-            table = table.append_column(name, pa.array(floors))
+        for name, floors in self.floors.items():
+            table = table.append_column(name, pa.array(floors, from_pandas=True))
         return table
 
-    def _of(self, name: Statistic) -> StatisticAudit:
+    def _of(self, name: Statistic, below_floor: float) -> StatisticAudit:
         deviations, bound = self._deviations[name], self._bounds[name]
         return StatisticAudit(
             largest_deviation=_short(deviations.max()),
             median_deviation=_short(np.median(deviations)),
             largest_of_bound=_short((deviations / bound).max()),
-            below_floor=_short(self._below[name] / max(1, self._seen[name])),
+            below_floor=_short(below_floor),
             rank_correlation=_rank_correlation(self._sample.scored[name], self._sample.plain[name]),
         )
-
-    def _check_finite(self, statistic: str, track: int, table: pa.Table, scores: NDArray[np.float32]) -> None:
-        if not np.isfinite(scores).all():
-            row = int(np.flatnonzero(~np.isfinite(scores))[0])
-            raise AuditError(
-                f"{self._plan.store.uri}: {statistic} of {table.column('variant_id')[row]} in {column_name(track)} is "
-                f"{scores[row]}, and nothing was published. Check the weights and, with a lower precision, score in "
-                "float32 into a new run directory."
-            )
 
     def _check(self) -> None:
         for name, bound in self._bounds.items():
@@ -227,43 +193,6 @@ class Audit:
                 "The scores of this run are wrong: check the machine's memory and GPU, delete the run directory and "
                 "run again; if it happens again, report it with plan/plan.json."
             )
-
-
-def _read_sample(plan: Plan, shards: Sequence[Shard], receipts: Mapping[int, Receipt]) -> _Sample:
-    sample = audited_variants(plan)
-    statistics = plan.document.config.scoring.statistics
-    names = _with_sums(statistics)
-    scored: dict[str, list[Values]] = {name: [] for name in statistics}
-    plain: dict[str, list[Values]] = {name: [] for name in names}
-    variant_ids: list[str] = []
-    for shard in shards:
-        rows = audited_in(sample, shard)
-        if not rows:
-            continue
-        receipt = receipts[shard.shard]
-        keys = planned_keys(plan.store, shard.chromosome, shard.shard)
-        for name in statistics:
-            scored[name].append(_values(shard_table(plan, receipt, name, keys).take(rows)))
-        expected = keys.column("variant_id").take(rows).to_pylist()
-        for name in names:
-            table = read_staged(plan, receipt, receipt.audit.get(name), f"the audit of {name}")
-            if table.column("variant_id").to_pylist() != expected:
-                raise DatasetCorruptError(
-                    f"{plan.store.uri}/{layout.receipt(shard.shard)} lists other audited variants than the plan's "
-                    f"sample. Delete it and run the same command again: shard {shard.shard} is then scored anew."
-                )
-            plain[name].append(_values(table))
-        variant_ids += expected
-    return _Sample(
-        variant_ids,
-        {name: np.concatenate(pieces) for name, pieces in scored.items()},
-        {name: np.concatenate(pieces) for name, pieces in plain.items()},
-    )
-
-
-def _values(table: pa.Table) -> Values:
-    names = [name for name in table.column_names if name.startswith("track_")]
-    return np.stack([table.column(name).to_numpy() for name in names], axis=1).astype(np.float64)
 
 
 def _deviation(statistic: Statistic, scored: Values, plain: Values) -> Values:

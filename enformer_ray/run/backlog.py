@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ LONGEST_PAUSE = 60.0
 """Seconds between two attempts that the store made fail."""
 
 HOPELESS = 3
-"""Variants that fail before any is scored, after which a run gives up: the fault is not theirs."""
+"""Variants that fail alone before any is scored, after which a run gives up: the fault is not theirs."""
 
 
 class Blame(Enum):
@@ -65,6 +65,7 @@ class Task:
         lost: attempts that ended through no fault of it.
         avoid: worker that is not to try it again, as long as there are others.
         not_before: monotonic time of the next attempt.
+        blamed: workers on which it failed by its own fault.
     """
 
     part: Part
@@ -72,6 +73,7 @@ class Task:
     lost: int = 0
     avoid: str = ""
     not_before: float = 0.0
+    blamed: set[str] = field(default_factory=set)
 
     @property
     def suspect(self) -> bool:
@@ -143,6 +145,7 @@ class Backlog:
             self._again_later(task, cause)
             return None
         task.own += 1
+        task.blamed.add(worker)
         lone = task.part.rows == 1
         once = not lone and (cause.blame is Blame.SCORING_ERROR or task.part.path != WHOLE)
         if task.own < (1 if once else 2):

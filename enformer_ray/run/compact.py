@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from enformer_ray.run import layout
-from enformer_ray.run.parquet import ROW_COLUMNS, score_writer
+from enformer_ray.run.parquet import score_writer
+from enformer_ray.run.plan_files import Shard
 
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 512 * 2**20
@@ -17,58 +19,71 @@ ROW_GROUP_BYTES = 512 * 2**20
 FILE_ROW_GROUPS = 4
 
 
-class Compactor:
-    """Writes the scores of one statistic on one chromosome, a piece after the other, into files of several row groups.
+class FileShards(NamedTuple):
+    """Whole shards that make one finished file of each statistic.
 
-    Args:
-        workspace: folder that stands for the run directory while files are built.
-        statistic: name of the statistic.
-        chromosome: its chromosome.
-        schema: columns of the score files.
-        row_group_rows: rows of a row group at most; None takes it from ROW_GROUP_ROWS and ROW_GROUP_BYTES.
+    Attributes:
+        chromosome: of all of them.
+        number: of the file among those of the chromosome.
+        shards: in order.
     """
 
-    def __init__(
-        self, workspace: Path, statistic: str, chromosome: str, schema: pa.Schema, row_group_rows: int | None = None
-    ) -> None:
-        self.paths: list[str] = []
-        self._workspace, self._statistic, self._chromosome, self._schema = workspace, statistic, chromosome, schema
-        tracks = max(1, len(schema) - len(ROW_COLUMNS))
-        self._group = row_group_rows or max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES // (4 * tracks)))
+    chromosome: str
+    number: int
+    shards: tuple[Shard, ...]
+
+
+def row_group_rows(tracks: int) -> int:
+    """Rows of a row group at most."""
+    return max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES // (4 * max(1, tracks))))
+
+
+def divide_into_files(shards: Iterable[Shard], file_rows: int) -> Iterator[FileShards]:
+    """Consecutive shards of one chromosome, as many as fit into a file of so many rows, and one at least."""
+    held: list[Shard] = []
+    number = rows = 0
+    for shard in shards:
+        other = bool(held) and shard.chromosome != held[0].chromosome
+        if held and (other or rows + shard.variants > file_rows):
+            yield FileShards(held[0].chromosome, number, tuple(held))
+            number, rows, held = 0 if other else number + 1, 0, []
+        held.append(shard)
+        rows += shard.variants
+    if held:
+        yield FileShards(held[0].chromosome, number, tuple(held))
+
+
+class ScoreFile:
+    """Writes one file of scores, a piece after the other, in row groups of equal size.
+
+    Args:
+        path: the file.
+        schema: its columns.
+        group_rows: rows of a row group; the last one may have fewer.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, group_rows: int) -> None:
+        self._writer: pq.ParquetWriter = score_writer(path, schema)
+        self._group_rows = group_rows
         self._pieces: list[pa.Table] = []
         self._rows = 0
-        self._writer: pq.ParquetWriter | None = None
-        self._groups = 0
 
-    def __enter__(self) -> Compactor:
+    def __enter__(self) -> ScoreFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._rows:
             self._write(self._rows)
-        self._close()
+        self._writer.close()
 
     def add(self, table: pa.Table) -> None:
         """Go on with the next rows."""
         self._pieces.append(table)
         self._rows += table.num_rows
-        while self._rows >= self._group:
-            self._write(self._group)
+        while self._rows >= self._group_rows:
+            self._write(self._group_rows)
 
     def _write(self, rows: int) -> None:
         held = pa.concat_tables(self._pieces)
-        if self._writer is None:
-            path = layout.scores(self._statistic, self._chromosome, len(self.paths))
-            (self._workspace / path).parent.mkdir(parents=True, exist_ok=True)
-            self._writer = score_writer(self._workspace / path, self._schema)
-            self.paths.append(path)
         self._writer.write_table(held.slice(0, rows), row_group_size=rows)
         self._pieces, self._rows = [held.slice(rows)], self._rows - rows
-        self._groups += 1
-        if self._groups == FILE_ROW_GROUPS:
-            self._close()
-
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._writer, self._groups = None, 0

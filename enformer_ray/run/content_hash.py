@@ -1,49 +1,86 @@
-"""The content hash: the same rows and scores give the same hash, however they are divided into files and row groups."""
+"""The content hash: the same rows and scores give the same hash, however they are divided into files and row groups.
+
+Each row has a digest of its own, which any process can compute; the hash of a statistic is that of their sequence.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
+from enformer_ray.run.parquet import ROW_COLUMNS
+
+ROW_DIGEST_BYTES = 32
+_BLOCK_VALUES = 2**20  # 4 MiB of scores: what stays in the cache while columns become rows
+
+Scores = NDArray[np.float32]
+
+
+def blocks(table: pa.Table) -> Iterator[tuple[pa.Table, Scores]]:
+    """A table of scores in consecutive pieces, each with its scores as (rows, tracks); NaN where there is none."""
+    tracks = [name for name in table.column_names if name not in ROW_COLUMNS]
+    rows = max(1, _BLOCK_VALUES // max(1, len(tracks)))
+    for start in range(0, table.num_rows, rows):
+        piece = table.slice(start, rows)
+        scores = np.empty((piece.num_rows, len(tracks)), dtype="<f4")
+        for i, name in enumerate(tracks):
+            scores[:, i] = piece.column(name).to_numpy()
+        yield piece, scores
+
+
+def row_digests(rows: pa.Table, scores: Scores) -> bytes:
+    """The sha256 of each row, one behind the other.
+
+    A row is its ROW_COLUMNS as UTF-8 (numbers in decimal) with a NUL behind each, then its scores as little-endian
+    float32; a score that is null is the NaN 0x7fc00000.
+
+    Args:
+        rows: a table with ROW_COLUMNS.
+        scores: (rows, tracks), of the same rows.
+    """
+    cells = zip(*(rows.column(name).to_pylist() for name in ROW_COLUMNS), strict=True)
+    values = np.where(np.isnan(scores), np.float32(np.nan), scores).astype("<f4", copy=False)
+    digests = []
+    for row, row_values in zip(cells, values, strict=True):
+        digest = hashlib.sha256("".join(f"{cell}\0" for cell in row).encode())
+        digest.update(row_values)
+        digests.append(digest.digest())
+    return b"".join(digests)
+
+
+def table_digests(table: pa.Table) -> bytes:
+    """The sha256 of each row of a table of scores, one behind the other."""
+    return b"".join(row_digests(rows, scores) for rows, scores in blocks(table))
 
 
 class ContentHash:
-    """A running sha256 over each column of a table that is seen piece by piece.
-
-    Strings count as UTF-8 with a NUL behind each, numbers as little-endian bytes.
+    """sha256 over the names and types of the columns, then over the digests of all rows in the order of `variant`.
 
     Args:
-        schema: names and types of the columns; they are part of the hash.
+        schema: columns of the score files.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._columns = [(field.name, str(field.type), hashlib.sha256()) for field in schema]
+        self._hash = hashlib.sha256(_json([[field.name, str(field.type)] for field in schema]))
 
-    def update(self, table: pa.Table) -> None:
-        """Go on with the next rows."""
-        for name, _, digest in self._columns:
-            for chunk in table.column(name).chunks:
-                digest.update(_column_bytes(chunk))
+    def update(self, digests: bytes) -> None:
+        """Go on with the digests of the next rows."""
+        self._hash.update(digests)
 
     def hexdigest(self) -> str:
-        """Hash of all rows so far, hex sha256."""
-        return _hash_of([[name, kind, digest.hexdigest()] for name, kind, digest in self._columns])
+        """Hash of all rows so far."""
+        return self._hash.hexdigest()
 
 
 def combined(hashes: Mapping[str, str]) -> str:
     """Hash of a dataset from the hash of each statistic, in whatever order they come."""
-    return _hash_of(sorted(hashes.items()))
+    return hashlib.sha256(_json(sorted(hashes.items()))).hexdigest()
 
 
-def _column_bytes(chunk: pa.Array) -> bytes:
-    if pa.types.is_string(chunk.type):
-        return "".join(f"{value}\0" for value in chunk.to_pylist()).encode()
-    values = chunk.to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
-
-
-def _hash_of(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -17,6 +17,7 @@ from enformer_ray.run.backlog import HOPELESS, Backlog, Blame, Cause, Task
 from enformer_ray.run.events import EventLog
 from enformer_ray.run.faults import cause_in_words, death_of, lone_receipt
 from enformer_ray.run.lease import Lease
+from enformer_ray.run.metrics import RunMetrics
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan
 from enformer_ray.run.pool import SHARDS_IN_FLIGHT, Attempt, Owed, Pool, Worker
@@ -51,6 +52,7 @@ class Dispatcher:
         pool: the workers.
         room: how many workers are wanted at most, at this moment.
         on_progress: called whenever a receipt was published.
+        metrics: of the run.
     """
 
     def __init__(
@@ -63,15 +65,16 @@ class Dispatcher:
         pool: Pool,
         room: Callable[[], int],
         on_progress: Callable[[Progress], None],
+        metrics: RunMetrics,
     ) -> None:
         self._plan, self._lease, self._backlog, self._tally = plan, lease, backlog, tally
         self._events, self._pool, self._room, self._on_progress = events, pool, room, on_progress
+        self._metrics = metrics
         self._publishing: dict[Future[Receipt], Part] = {}
         self._speeds: deque[float] = deque(maxlen=101)  # seconds a FLOP
         self._last_death = ""
-        # Variants that failed before any was scored: only a success shows that the fault is theirs.
-        self._doubtful: list[tuple[Part, Receipt]] = []
-        self._proven = tally.variants_done > 0
+        # Variants that failed on one worker alone, which has scored nothing: the fault may be the worker's.
+        self._doubtful: list[tuple[Task, Receipt]] = []
         self._ticked = -float("inf")
         self._waited_since = time.monotonic()
 
@@ -79,7 +82,9 @@ class Dispatcher:
         """Go on until every variant of the plan is scored or failed."""
         with ThreadPoolExecutor(_PUBLISHERS, "publish") as publishers:
             self._publishers = publishers
-            while self._backlog.waiting or self._publishing or any(w.attempts for w in self._pool.workers):
+            while self._busy() or self._doubtful:
+                if not self._busy():
+                    self._settle_doubts()
                 self._tick()
                 self._hand_out()
                 for reference, owed in self._pool.ready(0.05 if self._publishing else TICK):
@@ -87,8 +92,10 @@ class Dispatcher:
                         self._take(reference, owed)
                         self._hand_out()
                 self._take_published()
-        if self._doubtful:
-            self._give_up()
+        self._metrics.measure(self._tally.progress(), ())
+
+    def _busy(self) -> bool:
+        return bool(self._backlog.waiting or self._publishing or any(w.attempts for w in self._pool.workers))
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -96,8 +103,11 @@ class Dispatcher:
             return
         self._ticked = now
         left = self._backlog.waiting + sum(len(worker.attempts) for worker in self._pool.workers)
-        for worker in self._pool.resize(min(self._room(), left)):
+        before = set(self._pool.workers)
+        for worker in self._pool.resize(self._room(), left):
             self._events.add("worker_requested", worker=worker.name)
+        for worker in before.difference(self._pool.workers):
+            self._events.add("worker_let_go", worker=worker.name)
         for worker in list(self._pool.workers):
             if self._pool.hung(worker, self._timeout(worker), now):
                 self._lose(worker, Cause(Blame.TIMED_OUT, "no answer in time"))
@@ -108,6 +118,7 @@ class Dispatcher:
                 "--batch-size."
             )
         self._tell_of_waiting(now)
+        self._metrics.measure(self._tally.progress(), self._pool.workers)
         self._events.write_if_due()
 
     def _tell_of_waiting(self, now: float) -> None:
@@ -121,8 +132,12 @@ class Dispatcher:
 
     def _timeout(self, worker: Worker) -> float:
         asked = self._plan.document.config.shard_timeout
-        if asked is not None or worker.begun is None or not self._speeds:
-            return asked or FIRST_TIMEOUT
+        if asked is not None:
+            return asked
+        if worker.begun is None:
+            return LEAST_TIMEOUT  # for a sign that it has begun, which takes no time at all
+        if not self._speeds:
+            return FIRST_TIMEOUT
         cost = worker.begun[0].task.part.shard.cost
         return max(LEAST_TIMEOUT, TIMES_THE_MEDIAN * cost * float(np.median(self._speeds)))
 
@@ -158,6 +173,7 @@ class Dispatcher:
             self._arrived(worker, what, answer, now)
         elif what == "begun":
             worker.begun = (attempt, now)
+            self._events.add("part_begun", part=attempt.task.name, worker=worker.name)
         else:
             self._pool.settle(worker, attempt)
             self._pool.succeeded(worker)
@@ -166,13 +182,16 @@ class Dispatcher:
     def _scored(self, part: Part, receipt: Receipt) -> None:
         self._speeds.append(receipt.timings.score * part.shard.variants / (part.shard.cost * part.rows))
         self._publish(part, receipt)
-        self._proven = True
-        while self._doubtful:
-            self._publish(*self._doubtful.pop())
+        for task, _ in self._doubtful:
+            task.own -= 1
+            self._backlog.give_back(task)
+        self._doubtful.clear()
 
     def _arrived(self, worker: Worker, what: str, answer: Any, now: float) -> None:
         if what == "where":
             worker.arrived, worker.node, worker.where = now, answer, None
+            waited = round(now - worker.requested, 3)
+            self._events.add("worker_opening", worker=worker.name, node=worker.node, seconds=waited)
             return
         worker.opened, worker.opening = answer, None
         self._tally.start()
@@ -242,21 +261,28 @@ class Dispatcher:
         if failure is None:
             return
         receipt = lone_receipt(self._plan, task.part, failure, self._lease.epoch, worker)
-        if self._proven:
+        if worker.scored or len(task.blamed) > 1:
             self._publish(task.part, receipt)
             return
-        self._doubtful.append((task.part, receipt))
-        if len(self._doubtful) >= HOPELESS:
+        self._doubtful.append((task, receipt))
+        if len(self._doubtful) >= HOPELESS and not self._pool.successes:
             self._give_up()
 
+    def _settle_doubts(self) -> None:
+        """Nothing else is left: variants that one worker failed at are failed, if others were scored before."""
+        if not self._tally.variants_done:
+            self._give_up()
+        for task, receipt in self._doubtful:
+            self._publish(task.part, receipt)
+        self._doubtful.clear()
+
     def _give_up(self) -> None:
-        _, receipt = self._doubtful[-1]
-        assert receipt.failure is not None
+        failure = self._doubtful[-1][1].failure
         raise ShardFailedError(
-            f"{len(self._doubtful)} of {len(self._doubtful)} variants that were tried alone failed in "
-            f"{self._plan.store.uri} and none was scored, the last one with: {receipt.failure.detail}. The fault is "
-            "not theirs: check the weights, the GPU and the installation of the workers, then run the same command "
-            "again. Nothing was published."
+            f"none of the variants of {self._plan.store.uri} that were tried could be scored, "
+            f"{len(self._doubtful)} of them alone, the last one with: {failure.detail if failure else ''}. The fault "
+            "is not theirs: check the weights, the GPU and the installation of the workers, then run the same command "
+            "again. Nothing was published of them."
         )
 
     def _publish(self, part: Part, receipt: Receipt) -> None:

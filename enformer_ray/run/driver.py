@@ -13,6 +13,8 @@ from enformer_ray.run.dispatch import Dispatcher
 from enformer_ray.run.events import EventLog
 from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.lease import Lease, hold
+from enformer_ray.run.logs import Work, working
+from enformer_ray.run.metrics import RunMetrics
 from enformer_ray.run.plan import Plan, load_plan, refuse_other_scorer
 from enformer_ray.run.pool import Pool
 from enformer_ray.run.progress import Progress, RunOutcome, Tally
@@ -63,6 +65,7 @@ def run_shards(
         if not tally.parts_missing:
             return RunOutcome(0, 0, 0, 0.0, 0)
         backlog = Backlog(plan.shards(), done, tally.parts_missing)
+        stack.enter_context(working(Work(plan.document.fingerprint, lease.epoch, "driver")))
         events = EventLog(store, lease.epoch)
         workers = workers or plan.document.config.workers
         used = _run(plan, lease, backlog, tally, events, (address, workers, token_cache_mb), on_progress)
@@ -97,7 +100,9 @@ def _run(
             resources = _resources(plan, address)
             with Pool(ScoringWorker, (plan.store.uri, token_cache_mb), lease.epoch, resources) as pool:
                 room = room_for(resources, workers, address)
-                Dispatcher(plan, lease, backlog, tally, events, pool, room, on_progress).run()
+                metrics = RunMetrics(plan.document.fingerprint, plan.document.config.scoring.batch_size or 1)
+                events.listen(metrics.see)
+                Dispatcher(plan, lease, backlog, tally, events, pool, room, on_progress, metrics).run()
                 how = "finished"
                 return len(pool.used)
     except RunInterruptedError as stop:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from enformer_ray.run import layout
 from enformer_ray.run.store import RunStore
+
+_log = logging.getLogger(__name__)
+
+_LEVELS = {
+    "part_begun": logging.DEBUG,
+    "part_scored": logging.DEBUG,
+    "waiting_for_workers": logging.DEBUG,  # the driver says that in words
+    "attempt_failed": logging.WARNING,
+    "variant_failed": logging.WARNING,
+    "worker_lost": logging.WARNING,
+    "worker_put_aside": logging.WARNING,
+}
+"""Events are logged as well: the others at INFO."""
 
 SECONDS_BETWEEN_WRITES = 2.0
 """Events of a shard or two wait that long for company: an object store is charged by the request."""
@@ -29,6 +43,11 @@ class EventLog:
         self._lines: list[str] = []
         self._written = time.monotonic()
         self._lock = threading.Lock()
+        self._listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
+
+    def listen(self, listener: Callable[[str, Mapping[str, Any]], None]) -> None:
+        """Have every further event told, with what there is to say about it, in the thread that adds it."""
+        self._listeners.append(listener)
 
     def add(self, event: str, **values: object) -> None:
         """Note an event.
@@ -40,6 +59,11 @@ class EventLog:
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "epoch": self._epoch, "event": event}
         with self._lock:
             self._lines.append(json.dumps(line | values) + "\n")
+        level = _LEVELS.get(event, logging.INFO)
+        if _log.isEnabledFor(level):
+            _log.log(level, "%s %s", event, " ".join(f"{name}={value}" for name, value in values.items()))
+        for listener in self._listeners:
+            listener(event, values)
         self.write_if_due()
 
     def write_if_due(self) -> None:

@@ -2,217 +2,250 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import hashlib
 import json
-import platform
 import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-import enformer_ray
 from enformer_ray.config import Statistic
-from enformer_ray.errors import DatasetCorruptError, RunIncompleteError
+from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
 from enformer_ray.run import layout
-from enformer_ray.run.audit import Audit
-from enformer_ray.run.compact import Compactor
+from enformer_ray.run.audit import Audit, audited_in, audited_variants
+from enformer_ray.run.audit_sample import read_sample
+from enformer_ray.run.build import BuildTask, BuiltFile, build_key, built_before
+from enformer_ray.run.build_tasks import run_builds
+from enformer_ray.run.compact import FILE_ROW_GROUPS, divide_into_files, row_group_rows
 from enformer_ray.run.content_hash import ContentHash, combined
+from enformer_ray.run.final_variants import write_variants
+from enformer_ray.run.interrupt import interruptible
+from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.manifest import Manifest, ManifestFile, read_manifest
-from enformer_ray.run.parquet import write_table
-from enformer_ray.run.plan import AccountLine, Plan, Shard, load_plan
-from enformer_ray.run.receipts import Receipt, read_receipts
-from enformer_ray.run.staged import score_schema, staged_tables
+from enformer_ray.run.parquet import score_schema, write_table
+from enformer_ray.run.parts import Part, covering
+from enformer_ray.run.plan import AccountLine, Plan, load_plan
+from enformer_ray.run.receipts import received
+from enformer_ray.run.run_document import run_document
+from enformer_ray.run.staged import read_received
 from enformer_ray.run.store import RunStore
+from enformer_ray.run.totals import RunTotals
 from enformer_ray.run.worker import sha256_of
 
-__all__ = ["Manifest", "finalise"]
+__all__ = ["FinaliseProgress", "Manifest", "finalise"]
 
-_FINAL_STATUS = {"planned": "scored"}
+_NONE: frozenset[str] = frozenset()
 
 
-def finalise(store: RunStore) -> Manifest:
+@dataclass(frozen=True)
+class FinaliseProgress:
+    """How far a finalise is.
+
+    Attributes:
+        files: finished files of scores that are built.
+        rows: their rows.
+        rows_total: rows of all statistics.
+    """
+
+    files: int
+    rows: int
+    rows_total: int
+
+
+def finalise(
+    store: RunStore,
+    address: str | None = None,
+    workers: int | None = None,
+    lease: Lease | None = None,
+    on_progress: Callable[[FinaliseProgress], None] = lambda _: None,
+) -> Manifest:
     """Publish the dataset of a run, or return the manifest of one that is published.
 
-    Everything is checked and built under staging/ first; finished folders only ever see whole files.
+    Everything is checked and built under staging/ first; finished folders only ever see whole files. One that was
+    interrupted goes on from the files that it had built.
+
+    Args:
+        store: the run directory.
+        address: Ray cluster for the work; None starts a local one where there is much to do.
+        workers: files that are built at a time; None is one a CPU.
+        lease: of the run directory, where the caller holds it.
+        on_progress: called whenever a file of scores is built.
 
     Raises:
-        RunIncompleteError: there is no plan, or shards have no receipt.
+        RunIncompleteError: there is no plan, or shards are not wholly received.
         AuditError: plain passes do not confirm the scores.
         DatasetCorruptError: staged files, plan and receipts do not agree, or the counts do not add up.
+        LeaseHeldError, LeaseLostError: another driver is, or came to be, at work there.
+        RunInterruptedError: Ctrl-C or SIGTERM.
     """
     manifest = read_manifest(store)
     if manifest is None:
-        manifest = _publish(load_plan(store))
+        plan = load_plan(store)
+        try:
+            with interruptible() as watch, hold(store) if lease is None else nullcontext(lease) as held:
+                manifest = _Finalise(plan, held, on_progress).publish(address, workers, watch)
+        except RunInterruptedError as stop:
+            raise RunInterruptedError(
+                f"{stop} Nothing of {store.uri} was published yet; `enformer-ray finalise` goes on from the files that "
+                "are built.",
+                stop.exit_status,
+            ) from None
     store.delete_tree(layout.STAGING)
     return manifest
 
 
-def _publish(plan: Plan) -> Manifest:
-    store, shards = plan.store, plan.shards()
-    receipts = _complete_receipts(plan, shards)
-    audit = Audit(plan, shards, receipts)
-    prefix = f"{layout.STAGING}/finalise-{uuid.uuid4().hex[:12]}"
-    workspace = store.workspace(prefix)
-    account, files = _build_variants(plan, workspace)
-    hashes: dict[str, str] = {}
-    for statistic in plan.document.config.scoring.statistics:
-        hashes[statistic], built = _build_scores(plan, shards, receipts, statistic, audit, workspace)
-        files += built
-    files += _build_documents(plan, receipts, account, audit, workspace)
-    for file in files:
-        if file.path != layout.TRACKS:
-            store.put_file(workspace / file.path, file.path)
-    _remove_unlisted(store, {file.path for file in files})
-    manifest = Manifest(
-        format_version=plan.document.format_version,
-        fingerprint=plan.document.fingerprint,
-        content_hash=combined(hashes),
-        statistics=hashes,
-        rows=plan.document.planned,
-        account=account,
-        files=tuple(files),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    if not store.create(layout.MANIFEST, manifest.model_dump_json(indent=1).encode()):
-        return read_manifest(store) or manifest
-    return manifest
+class _Finalise:
+    """One finalise. Of the run's receipts and rows it holds those of one file at a time."""
 
+    def __init__(self, plan: Plan, lease: Lease, on_progress: Callable[[FinaliseProgress], None]) -> None:
+        self._plan, self._store, self._lease, self._on_progress = plan, plan.store, lease, on_progress
+        self._statistics = plan.document.config.scoring.statistics
+        self._received = received(self._store)
+        self._totals = RunTotals(plan)
+        self._paths: dict[Statistic, list[str]] = {name: [] for name in self._statistics}
+        self._built: dict[str, BuiltFile] = {}
+        self._rows_built = 0
+        tracks = len(plan.document.tracks)
+        self._group_rows = row_group_rows(tracks)
+        self._score_bytes = 4 * tracks * plan.document.planned * len(self._statistics)
 
-def _complete_receipts(plan: Plan, shards: Sequence[Shard]) -> dict[int, Receipt]:
-    receipts = read_receipts(plan.store)
-    missing = [shard.shard for shard in shards if shard.shard not in receipts]
-    if missing:
-        names = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise RunIncompleteError(
-            f"{plan.store.uri} is not finished: {len(missing)} of {len(shards)} shards have no receipt ({names}). Run "
-            "the same `enformer-ray score` command again; it scores only those."
+    def publish(self, address: str | None, workers: int | None, watch: Callable[[], None]) -> Manifest:
+        """Check, build, move, and write the manifest."""
+        audit = Audit(self._plan, read_sample(self._plan, self._check_complete()))
+        for built in run_builds(self._tasks(audit), self._score_bytes, address, workers, watch):
+            self._take(built)
+        hashes: dict[str, str] = {name: self._content_hash(name) for name in self._statistics}
+        scratch = f"{layout.STAGING}/finalise-scratch/{uuid.uuid4().hex}"
+        try:
+            workspace = self._store.workspace(scratch)
+            variants, account = write_variants(self._plan, self._totals, workspace)
+            self._write_documents(audit, account, workspace)
+            files = self._publish_files(variants, workspace)
+        finally:
+            self._store.delete_tree(scratch)
+        manifest = Manifest(
+            format_version=self._plan.document.format_version,
+            fingerprint=self._plan.document.fingerprint,
+            content_hash=combined(hashes),
+            statistics=hashes,
+            rows=self._plan.document.planned,
+            failed=self._totals.failed,
+            account=account,
+            files=tuple(files),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-    planned, received = plan.document.planned, sum(receipt.rows for receipt in receipts.values())
-    if not planned == received == sum(shard.variants for shard in shards):
-        raise DatasetCorruptError(
-            f"{plan.store.uri}: {planned} variants were planned, the shards hold "
-            f"{sum(shard.variants for shard in shards)} and the receipts {received}. Files of the run directory have "
-            "been changed; run again in a new one."
+        self._lease.check()
+        if not self._store.create(layout.MANIFEST, manifest.model_dump_json(indent=1).encode()):
+            return read_manifest(self._store) or manifest
+        return manifest
+
+    def _check_complete(self) -> list[tuple[Part, list[int]]]:
+        """Parts with audited variants, and which rows of them; once every planned variant is in a received part."""
+        sample, document = audited_variants(self._plan), self._plan.document
+        audited: list[tuple[Part, list[int]]] = []
+        missing: list[int] = []
+        incomplete = shards = variants = 0
+        for shard in self._plan.shards():
+            if shard.first_variant != variants:
+                raise self._changed(f"shard {shard.shard} begins at {shard.first_variant}, {variants} variants precede")
+            shards, variants = shards + 1, variants + shard.variants
+            done, left = covering(shard, self._received.get(shard.shard, _NONE))
+            if left:
+                incomplete += 1
+                missing += [shard.shard] if len(missing) < 5 else []
+            elif audited_in(sample, shard.first_variant, shard.variants):
+                rows = [(part, audited_in(sample, part.first_variant, part.rows)) for part in done]
+                audited += [(part, found) for part, found in rows if found]
+        if incomplete:
+            names = ", ".join(map(str, missing)) + (", ..." if incomplete > len(missing) else "")
+            raise RunIncompleteError(
+                f"{self._store.uri} is not finished: {incomplete} of {shards} shards have no receipt, or not of all "
+                f"their variants ({names}). Run the same `enformer-ray score` command again; it scores only those."
+            )
+        if (shards, variants) != (document.shards, document.planned):
+            raise self._changed(f"{document.planned} variants were planned, the shards hold {variants}")
+        return audited
+
+    def _tasks(self, audit: Audit) -> Iterator[BuildTask]:
+        """What is still to be built."""
+        for chromosome, number, shards in divide_into_files(self._plan.shards(), FILE_ROW_GROUPS * self._group_rows):
+            parts = (part for shard in shards for part in covering(shard, self._received[shard.shard])[0])
+            held = tuple(read_received(self._store, parts))
+            for part in held:
+                self._totals.add(part)
+            for name in self._statistics:
+                path, floors = layout.scores(name, chromosome, number), audit.floors[name]
+                key = build_key(self._plan, path, held, floors, self._group_rows)
+                task = BuildTask(self._store.uri, name, path, held, floors, self._group_rows, key)
+                self._paths[name].append(path)
+                before = built_before(self._store, task)
+                if before is None:
+                    yield task
+                else:
+                    self._take(before)
+
+    def _take(self, built: BuiltFile) -> None:
+        self._built[built.path] = built
+        self._rows_built += built.rows
+        total = self._plan.document.planned * len(self._statistics)
+        self._on_progress(FinaliseProgress(len(self._built), self._rows_built, total))
+
+    def _content_hash(self, statistic: Statistic) -> str:
+        content, rows = ContentHash(score_schema(self._plan.document.tracks)), 0
+        for path in self._paths[statistic]:
+            built = self._built[path]
+            digests = self._store.read_bytes(built.digests)
+            if hashlib.sha256(digests).hexdigest() != built.digests_sha256:
+                raise self._changed(f"{built.digests} is not what was written for {path}")
+            content.update(digests)
+            rows += built.rows
+        if rows != self._plan.document.planned:
+            raise self._changed(f"{self._plan.document.planned} variants were planned, the files hold {rows}")
+        return content.hexdigest()
+
+    def _publish_files(self, variants: Sequence[str], workspace: Path) -> list[ManifestFile]:
+        """Give every file its final name; returns them in the order of their rows."""
+        tables = [_listed(workspace / path, path) for path in variants]
+        others = [_listed(workspace / layout.RUN, layout.RUN), _listed(workspace / layout.AUDIT, layout.AUDIT)]
+        others.append(_listed(self._store.local_path(layout.TRACKS), layout.TRACKS))
+        scores = [self._built[path] for name in self._statistics for path in self._paths[name]]
+        for file in scores:
+            self._lease.check()
+            # It is not there any more when an interrupted finalise had moved it, and the task has checked that.
+            if self._store.exists(file.staged):
+                self._store.move(file.staged, file.path)
+        self._lease.check()
+        for path in (*variants, layout.RUN, layout.AUDIT):
+            self._store.put_file(workspace / path, path)
+        files = [ManifestFile(path=file.path, rows=file.rows, bytes=file.bytes, sha256=file.sha256) for file in scores]
+        self._remove_unlisted({file.path for file in (*tables, *files)})
+        return [*tables, *files, *others]
+
+    def _write_documents(self, audit: Audit, account: Sequence[AccountLine], workspace: Path) -> None:
+        built = {name: [self._built[path] for path in paths] for name, paths in self._paths.items()}
+        below = {name: sum(file.below for file in files) for name, files in built.items()}
+        scores = {name: sum(file.scores for file in files) for name, files in built.items()}
+        report = audit.report(self._totals.seconds["score"], self._totals.seconds["audit"], below, scores)
+        document = run_document(self._plan, self._totals, account, report)
+        (workspace / layout.RUN).write_text(json.dumps(document, indent=1) + "\n")
+        write_table(audit.noise_floors(), workspace / layout.AUDIT)
+
+    def _remove_unlisted(self, listed: set[str]) -> None:
+        """What an interrupted finalise of another version left would be read by anyone who globs the folder."""
+        for path in self._store.list(layout.SCORES) + self._store.list(layout.VARIANTS):
+            if path not in listed:
+                self._store.delete_tree(path)
+
+    def _changed(self, what: str) -> DatasetCorruptError:
+        return DatasetCorruptError(
+            f"{self._store.uri}: {what}. Files of the run directory have been changed; run again in a new one."
         )
-    return receipts
 
 
-def _build_scores(
-    plan: Plan,
-    shards: Sequence[Shard],
-    receipts: dict[int, Receipt],
-    statistic: Statistic,
-    audit: Audit,
-    workspace: Path,
-) -> tuple[str, list[ManifestFile]]:
-    schema = score_schema(plan)
-    content = ContentHash(schema)
-    files = []
-    for chromosome, group in groupby(shards, key=lambda shard: shard.chromosome):
-        with Compactor(workspace, statistic, chromosome, schema) as compactor:
-            for table in staged_tables(plan, list(group), receipts, statistic):
-                content.update(table)
-                audit.count(statistic, table)
-                compactor.add(table)
-        files += [_listed(workspace, path) for path in compactor.paths]
-    return content.hexdigest(), files
-
-
-def _build_variants(plan: Plan, workspace: Path) -> tuple[tuple[AccountLine, ...], list[ManifestFile]]:
-    """Input records with their final status, and how many ended in which way."""
-    counts: Counter[tuple[str, str | None]] = Counter()
-    files = []
-    for chromosome in plan.document.inputs:
-        table = pq.read_table(plan.store.local_path(layout.plan_inputs(chromosome)), partitioning=None)
-        final = pa.array([_FINAL_STATUS.get(s, s) for s in table.column("status").to_pylist()], pa.string())
-        table = table.set_column(table.schema.get_field_index("status"), "status", final)
-        counts.update(zip(final.to_pylist(), table.column("reason").to_pylist(), strict=True))
-        path = layout.variants(chromosome)
-        (workspace / path).parent.mkdir(parents=True, exist_ok=True)
-        write_table(table, workspace / path, row_group_size=65_536)
-        files.append(_listed(workspace, path))
-    account = tuple(
-        AccountLine(status=line.status, reason=line.reason, alleles=counts.pop((line.status, line.reason), 0))
-        for line in (
-            line.model_copy(update={"status": _FINAL_STATUS.get(line.status, line.status)})
-            for line in plan.document.account
-        )
-    )
-    _check_account(plan, account, counts)
-    return account, files
-
-
-def _check_account(plan: Plan, account: Sequence[AccountLine], unexpected: Mapping[Any, int]) -> None:
-    planned = [line.alleles for line in plan.document.account]
-    scored = sum(line.alleles for line in account if line.status == "scored")
-    total = sum(line.alleles for line in account)
-    if (
-        unexpected
-        or planned != [line.alleles for line in account]
-        or total != plan.document.alleles
-        or scored != plan.document.planned
-    ):
-        raise DatasetCorruptError(
-            f"{plan.store.uri}: the account does not add up. {plan.document.alleles} alleles were read and "
-            f"{plan.document.planned} planned; plan/inputs holds {total + sum(unexpected.values())}, of which {scored} "
-            "are scored. Files of the run directory have been changed; run again in a new one."
-        )
-
-
-def _build_documents(
-    plan: Plan,
-    receipts: Mapping[int, Receipt],
-    account: Sequence[AccountLine],
-    audit: Audit,
-    workspace: Path,
-) -> list[ManifestFile]:
-    packages = ("torch", "ray", "pyarrow", "numpy", "duckdb")
-    document = {
-        "format_version": plan.document.format_version,
-        "fingerprint": plan.document.fingerprint,
-        "parts": plan.document.parts,
-        "config": plan.document.config.model_dump(mode="json"),
-        "planned": plan.document.created,
-        "versions": {
-            "enformer_ray": enformer_ray.__version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
-        "devices": sorted({receipt.device for receipt in receipts.values()}),
-        "hosts": sorted({receipt.host for receipt in receipts.values()}),
-        "seconds": round(sum(receipt.seconds for receipt in receipts.values()), 3),
-        "account": [line.model_dump() for line in account],
-        "audit": audit.report().model_dump(mode="json"),
-    }
-    (workspace / layout.RUN).write_text(json.dumps(document, indent=1) + "\n")
-    write_table(audit.noise_floors(), workspace / layout.AUDIT)
-    tracks = plan.store.local_path(layout.TRACKS)
-    return [
-        _listed(workspace, layout.RUN, table=False),
-        _listed(workspace, layout.AUDIT),
-        ManifestFile(
-            path=layout.TRACKS,
-            rows=len(plan.document.tracks),
-            bytes=tracks.stat().st_size,
-            sha256=sha256_of(tracks),
-        ),
-    ]
-
-
-def _listed(workspace: Path, path: str, *, table: bool = True) -> ManifestFile:
-    local = workspace / path
-    rows = pq.read_metadata(local).num_rows if table else None
+def _listed(local: Path, path: str) -> ManifestFile:
+    rows = pq.read_metadata(local).num_rows if path.endswith(".parquet") else None
     return ManifestFile(path=path, rows=rows, bytes=local.stat().st_size, sha256=sha256_of(local))
-
-
-def _remove_unlisted(store: RunStore, listed: set[str]) -> None:
-    """What an interrupted finalise of another version left would be read by anyone who globs the folder."""
-    for path in store.list(layout.SCORES) + store.list(layout.VARIANTS):
-        if path not in listed:
-            store.delete_tree(path)

@@ -85,6 +85,11 @@ def scores(statistic: str, chromosome: str, number: int) -> str:
     return f"{SCORES}/{statistic}/chr-{_file_name(chromosome)}-{number}.parquet"
 
 
+def compacted(path: str, key: str) -> str:
+    """Folder in which the finished file `path` is built from just the receipts that `key` stands for."""
+    return f"{STAGING}/finalise/{path.removesuffix('.parquet')}/{key}"
+
+
 def variants(chromosome: str) -> str:
     """Finished input records of a chromosome."""
     return f"{VARIANTS}/chr-{_file_name(chromosome)}.parquet"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from enformer_ray.errors import DatasetCorruptError
+from enformer_ray.errors import DatasetCorruptError, RunIncompleteError
 from enformer_ray.run import layout
 from enformer_ray.run.plan import AccountLine
 from enformer_ray.run.store import RunStore
@@ -33,7 +33,8 @@ class Manifest(_Frozen):
         fingerprint: of the plan.
         content_hash: hex sha256 over all statistics.
         statistics: content hash of each statistic.
-        rows: scored variants.
+        rows: variants of each statistic.
+        failed: how many of them have no score.
         account: input alleles by final status and reason.
         files: every file of the dataset, in the order of its rows.
         created: time, UTC.
@@ -44,6 +45,7 @@ class Manifest(_Frozen):
     content_hash: str
     statistics: Mapping[str, str]
     rows: int
+    failed: int
     account: tuple[AccountLine, ...]
     files: tuple[ManifestFile, ...]
     created: str
@@ -68,3 +70,32 @@ def read_manifest(store: RunStore) -> Manifest | None:
             f"{store.uri}/{layout.MANIFEST} is not a manifest of this version of enformer-ray "
             f"({error.errors()[0]['msg']}); it has been changed, or another version wrote it."
         ) from None
+
+
+def finished_manifest(store: RunStore) -> Manifest:
+    """The manifest of a finished run whose files are there with their sizes.
+
+    Raises:
+        RunIncompleteError: the run is not finished.
+        DatasetCorruptError: a listed file is missing or has another size, or the manifest is none.
+    """
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise RunIncompleteError(
+            f"{store.uri} holds no finished dataset ({layout.MANIFEST} is missing). `enformer-ray status` tells how "
+            "far the run is; `enformer-ray run` scores what is left and `enformer-ray finalise` publishes the dataset."
+        )
+    for file in manifest.files:
+        size = store.size(file.path)
+        if size != file.bytes:
+            found = "is missing" if size is None else f"has {size} bytes instead of {file.bytes}"
+            raise damaged(store, file.path, found)
+    return manifest
+
+
+def damaged(store: RunStore, path: str, found: str) -> DatasetCorruptError:
+    """The error that a finished file is not what the manifest lists, and what to do."""
+    return DatasetCorruptError(
+        f"{store.uri}/{path} {found}: it is not the file that {layout.MANIFEST} lists. Copy it again from where the "
+        "dataset is whole, or score the variants again in a new run directory."
+    )

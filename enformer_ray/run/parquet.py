@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from enformer_ray.model.tracks import column_name
 from enformer_ray.scoring.tables import KEY_COLUMNS
 
 ROW_COLUMNS = (*KEY_COLUMNS, "indel_convention")
 """What every score file has before its tracks."""
+
+
+def score_schema(tracks: Sequence[int]) -> pa.Schema:
+    """Columns of every score file.
+
+    Args:
+        tracks: indices of the selected tracks in the head, in order.
+    """
+    rows = [(name, pa.int32() if name == "position" else pa.string()) for name in ROW_COLUMNS]
+    return pa.schema(rows + [(column_name(track), pa.float32()) for track in tracks])
 
 
 def score_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

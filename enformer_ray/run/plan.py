@@ -16,6 +16,7 @@ from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.run import layout
 from enformer_ray.run.fingerprint import Parts, fingerprint, model_parts, refuse_if_other, scoring_parts
+from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.plan_files import (
@@ -157,10 +158,11 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
         StoreError: the directory cannot be written, or holds what is not a run.
         LeaseHeldError: a driver is at work in it.
         PlanMismatchError: it holds the plan of another job.
+        RunInterruptedError: Ctrl-C or SIGTERM; nothing is planned then.
         EnformerRayError: what the catalogue, reference, weights or tracks raise.
     """
     store.check_writable()
-    with tempfile.TemporaryDirectory(prefix="enformer-ray-plan-") as folder:
+    with interruptible(), tempfile.TemporaryDirectory(prefix="enformer-ray-plan-") as folder:
         scratch = Path(folder)
         if store.exists(layout.PLAN):
             with hold(store, take_over):

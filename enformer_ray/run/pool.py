@@ -64,6 +64,8 @@ class Worker:
         opened: what it says of itself.
         attempts: what it was given, in the order in which it takes them.
         begun: what it is at, and since when.
+        due: when it should have begun with the first of its attempts.
+        scored: parts that it scored.
         bad_shards: shards that it failed at since it last scored one.
         successes_before: receipts of all workers when it first failed at one of them.
     """
@@ -79,6 +81,8 @@ class Worker:
     opened: Opened | None = None
     attempts: list[Attempt] = field(default_factory=list)
     begun: tuple[Attempt, float] | None = None
+    due: float = 0.0
+    scored: int = 0
     bad_shards: set[int] = field(default_factory=set)
     successes_before: int = 0
 
@@ -86,6 +90,13 @@ class Worker:
     def is_open(self) -> bool:
         """Whether it can score."""
         return self.opened is not None
+
+    @property
+    def state(self) -> str:
+        """`requested` (waits for a machine), `starting`, `idle` or `scoring`."""
+        if self.arrived is None:
+            return "requested"
+        return "starting" if self.opened is None else "scoring" if self.attempts else "idle"
 
 
 class Owed(NamedTuple):
@@ -133,15 +144,17 @@ class Pool:
         for worker in list(self.workers):
             self.remove(worker)
 
-    def resize(self, wanted: int) -> list[Worker]:
-        """Request workers, or let go of those that wait for a machine or for work, until there are as many as wanted.
+    def resize(self, room: int, left: int) -> list[Worker]:
+        """Request workers, or let go of those that wait for a machine or for work, as many as there is use for.
 
-        A place that was closed and a worker that was put aside are not filled again.
+        Args:
+            room: workers at most; closed places and those of workers that were put aside stay empty.
+            left: parts that are not scored yet.
 
         Returns:
             Workers that were requested.
         """
-        wanted -= self.closed + self.aside
+        wanted = min(room - self.closed - self.aside, left)
         new = []
         while len(self.workers) < wanted:
             new.append(self._request(Lineage(self._places)))
@@ -167,6 +180,8 @@ class Pool:
         attempt = Attempt(task, uuid.uuid4().hex[:12])
         if worker.attempts:
             worker.actor.expect.options(concurrency_group="ahead").remote(task.part)
+        else:
+            worker.due = time.monotonic()
         begun = worker.actor.begin.remote(task.part)
         self._owed[begun] = Owed(worker, "begun", attempt)
         receipt = worker.actor.score.remote(task.part, attempt.name)
@@ -193,6 +208,7 @@ class Pool:
     def settle(self, worker: Worker, attempt: Attempt) -> None:
         """A worker has answered for a part."""
         worker.attempts.remove(attempt)
+        worker.due = time.monotonic()
         if worker.begun is not None and worker.begun[0] is attempt:
             worker.begun = None
 
@@ -200,6 +216,7 @@ class Pool:
         """A worker has scored a part."""
         self.successes += 1
         self.used.add(worker.name)
+        worker.scored += 1
         worker.lineage.deaths = 0
         worker.bad_shards.clear()
 
@@ -242,6 +259,6 @@ class Pool:
 
     def hung(self, worker: Worker, seconds: float, now: float) -> bool:
         """Whether a worker is at a part, or at opening, for longer than it may be."""
-        if worker.begun is not None:
-            return now - worker.begun[1] > seconds
+        if worker.attempts:
+            return now - (worker.begun[1] if worker.begun is not None else worker.due) > seconds
         return worker.arrived is not None and not worker.is_open and now - worker.arrived > OPENING_SECONDS

@@ -3,118 +3,157 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.model.tracks import column_name
+from enformer_ray.errors import DatasetCorruptError, StoreError
 from enformer_ray.run import layout
-from enformer_ray.run.parquet import ROW_COLUMNS
-from enformer_ray.run.plan import Plan, Shard
-from enformer_ray.run.receipts import Receipt, StagedFile
+from enformer_ray.run.parquet import score_schema
+from enformer_ray.run.parts import Part
+from enformer_ray.run.plan import Plan
+from enformer_ray.run.planned import PlannedVariants
+from enformer_ray.run.read_ahead import read_ahead
+from enformer_ray.run.receipts import Receipt, StagedFile, read_receipt
 from enformer_ray.run.store import RunStore
+from enformer_ray.scoring import convention
 from enformer_ray.scoring.tables import KEY_COLUMNS
 
-
-def score_schema(plan: Plan) -> pa.Schema:
-    """Columns of every score file of a plan."""
-    rows = [(name, pa.int32() if name == "position" else pa.string()) for name in ROW_COLUMNS]
-    return pa.schema(rows + [(column_name(track), pa.float32()) for track in plan.document.tracks])
+_RECEIPTS_AHEAD = 16
+_FILES_AHEAD = 3
 
 
-def planned_keys(store: RunStore, chromosome: str, shard: int | None = None) -> pa.Table:
-    """Key columns, `variant` and `shard` of the planned variants of a chromosome or of one of its shards, in order."""
-    chosen = None if shard is None else [("shard", "==", shard)]
-    return pq.read_table(store.local_path(layout.plan_variants(chromosome)), partitioning=None, filters=chosen)
+class ReceivedPart(NamedTuple):
+    """A part of a shard with its receipt."""
+
+    part: Part
+    receipt: Receipt
+
+    @property
+    def name(self) -> str:
+        """As it stands in file names."""
+        return layout.part_name(self.part.shard.shard, self.part.path)
 
 
-def staged_tables(plan: Plan, shards: list[Shard], receipts: dict[int, Receipt], statistic: str) -> Iterator[pa.Table]:
-    """Scores of one statistic of consecutive shards of one chromosome, each checked against receipt and plan.
+def read_received(store: RunStore, parts: Iterable[Part]) -> Iterator[ReceivedPart]:
+    """Parts with their receipts, in order.
+
+    Raises:
+        DatasetCorruptError: a receipt is none of its part.
+    """
+
+    def read(part: Part) -> ReceivedPart:
+        receipt = read_receipt(store, part.shard.shard, part.path)
+        _check_receipt(store, part, receipt)
+        return ReceivedPart(part, receipt)
+
+    return read_ahead(read, parts, _RECEIPTS_AHEAD)
+
+
+def part_tables(plan: Plan, parts: Iterable[ReceivedPart], statistic: str) -> Iterator[pa.Table]:
+    """Scores of one statistic of parts, in order, each checked against receipt and plan.
+
+    A variant that failed is a row whose scores are null.
 
     Raises:
         DatasetCorruptError: a file is not the one of the receipt, or its rows are not the planned ones in their order.
     """
-    keys = planned_keys(plan.store, shards[0].chromosome)
-    if keys.num_rows != sum(shard.variants for shard in shards):
-        raise DatasetCorruptError(
-            f"{plan.store.uri}/{layout.plan_variants(shards[0].chromosome)} holds {keys.num_rows} variants and its "
-            f"shards {sum(shard.variants for shard in shards)}; the plan has been changed. Run again in a new one."
-        )
-    offset = 0
-    for shard in shards:
-        yield shard_table(plan, receipts[shard.shard], statistic, keys.slice(offset, shard.variants))
-        offset += shard.variants
+    planned = PlannedVariants(plan)
+
+    def read(received: ReceivedPart) -> tuple[ReceivedPart, bytes]:
+        receipt = received.receipt
+        if receipt.failure is not None:
+            return received, b""
+        return received, _staged_bytes(plan.store, receipt, receipt.files.get(statistic), f"the statistic {statistic}")
+
+    for (part, receipt), data in read_ahead(read, parts, _FILES_AHEAD):
+        keys = planned.table(part.shard.chromosome, part.first_variant, part.rows)
+        if receipt.failure is not None:
+            yield _unscored(plan, planned, part, keys)
+            continue
+        table = _staged_table(plan, receipt, receipt.files[statistic], data)
+        _check_rows(plan.store, receipt, receipt.files[statistic].path, table, keys)
+        yield table
 
 
-def shard_table(plan: Plan, receipt: Receipt, statistic: str, planned: pa.Table) -> pa.Table:
-    """Scores of one statistic of one shard.
-
-    Args:
-        plan: the plan.
-        receipt: of the shard.
-        statistic: which one.
-        planned: key columns of the planned variants of the shard.
-
-    Raises:
-        DatasetCorruptError: as `staged_tables`.
-    """
-    table = read_staged(plan, receipt, receipt.files.get(statistic), f"the statistic {statistic}")
-    _check_rows(plan.store, receipt, statistic, table, planned)
-    return table
-
-
-def read_staged(plan: Plan, receipt: Receipt, staged: StagedFile | None, what: str) -> pa.Table:
-    """A file of score columns that a receipt lists, if it is what the receipt says.
-
-    Args:
-        plan: the plan.
-        receipt: the receipt.
-        staged: its entry, None where it has none.
-        what: the file holds, for a message.
+def audit_table(plan: Plan, receipt: Receipt, statistic: str) -> pa.Table:
+    """Scores of the audited variants of a part by plain passes.
 
     Raises:
         DatasetCorruptError: there is no such file, or it is another one.
     """
-    store = plan.store
+    staged = receipt.audit.get(statistic)
+    data = _staged_bytes(plan.store, receipt, staged, f"the audit of {statistic}")
+    return _staged_table(plan, receipt, receipt.audit[statistic], data)
+
+
+def unlike(store: RunStore, receipt: Receipt, what: str) -> DatasetCorruptError:
+    """The error that a receipt does not agree with something, and what to do."""
+    path = layout.receipt(receipt.shard, receipt.part)
+    return DatasetCorruptError(
+        f"{store.uri}/{path} {what}. Delete {path} and run the same command again: its variants are then scored anew."
+    )
+
+
+def _check_receipt(store: RunStore, part: Part, receipt: Receipt) -> None:
+    if (receipt.first_row, receipt.rows) != (part.first_row, part.rows):
+        raise unlike(
+            store,
+            receipt,
+            f"is of {receipt.rows} variants from row {receipt.first_row} of the shard, but {part.rows} from row "
+            f"{part.first_row} were planned",
+        )
+    if receipt.failure is not None and (receipt.rows != 1 or receipt.files):
+        raise unlike(store, receipt, f"is of a failure, but lists {receipt.rows} variants or files with scores")
+
+
+def _unscored(plan: Plan, planned: PlannedVariants, part: Part, keys: pa.Table) -> pa.Table:
+    schema = score_schema(plan.document.tracks)
+    columns = {name: keys.column(name).cast(schema.field(name).type) for name in KEY_COLUMNS}
+    indel = plan.document.config.scoring.indel
+    columns["indel_convention"] = pa.array([convention(v, indel) for v in planned.variants(part)], pa.string())
+    rest = {name: pa.nulls(part.rows, schema.field(name).type) for name in schema.names if name not in columns}
+    return pa.table({**columns, **rest}, schema)
+
+
+def _staged_bytes(store: RunStore, receipt: Receipt, staged: StagedFile | None, what: str) -> bytes:
     if staged is None:
-        raise _unlike(store, receipt, f"lists no file of {what}")
-    if not store.exists(staged.path):
-        raise _unlike(store, receipt, f"lists {staged.path}, which is not there")
-    data = store.read_bytes(staged.path)
+        raise unlike(store, receipt, f"lists no file of {what}")
+    try:
+        data = store.read_bytes(staged.path)
+    except StoreError:
+        if not store.exists(staged.path):
+            raise unlike(store, receipt, f"lists {staged.path}, which is not there") from None
+        raise
     if len(data) != staged.bytes or hashlib.sha256(data).hexdigest() != staged.sha256:
-        raise _unlike(store, receipt, f"lists another sha256 or size than {staged.path} has")
+        raise unlike(store, receipt, f"lists another sha256 or size than {staged.path} has")
+    return data
+
+
+def _staged_table(plan: Plan, receipt: Receipt, staged: StagedFile, data: bytes) -> pa.Table:
     table = pq.read_table(pa.BufferReader(data))
-    if not table.schema.equals(score_schema(plan)):
-        raise _unlike(store, receipt, f"lists {staged.path}, whose columns are not those of the plan")
+    if not table.schema.equals(score_schema(plan.document.tracks)):
+        raise unlike(plan.store, receipt, f"lists {staged.path}, whose columns are not those of the plan")
     if table.num_rows != staged.rows:
-        raise _unlike(store, receipt, f"lists {staged.rows} rows of {staged.path}, which has {table.num_rows}")
+        raise unlike(plan.store, receipt, f"lists {staged.rows} rows of {staged.path}, which has {table.num_rows}")
     return table
 
 
-def _check_rows(store: RunStore, receipt: Receipt, statistic: str, table: pa.Table, planned: pa.Table) -> None:
-    path = receipt.files[statistic].path
+def _check_rows(store: RunStore, receipt: Receipt, path: str, table: pa.Table, planned: pa.Table) -> None:
     if table.num_rows != planned.num_rows:
-        raise _unlike(
+        raise unlike(
             store, receipt, f"lists {path} with {table.num_rows} rows, but {planned.num_rows} variants were planned"
         )
     for name in KEY_COLUMNS:
         equal = pc.equal(table.column(name), planned.column(name).cast(table.schema.field(name).type))
-        if pc.all(equal).as_py() is False:
-            row = pc.index(equal, False).as_py()
-            raise _unlike(
+        if pc.all(equal, skip_nulls=False).as_py() is not True:
+            row = pc.index(pc.fill_null(equal, False), False).as_py()
+            raise unlike(
                 store,
                 receipt,
                 f"lists {path}, whose row {row + 1} is {table.column('variant_id')[row]} where "
                 f"{planned.column('variant_id')[row]} was planned ({name} differs)",
             )
-
-
-def _unlike(store: RunStore, receipt: Receipt, what: str) -> DatasetCorruptError:
-    path = layout.receipt(receipt.shard)
-    return DatasetCorruptError(
-        f"{store.uri}/{path} {what}. Delete {path} and run the same command again: shard {receipt.shard} is then "
-        "scored anew."
-    )

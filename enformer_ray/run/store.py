@@ -1,61 +1,78 @@
-"""The store that holds a run directory: a handful of operations that a local path and an object store can both give."""
+"""The store that holds a run directory: the operations that a local path and an object store can both give."""
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from enformer_ray.errors import ConfigError, StoreError
+from enformer_ray.errors import ConfigError
+from enformer_ray.run.local_store import LocalStore
+from enformer_ray.run.range_files import Source
 
-_TEMPORARY = ".tmp-"
+__all__ = ["LocalStore", "RunStore", "Source", "open_store"]
 
 
 class RunStore(Protocol):
-    """Files by path relative to the run directory. A path either is not there or holds all its bytes."""
+    """Files by path relative to the run directory. A path either is not there or holds all its bytes.
+
+    Every failure is a StoreError that names the run directory and what could not be done.
+    """
 
     uri: str
 
+    @property
+    def conditional(self) -> bool:
+        """Whether of two that `create` the same path exactly one succeeds, whatever the timing."""
+        ...
+
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
-        ...
-
-    def read_bytes(self, path: str) -> bytes:
-        """Content of a file; StoreError when there is none."""
-        ...
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless it is there: False, and nothing changed, when it was."""
-        ...
-
-    def replace(self, path: str, data: bytes) -> None:
-        """Write a small file over whatever was there; readers see the old bytes or the new ones."""
-        ...
-
-    def append(self, path: str, data: bytes) -> None:
-        """Add bytes to a log."""
-        ...
-
-    def read_appended(self, path: str) -> bytes:
-        """All bytes of a log, in order; none when there is no such log."""
-        ...
-
-    def move(self, source: str, target: str) -> None:
-        """Give a file its final name, over a file of that name."""
         ...
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None when there is none."""
         ...
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes of each file under a folder by path, sorted; asked for a page at a time, not file by file."""
+        ...
+
+    def read_bytes(self, path: str) -> bytes:
+        """Content of a file; StoreError when there is none."""
+        ...
+
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """Contents of small files, in order; on an object store many are on their way at a time."""
+        ...
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file unless it is there: False, and nothing changed, when it was.
+
+        Whoever calls this makes `data` unlike anything that others write there: on an object store a lost answer is
+        told from a lost race by the bytes that are found.
+        """
+        ...
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a small file over what is there; a reader sees all of the old or all of the new one."""
+        ...
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add to what `read_appended` returns; two that append at a time do not mix their bytes."""
+        ...
+
+    def read_appended(self, path: str) -> bytes:
+        """All that was appended, in order; empty when nothing was."""
+        ...
+
     def put_file(self, local: Path, path: str) -> None:
         """Move a finished local file into the store, over a file of that name."""
+        ...
+
+    def move(self, source: str, target: str) -> None:
+        """Give a file of the store its final name, over a file of that name."""
         ...
 
     def entries(self) -> list[str]:
@@ -67,7 +84,16 @@ class RunStore(Protocol):
         ...
 
     def local_path(self, path: str) -> Path:
-        """A file of this machine with the content of `path`, for readers of Parquet."""
+        """A file of this machine with the content of `path`, which is downloaded once a process if it is elsewhere."""
+        ...
+
+    def source(self, paths: Sequence[str], sizes: Mapping[str, int] | None = None) -> Source:
+        """Finished files as readers of Parquet want them: only the bytes that are asked for are read.
+
+        Args:
+            paths: files.
+            sizes: bytes of the files where they are known, which saves a request a file.
+        """
         ...
 
     def workspace(self, prefix: str) -> Path:
@@ -83,191 +109,24 @@ class RunStore(Protocol):
         ...
 
 
-class LocalStore:
-    """A run directory on a file system that all workers see; created when it is first written to.
-
-    Args:
-        path: the directory.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.root = path.absolute()
-        self.uri = str(self.root)
-
-    def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
-        return (self.root / path).is_file()
-
-    def read_bytes(self, path: str) -> bytes:
-        """Content of a file.
-
-        Raises:
-            StoreError: there is no such file, or it cannot be read.
-        """
-        with self._explained("read", path):
-            return (self.root / path).read_bytes()
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless it is there: False, and nothing changed, when it was."""
-        target = self.root / path
-        with self._explained("written", path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = _temporary_beside(target)
-            try:
-                _write_through(temporary, data)
-                # A hard link, unlike a rename, fails when the name is taken: of two writers exactly one succeeds.
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
-        return True
-
-    def replace(self, path: str, data: bytes) -> None:
-        """Write a small file over whatever was there; readers see the old bytes or the new ones."""
-        target = self.root / path
-        with self._explained("written", path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = _temporary_beside(target)
-            try:
-                _write_through(temporary, data)
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
-
-    def append(self, path: str, data: bytes) -> None:
-        """Add bytes to a log."""
-        with self._explained("written", path):
-            self.root.mkdir(parents=True, exist_ok=True)
-            with (self.root / path).open("ab", buffering=0) as file:
-                file.write(data)
-
-    def read_appended(self, path: str) -> bytes:
-        """All bytes of a log, in order; none when there is no such log."""
-        return self.read_bytes(path) if self.exists(path) else b""
-
-    def move(self, source: str, target: str) -> None:
-        """Give a file its final name, over a file of that name."""
-        self.put_file(self.root / source, target)
-
-    def size(self, path: str) -> int | None:
-        """Bytes of a file; None when there is none."""
-        with self._explained("read", path):
-            return (self.root / path).stat().st_size if self.exists(path) else None
-
-    def put_file(self, local: Path, path: str) -> None:
-        """Move a finished local file into the store, over a file of that name."""
-        target = self.root / path
-        with self._explained("written", path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                _sync(local)
-                local.replace(target)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                _copy_then_rename(local, target)
-            _sync_folder(target.parent)
-
-    def entries(self) -> list[str]:
-        """Names at the top of the run directory, sorted, hidden ones left out."""
-        with self._explained("read", ""):
-            return sorted(p.name for p in self.root.iterdir() if p.name[0] != ".") if self.root.exists() else []
-
-    def list(self, prefix: str) -> list[str]:
-        """Paths of all files under a folder, sorted; what an interrupted writer left behind is not among them."""
-        files = (path for path in (self.root / prefix).rglob("*") if not path.name.startswith(_TEMPORARY))
-        return sorted(path.relative_to(self.root).as_posix() for path in files if path.is_file())
-
-    def local_path(self, path: str) -> Path:
-        """The file itself."""
-        return self.root / path
-
-    def workspace(self, prefix: str) -> Path:
-        """A folder of the store itself, so that moving a file into place is a rename."""
-        with self._explained("written", prefix):
-            (self.root / prefix).mkdir(parents=True, exist_ok=True)
-        return self.root / prefix
-
-    def delete_tree(self, prefix: str) -> None:
-        """Remove a file, or a folder and all under it, if it is there."""
-        target = self.root / prefix
-        with self._explained("deleted", prefix):
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
-
-    def check_writable(self) -> None:
-        """Raise StoreError unless files can be created in the directory."""
-        with self._explained("written", ""):
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = _temporary_beside(self.root / "probe")
-            probe.touch()
-            probe.unlink()
-
-    @contextmanager
-    def _explained(self, what: str, path: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = self.root / path if path else self.root
-            raise StoreError(
-                f"the run directory {self.root} cannot be used: {where} cannot be {what} "
-                f"({error.strerror or error}). Choose another folder for --output, or make this one writable with "
-                "space left on its disk."
-            ) from None
-
-
 def open_store(uri: str) -> RunStore:
     """The store of a run directory.
 
     Args:
-        uri: a local path.
+        uri: a local path, `s3://bucket/prefix` or `gs://bucket/prefix`. Credentials and endpoints of object stores
+            come from the usual environment variables (docs/run_directory.md).
 
     Raises:
-        ConfigError: a URI of an object store, which this version does not write to.
+        ConfigError: a URI of anything else.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", uri):
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
+    if scheme is None:
+        return LocalStore(Path(uri).expanduser())
+    if scheme[1] not in ("s3", "gs"):
         raise ConfigError(
-            f"the output {uri!r} is a URI, and this version writes to local and mounted paths only; give a folder that "
-            "every worker can reach under the same path."
+            f"the run directory {uri!r} is a URI of {scheme[1]}://, which is not supported; give a local or mounted "
+            "path that every worker can reach, s3://bucket/prefix or gs://bucket/prefix."
         )
-    return LocalStore(Path(uri).expanduser())
+    from enformer_ray.run.object_store import ObjectStore
 
-
-def _temporary_beside(target: Path) -> Path:
-    return target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _copy_then_rename(local: Path, target: Path) -> None:
-    temporary = _temporary_beside(target)
-    try:
-        shutil.copyfile(local, temporary)
-        _sync(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    local.unlink()
-
-
-def _sync(path: Path) -> None:
-    # A crash of the machine must not leave a name whose bytes never reached the disk.
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return ObjectStore(uri)

@@ -25,6 +25,7 @@ from enformer_ray.model import Enformer, load_enformer
 from enformer_ray.model.tracks import read_track_table
 from enformer_ray.run import layout
 from enformer_ray.run.audit import audited_in, audited_variants, plain_options
+from enformer_ray.run.logs import Work, log_in_worker, set_part, set_work
 from enformer_ray.run.parquet import score_writer
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan, load_plan
@@ -83,8 +84,10 @@ class ScoringWorker:
             PlanMismatchError: the weights found here are not those of the plan.
             ReferenceFastaError, WeightsError, DeviceError: as on any machine.
         """
+        log_in_worker()
         self._store = open_store(self._uri)
         self._plan = load_plan(self._store)
+        set_work(Work(self._plan.document.fingerprint, self._epoch, self._name))
         scoring = self._plan.document.config.scoring
         self._device = resolve_device(scoring.device)
         if scoring.threads is not None:
@@ -93,7 +96,9 @@ class ScoringWorker:
         self._sample = audited_variants(self._plan)
         self._variants = Prefetcher(PlannedVariants(self._plan).variants)
         self._idle_since = time.monotonic()
-        return Opened(device_in_words(self._device), platform.node(), os.getpid())
+        opened = Opened(device_in_words(self._device), platform.node(), os.getpid())
+        _log.info("ready on %s", opened.device)
+        return opened
 
     def make_scorers(self) -> tuple[Scorer, Scorer]:
         """The scorer, and the plain one that the audit scores again with."""
@@ -115,7 +120,8 @@ class ScoringWorker:
 
     def begin(self, part: Part) -> None:
         """Report that a part is what the worker is at from now on."""
-        _log.info("scoring %s", layout.part_name(part.shard.shard, part.path))
+        set_part(layout.part_name(part.shard.shard, part.path))
+        _log.info("begins with %d variants of chromosome %s", part.rows, part.shard.chromosome)
 
     def score(self, part: Part, attempt: str) -> dict[str, Any]:
         """Score a part and leave one file a statistic in staging; score again what the audit samples of it.
@@ -127,6 +133,13 @@ class ScoringWorker:
         Returns:
             The receipt as JSON values; it is the driver that publishes it.
         """
+        set_part(layout.part_name(part.shard.shard, part.path))
+        try:
+            return self._score(part, attempt)
+        finally:
+            set_part("")
+
+    def _score(self, part: Part, attempt: str) -> dict[str, Any]:
         watch = _Watch(self._idle_since)
         variants = self._variants.take(part)
         watch.lap("read")
@@ -139,6 +152,7 @@ class ScoringWorker:
         audit = self._stage(part, attempt, "audit-", plain)
         watch.lap("write")
         self._idle_since = time.monotonic()
+        _log.info("scored %d variants in %.1f s", len(variants), sum(watch.laps.values()))
         conventions = next(iter(tables.values())).column("indel_convention").to_pylist()
         return Receipt(
             shard=part.shard.shard,

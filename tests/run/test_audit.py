@@ -19,12 +19,13 @@ from enformer_ray.run import audit, layout
 from enformer_ray.run.audit import BOUND, audited_in, audited_variants, read_audit
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.plan import Plan, load_plan, make_plan
-from enformer_ray.run.receipts import read_receipts
+from enformer_ray.run.receipts import read_receipt
 from enformer_ray.run.store import LocalStore
 from enformer_ray.scoring.strand import Strand
 from enformer_ray.scoring.tokens import WindowTokens
 from tests.run.conftest import GEOMETRY, SNVS, score_without_ray
-from tests.run.test_finalise import published, restage
+from tests.run.receipts import publish_failure, restage
+from tests.run.test_finalise import published
 
 
 def run_of(job: JobConfig, folder: Path, **scoring: object) -> LocalStore:
@@ -36,7 +37,11 @@ def run_of(job: JobConfig, folder: Path, **scoring: object) -> LocalStore:
 
 def sampled_shard(store: LocalStore) -> int:
     plan = load_plan(store)
-    return next(shard.shard for shard in plan.shards() if audited_in(audited_variants(plan), shard))
+    return next(
+        shard.shard
+        for shard in plan.shards()
+        if audited_in(audited_variants(plan), shard.first_variant, shard.variants)
+    )
 
 
 @given(planned=st.integers(1, 10**8), most=st.integers(1, 40), fingerprint=st.integers(0, 2**64 - 1))
@@ -58,7 +63,11 @@ def test_the_sample_is_small_and_the_same_for_everyone(planned: int, most: int, 
 def test_every_audited_variant_is_in_one_shard(scored: LocalStore) -> None:
     plan = load_plan(scored)
     sample = np.arange(plan.document.planned)
-    rows = [row + shard.first_variant for shard in plan.shards() for row in audited_in(sample, shard)]
+    rows = [
+        row + shard.first_variant
+        for shard in plan.shards()
+        for row in audited_in(sample, shard.first_variant, shard.variants)
+    ]
     assert rows == sample.tolist()
 
 
@@ -97,7 +106,7 @@ def test_a_wrong_tile_fails_the_run(job: JobConfig, tmp_path: Path, monkeypatch:
             tokens += 0.01
         return tokens
 
-    monkeypatch.setattr(audit, "audited_variants", lambda _: np.array([audited]))
+    monkeypatch.setattr("enformer_ray.run.finalise.audited_variants", lambda _: np.array([audited]))
     monkeypatch.setattr("enformer_ray.run.worker.audited_variants", lambda _: np.array([audited]))
     monkeypatch.setattr(WindowTokens, "_compute_tile", one_wrong)
     store = run_of(job, tmp_path / "wrong")
@@ -124,7 +133,7 @@ def test_a_score_that_is_no_number_fails_the_run(scored: LocalStore) -> None:
 
 def test_a_receipt_without_its_audit_is_refused(scored: LocalStore) -> None:
     shard = sampled_shard(scored)
-    receipt = read_receipts(scored)[shard]
+    receipt = read_receipt(scored, shard)
     (scored.root / layout.receipt(shard)).write_text(receipt.model_copy(update={"audit": {}}).model_dump_json())
     with pytest.raises(DatasetCorruptError, match="lists no file of the audit of sad"):
         finalise(scored)
@@ -134,14 +143,17 @@ def test_a_receipt_without_its_audit_is_refused(scored: LocalStore) -> None:
 def test_other_audited_variants_are_refused(scored: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = load_plan(scored)
     sample = audited_variants(plan)
-    monkeypatch.setattr(audit, "audited_variants", lambda _: sample + 1 if sample[0] < SNVS else sample - 1)
+    monkeypatch.setattr(
+        "enformer_ray.run.finalise.audited_variants", lambda _: sample + 1 if sample[0] < SNVS else sample - 1
+    )
     with pytest.raises(DatasetCorruptError, match=r"audited variants than the plan's sample|no file of the audit"):
         finalise(scored)
 
 
 def test_a_score_outside_of_the_sample_must_be_a_number(scored: LocalStore) -> None:
     plan = load_plan(scored)
-    other = next(s.shard for s in plan.shards() if not audited_in(audited_variants(plan), s))
+    sample = audited_variants(plan)
+    other = next(s.shard for s in plan.shards() if not audited_in(sample, s.first_variant, s.variants))
 
     def broken(table: pa.Table) -> pa.Table:
         at = table.schema.get_field_index("track_0004")
@@ -193,7 +205,7 @@ def test_a_right_run_passes_with_every_statistic(
 ) -> None:
     """Every variant audited, in each statistic that needs no track table."""
     everything = lambda plan: np.arange(plan.document.planned)  # noqa: E731
-    monkeypatch.setattr(audit, "audited_variants", everything)
+    monkeypatch.setattr("enformer_ray.run.finalise.audited_variants", everything)
     monkeypatch.setattr("enformer_ray.run.worker.audited_variants", everything)
     statistics = ("sad", "log2_ratio", "log_sad", "sax", "d2", "ref", "alt")
     for indel in ("local", "anchored"):
@@ -231,3 +243,29 @@ def test_run_json_without_an_audit_is_named(scored: LocalStore) -> None:
     (scored.root / layout.RUN).write_text(json.dumps(document))
     with pytest.raises(DatasetCorruptError, match=r"run\.json holds no audit"):
         read_audit(scored)
+
+
+def test_an_audited_variant_that_failed_is_left_out(
+    scored: LocalStore, job: JobConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audited,) = audited_variants(load_plan(scored)).tolist()
+    publish_failure(scored, audited)
+    finalise(scored)
+    found = read_audit(scored)
+    assert (found.variants, dict(found.statistics), found.plain_seconds > 0) == (0, {}, True)
+    floors = pq.read_table(scored.root / layout.AUDIT)
+    assert floors.column("sad").null_count == floors.num_rows == 3
+    cli_output.print_audit(found)
+    assert "no variant of its sample could be scored" in capsys.readouterr().out
+
+
+def test_other_audited_variants_than_failed_ones_are_compared(
+    job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = lambda _: np.array([2, 5, 6])  # noqa: E731
+    monkeypatch.setattr("enformer_ray.run.finalise.audited_variants", three)
+    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", three)
+    store = run_of(job, tmp_path / "run")
+    publish_failure(store, 5)
+    finalise(store)
+    assert read_audit(store).variants == 2

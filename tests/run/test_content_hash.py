@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.run.compact import FILE_ROW_GROUPS, Compactor
-from enformer_ray.run.content_hash import ContentHash, combined
+from enformer_ray.run import content_hash
+from enformer_ray.run.compact import ScoreFile
+from enformer_ray.run.content_hash import ContentHash, combined, table_digests
+from enformer_ray.run.parquet import score_schema
 
 
-def rows(count: int, seed: int = 0) -> pa.Table:
+def rows(count: int, seed: int = 0, failed: frozenset[int] = frozenset()) -> pa.Table:
     scores = np.random.default_rng(seed).standard_normal((2, count)).astype(np.float32)
+    mask = np.array([row in failed for row in range(count)], dtype=bool)
     return pa.table(
         {
             "variant_id": [f"1_{i + 1}_A_C" for i in range(count)],
@@ -24,34 +28,67 @@ def rows(count: int, seed: int = 0) -> pa.Table:
             "reference_allele": ["A"] * count,
             "alternate_allele": ["C"] * count,
             "indel_convention": ["none"] * count,
-            "track_0000": scores[0],
-            "track_0005": scores[1],
-        }
+            "track_0000": pa.array(scores[0], mask=mask),
+            "track_0005": pa.array(scores[1], mask=mask),
+        },
+        score_schema([0, 5]),
     )
 
 
 def hash_of(*tables: pa.Table) -> str:
     content = ContentHash(tables[0].schema)
     for table in tables:
-        content.update(table)
+        content.update(table_digests(table))
     return content.hexdigest()
 
 
-@given(st.lists(st.integers(0, 30), max_size=6), st.integers(1, 13))
+CUTS = st.lists(st.integers(0, 30), max_size=6)
+
+
+@given(CUTS, CUTS, st.integers(1, 13), st.frozensets(st.integers(0, 29), max_size=5))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_hash_does_not_see_files_and_row_groups(tmp_path: Path, cuts: list[int], row_group: int) -> None:
-    table = rows(30)
-    edges = [0, *sorted(cuts), 30]
-    pieces = [table.slice(a, b - a) for a, b in pairwise(edges)]
-    with Compactor(tmp_path, "sad", "1", table.schema, row_group) as compactor:
-        for piece in pieces:
-            compactor.add(piece)
-    files = [pq.ParquetFile(tmp_path / path) for path in compactor.paths]
-    assert hash_of(*pieces) == hash_of(table) == hash_of(*(file.read() for file in files))
-    groups = [file.metadata.row_group(g).num_rows for file in files for g in range(file.num_row_groups)]
-    assert sum(groups) == 30
-    assert set(groups[:-1]) <= {row_group}
-    assert all(file.num_row_groups <= FILE_ROW_GROUPS for file in files)
+def test_the_hash_does_not_see_parts_files_and_row_groups(
+    tmp_path: Path, parts: list[int], files: list[int], group_rows: int, failed: frozenset[int]
+) -> None:
+    table = rows(30, failed=failed)
+    pieces = [table.slice(a, b - a) for a, b in pairwise([0, *sorted(parts), 30])]
+    hashed = []
+    for number, (a, b) in enumerate(pairwise([0, *sorted(set(files) - {0, 30}), 30])):
+        path = tmp_path / f"{number}.parquet"
+        with ScoreFile(path, table.schema, group_rows) as file:
+            at = 0
+            for piece in pieces:
+                start, end = max(a, at), min(b, at + piece.num_rows)
+                file.add(piece.slice(start - at, max(0, end - start)))
+                at += piece.num_rows
+        written = pq.ParquetFile(path)
+        groups = [written.metadata.row_group(g).num_rows for g in range(written.num_row_groups)]
+        assert sum(groups) == b - a
+        assert set(groups[:-1]) <= {group_rows}
+        hashed.append(written.read())
+    assert hash_of(*hashed) == hash_of(*pieces) == hash_of(table)
+
+
+def test_the_hash_does_not_see_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = hash_of(rows(30))
+    monkeypatch.setattr(content_hash, "_BLOCK_VALUES", 14)
+    assert hash_of(rows(30)) == expected
+
+
+def test_a_row_by_hand() -> None:
+    scores = np.array([1.5, -2.0], "<f4")
+    table = rows(1).set_column(6, "track_0000", pa.array(scores[:1])).set_column(7, "track_0005", pa.array(scores[1:]))
+    row = b"1_1_A_C\x001\x001\x00A\x00C\x00none\x00" + bytes.fromhex("0000c03f000000c0")
+    assert table_digests(table) == hashlib.sha256(row).digest()
+    failed = b"1_1_A_C\x001\x001\x00A\x00C\x00none\x00" + bytes.fromhex("0000c07f") * 2
+    assert table_digests(rows(1, failed=frozenset({0}))) == hashlib.sha256(failed).digest()
+
+
+def test_a_nan_of_other_bits_is_none() -> None:
+    """What a reader puts in the place of null is its own choice."""
+    scores = np.array([[0x7FC00001, 0xFFC00000]], "<u4").view("<f4")
+    keys = rows(1)
+    assert content_hash.row_digests(keys, scores) == table_digests(rows(1, failed=frozenset({0})))
 
 
 @pytest.mark.parametrize("column", rows(3).column_names)
@@ -64,7 +101,7 @@ def test_every_column_counts(column: str) -> None:
     assert hash_of(changed) != hash_of(table)
 
 
-def test_order_names_and_types_count() -> None:
+def test_order_names_types_and_failures_count() -> None:
     table = rows(3)
     different = {
         hash_of(table),
@@ -73,12 +110,17 @@ def test_order_names_and_types_count() -> None:
         hash_of(table.set_column(2, "position", table.column("position").cast(pa.int64()))),
         hash_of(rows(3, seed=1)),
         hash_of(table.slice(0, 2)),
+        hash_of(rows(3, failed=frozenset({1}))),
+        hash_of(rows(3, failed=frozenset({2}))),
     }
-    assert len(different) == 6
+    assert len(different) == 8
 
 
 def test_cells_do_not_run_into_each_other() -> None:
-    assert hash_of(pa.table({"a": ["AC", "G"]})) != hash_of(pa.table({"a": ["A", "CG"]}))
+    table = rows(1)
+    one = table.set_column(3, "reference_allele", pa.array(["AC"])).set_column(4, "alternate_allele", pa.array(["G"]))
+    other = table.set_column(3, "reference_allele", pa.array(["A"])).set_column(4, "alternate_allele", pa.array(["CG"]))
+    assert hash_of(one) != hash_of(other)
 
 
 def test_the_order_of_statistics_is_none() -> None:

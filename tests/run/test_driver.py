@@ -16,16 +16,15 @@ from enformer_ray.errors import (
     EnformerRayError,
     PlanMismatchError,
     RunInterruptedError,
-    ShardFailedError,
     WeightsError,
     WorkersLostError,
 )
-from enformer_ray.run import driver, layout
+from enformer_ray.run import driver, layout, pool
 from enformer_ray.run.cluster import ray_session
 from enformer_ray.run.driver import Progress, run_shards
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.plan import make_plan
-from enformer_ray.run.receipts import read_receipts
+from enformer_ray.run.receipts import Receipt, read_receipt, received
 from enformer_ray.run.store import LocalStore
 from tests.run import workers
 from tests.run.conftest import SNVS
@@ -38,6 +37,10 @@ def ray_here() -> Iterator[None]:
     """One Ray for the tests of this file; run_shards uses the session that is there."""
     with ray_session(None, lanes=2):
         yield
+
+
+def read_receipts(store: LocalStore) -> dict[int, Receipt]:
+    return {shard: read_receipt(store, shard) for shard in received(store)}
 
 
 @pytest.fixture
@@ -114,17 +117,6 @@ def test_a_failed_attempt_is_repeated(
 
 
 @pytest.mark.usefixtures("ray_here")
-def test_a_shard_that_always_fails_is_named(planned: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ShardFailedError) as caught:
-        run_with(monkeypatch, workers.RaisesAlways, planned)
-    message = str(caught.value)
-    assert "shard 3 (2 variants, 1:3165-9001) failed 3 times" in message
-    assert "ArithmeticError: no such number" in message
-    assert "\n" not in message
-    assert 3 not in read_receipts(planned)
-
-
-@pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize(
     ("worker", "error", "message"),
     [(workers.NoWeights, WeightsError, "the weights are gone."), (workers.AlwaysDies, WorkersLostError, "died")],
@@ -132,7 +124,7 @@ def test_a_shard_that_always_fails_is_named(planned: LocalStore, monkeypatch: py
 def test_workers_that_cannot_start_end_the_run(
     planned: LocalStore, worker: type, error: type[EnformerRayError], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "WORKER_DEATHS", 1)
+    monkeypatch.setattr(pool, "REPLACEMENTS", 1)
     with pytest.raises(error, match=message) as caught:
         run_with(monkeypatch, worker, planned)
     assert type(caught.value) is error
@@ -176,9 +168,9 @@ def test_a_run_killed_in_the_middle_goes_on(planned: LocalStore, scored: LocalSt
         killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
     before = read_receipts(planned)
-    assert len(before) == 3
+    assert 3 <= len(before) < SHARDS
     outcome = run_shards(planned)
-    assert outcome.shards == SHARDS - 3
+    assert outcome.shards == SHARDS - len(before)
     after = read_receipts(planned)
     assert {shard: after[shard] for shard in before} == before
     assert finalise(planned).content_hash == finalise(scored).content_hash

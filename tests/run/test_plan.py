@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,16 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, Placement
-from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, StoreError
+from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, RunInterruptedError, StoreError
 from enformer_ray.genome import ReferenceGenome, window_start
 from enformer_ray.model import Enformer, save_weights
 from enformer_ray.run import layout, plan_files
-from enformer_ray.run.plan import load_plan, make_plan
+from enformer_ray.run.parts import whole
+from enformer_ray.run.plan import Plan, load_plan, make_plan
+from enformer_ray.run.plan_files import Shard
+from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.preview import preview
 from enformer_ray.run.status import run_status
 from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker, read_variants
+from enformer_ray.run.worker import ScoringWorker
 from enformer_ray.scoring import VariantScorer
+from enformer_ray.variants.variant import Variant
 from tests.run.conftest import ALLELES, GEOMETRY, SNVS, write_weights
 
 
@@ -30,7 +36,13 @@ def scoring_with(job: JobConfig, **changes: object) -> JobConfig:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Files of a run directory but for its lease."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if not name.startswith("lease/")}
+
+
+def variants_of(plan: Plan, shard: Shard) -> list[Variant]:
+    return PlannedVariants(plan).variants(whole(shard))
 
 
 @pytest.fixture
@@ -42,13 +54,13 @@ def planned(job: JobConfig, tmp_path: Path) -> LocalStore:
 
 def test_every_variant_is_in_one_shard(planned: LocalStore, job: JobConfig) -> None:
     plan = load_plan(planned)
-    shards = plan.shards()
-    rows = [variant for shard in shards for variant in read_variants(planned, shard)]
+    shards = list(plan.shards())
+    rows = [variant for shard in shards for variant in variants_of(plan, shard)]
     assert len(set(rows)) == len(rows) == plan.document.planned == SNVS + 1
     assert [shard.first_variant for shard in shards] == list(np.cumsum([0] + [s.variants for s in shards])[:-1])
     assert max(shard.variants for shard in shards) == job.shard_size
     for shard in shards:
-        variants = read_variants(planned, shard)
+        variants = variants_of(plan, shard)
         assert {variant.chromosome for variant in variants} == {shard.chromosome}
         assert (shard.start, shard.end) == (min(v.start for v in variants), max(v.end for v in variants))
         assert shard.cost > 0
@@ -125,7 +137,7 @@ def test_one_other_base_is_refused_at_plan_and_on_a_worker(planned: LocalStore, 
     worker = ScoringWorker(planned.uri)
     worker.open()
     with pytest.raises(ValueError, match="not those that the plan was made with") as changed:
-        worker.score_shard(load_plan(planned).shards()[0], "a")
+        worker.score(whole(next(load_plan(planned).shards())), "a")
     assert getattr(changed.value, "exit_status", None) == 4
     assert planned.list(layout.STAGING) == []
 
@@ -208,15 +220,15 @@ def test_memory_for_tokens_is_that_of_the_run(planned: LocalStore) -> None:
 
 
 def test_shards_are_cut_by_cost(job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = make_plan(job.model_copy(update={"shard_size": 1000}), LocalStore(tmp_path / "whole")).shards()
-    assert [shard.chromosome for shard in whole] == ["1", "2"]
-    limit = sum(shard.cost for shard in whole) / 7
+    large = list(make_plan(job.model_copy(update={"shard_size": 1000}), LocalStore(tmp_path / "whole")).shards())
+    assert [shard.chromosome for shard in large] == ["1", "2"]
+    limit = sum(shard.cost for shard in large) / 7
     monkeypatch.setitem(plan_files.SHARD_FLOPS, "cpu", limit)
     plan = make_plan(job, LocalStore(tmp_path / "cut"))
-    shards = plan.shards()
+    shards = list(plan.shards())
     assert all(shard.cost <= limit for shard in shards)
-    assert sum(shard.cost for shard in shards) == pytest.approx(sum(shard.cost for shard in whole))
-    assert [len(read_variants(plan.store, shard)) for shard in shards] == [shard.variants for shard in shards]
+    assert sum(shard.cost for shard in shards) == pytest.approx(sum(shard.cost for shard in large))
+    assert [len(variants_of(plan, shard)) for shard in shards] == [shard.variants for shard in shards]
     assert len(shards) < plan.document.planned, "more than one variant fits"
 
 
@@ -247,12 +259,13 @@ def test_centre_with_a_track_table_stands_in_the_plan(job: JobConfig, tmp_path: 
     (tmp_path / "tracks.txt").unlink()
     worker = ScoringWorker(store.uri)
     worker.open()
-    assert worker.score_shard(plan.shards()[0], "a")["rows"] == 4
+    assert worker.score(whole(next(plan.shards())), "a")["rows"] == 4
     assert pq.read_table(store.local_path(layout.TRACKS)).column("identifier").to_pylist() == ["id0", "id1", "id4"]
 
 
 def test_a_preview_counts_and_writes_nothing(planned: LocalStore, job: JobConfig) -> None:
-    variants = [v for shard in load_plan(planned).shards() for v in read_variants(planned, shard)]
+    plan = load_plan(planned)
+    variants = [v for shard in plan.shards() for v in variants_of(plan, shard)]
 
     def windows(placement: Placement) -> int:
         """On both strands, at shifts of 0 and 65 bp."""
@@ -283,3 +296,18 @@ def test_the_preview_costs_what_the_shards_cost(planned: LocalStore, job: JobCon
     assert sum(shard.cost for shard in load_plan(planned).shards()) / 1e12 == pytest.approx(
         preview(job).costs[1].teraflop
     )
+
+
+def test_planning_that_is_told_to_stop_leaves_no_plan(
+    job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    store = LocalStore(tmp_path / "run")
+    monkeypatch.setattr("enformer_ray.run.plan.write_tracks", stopped)
+    with pytest.raises(RunInterruptedError) as caught:
+        make_plan(job, store)
+    assert caught.value.exit_status == 143
+    monkeypatch.undo()
+    assert make_plan(job, store).document.planned

@@ -98,9 +98,11 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         LocalStore(tmp_path).read_bytes("plan/plan.json")
 
 
-def test_object_stores_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="s3://bucket/run"):
-        open_store("s3://bucket/run")
+@pytest.mark.parametrize("uri", ["hdfs://name/run", "memory://run", "az://bucket/run", "s3a://bucket/run"])
+def test_other_schemes_are_refused_with_what_is_supported(uri: str) -> None:
+    with pytest.raises(ConfigError, match="s3://bucket/prefix or gs://bucket/prefix") as caught:
+        open_store(uri)
+    assert uri in str(caught.value)
 
 
 @pytest.mark.parametrize("contig", ["HLA-A*01:01:01:01", "../../etc", "a/b", "chr 1", "1"])

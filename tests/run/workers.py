@@ -1,24 +1,92 @@
-"""Workers that fail on purpose; Ray imports them from here."""
+"""Workers that fail on purpose; Ray imports them from here. What they are to do stands in files beside the run."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from enformer_ray.errors import WeightsError
-from enformer_ray.run.plan import Shard
-from enformer_ray.run.worker import ScoringWorker
+import pyarrow as pa
+import torch
+
+from enformer_ray.errors import StoreError, WeightsError
+from enformer_ray.run.parts import Part
+from enformer_ray.run.worker import Opened, ScoringWorker
+from enformer_ray.scoring.base import Scorer
+from enformer_ray.variants.variant import Variant
+
+
+class Wrapped:
+    """A scorer that is looked at before it scores."""
+
+    def __init__(self, scorer: Scorer, folder: Path) -> None:
+        self._scorer, self._folder = scorer, folder
+        self.batch_size = scorer.batch_size
+
+    def score(self, variants: Sequence[Variant]) -> dict[str, pa.Table]:
+        self.before(variants)
+        return self._scorer.score(variants)
+
+    def before(self, variants: Sequence[Variant]) -> None:
+        """Fail, or do not."""
+
+
+class Poisoned(Wrapped):
+    """Raises, aborts the process or hangs as soon as one variant, named in the file `poison`, is to be scored."""
+
+    def before(self, variants: Sequence[Variant]) -> None:
+        how, variant_id = (self._folder / "poison").read_text().split()
+        if any(variant.variant_id == variant_id for variant in variants):
+            with (self._folder / "tried").open("a") as file:
+                file.write(f"{len(variants)}\n")
+            if how == "raises":
+                raise ArithmeticError("poison")
+            if how == "aborts":
+                os.abort()
+            time.sleep(600)
+
+
+class ShortOfMemory(Wrapped):
+    """Has room for batches of one sequence."""
+
+    def before(self, variants: Sequence[Variant]) -> None:
+        with (self._folder / "batches").open("a") as file:
+            file.write(f"{self.batch_size}\n")
+        if self.batch_size > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self._scorer.batch_size = self.batch_size
+
+
+class _Wrapping(ScoringWorker):
+    wrapper: type[Wrapped]
+
+    def make_scorers(self) -> tuple[Scorer, Scorer]:
+        scorer, auditor = super().make_scorers()
+        wrapped: Any = self.wrapper(scorer, Path(self._uri).parent)
+        return wrapped, auditor
+
+
+class PoisonedWorker(_Wrapping):
+    """Scores all but one variant."""
+
+    wrapper = Poisoned
+
+
+class ShortOfMemoryWorker(_Wrapping):
+    """Scores with the smallest batch."""
+
+    wrapper = ShortOfMemory
 
 
 class DiesOnce(ScoringWorker):
     """The process ends, as when it is killed for memory, the first time that it comes to shard 2."""
 
-    def score_shard(self, shard: Shard, attempt: str) -> dict[str, Any]:
-        receipt = super().score_shard(shard, attempt)
+    def score(self, part: Part, attempt: str) -> dict[str, Any]:
+        receipt = super().score(part, attempt)
         mark = Path(self._uri).parent / "died"
-        if shard.shard == 2 and not mark.exists():
+        if part.shard.shard == 2 and not mark.exists():
             mark.touch()
             os._exit(9)
         return receipt
@@ -27,42 +95,76 @@ class DiesOnce(ScoringWorker):
 class AlwaysDies(ScoringWorker):
     """No worker lives long enough to open anything."""
 
-    def open(self) -> str:
+    def open(self) -> Opened:
         os._exit(9)
 
 
 class RaisesOnce(ScoringWorker):
     """An error the first time that shard 1 is scored, after its files were staged."""
 
-    def score_shard(self, shard: Shard, attempt: str) -> dict[str, Any]:
-        receipt = super().score_shard(shard, attempt)
+    def score(self, part: Part, attempt: str) -> dict[str, Any]:
+        receipt = super().score(part, attempt)
         mark = Path(self._uri).parent / "raised"
-        if shard.shard == 1 and not mark.exists():
+        if part.shard.shard == 1 and not mark.exists():
             mark.touch()
             raise ArithmeticError("once")
         return receipt
 
 
 class RaisesAlways(ScoringWorker):
-    """Shard 3 cannot be scored."""
+    """Nothing can be scored."""
 
-    def score_shard(self, shard: Shard, attempt: str) -> dict[str, Any]:
-        if shard.shard == 3:
-            raise ArithmeticError("no such number")
-        return super().score_shard(shard, attempt)
+    def score(self, part: Part, attempt: str) -> dict[str, Any]:
+        raise ArithmeticError("no such number")
+
+
+class OneIsBad(ScoringWorker):
+    """Whatever the first worker that comes to score anything is given, it cannot score; all others can."""
+
+    def score(self, part: Part, attempt: str) -> dict[str, Any]:
+        mark = Path(self._uri).parent / "bad"
+        try:
+            with mark.open("x") as file:
+                file.write(self._name)
+        except FileExistsError:
+            pass
+        if mark.read_text() == self._name:
+            time.sleep(0.2)
+            raise RuntimeError("this GPU has fallen off the bus")
+        return super().score(part, attempt)
+
+
+class StoreIsAway(ScoringWorker):
+    """The store cannot be written for the first three attempts."""
+
+    def score(self, part: Part, attempt: str) -> dict[str, Any]:
+        attempts = Path(self._uri).parent / "attempts"
+        with attempts.open("a") as file:
+            file.write(f"{part.shard.shard}\n")
+        if len(attempts.read_text().split()) <= 3:
+            raise StoreError("the store is away.")
+        return super().score(part, attempt)
 
 
 class NoWeights(ScoringWorker):
     """An error of the project when a worker opens its weights."""
 
-    def open(self) -> str:
+    def open(self) -> Opened:
         raise WeightsError("the weights are gone.")
 
 
 class HangsAfterOne(ScoringWorker):
     """Shard 0 is scored, all others take for ever."""
 
-    def score_shard(self, shard: Shard, attempt: str) -> dict[str, Any]:
-        if shard.shard:
+    def score(self, part: Part, attempt: str) -> dict[str, Any]:
+        if part.shard.shard:
             time.sleep(600)
-        return super().score_shard(shard, attempt)
+        return super().score(part, attempt)
+
+
+class Slow(ScoringWorker):
+    """Takes half a second longer for everything."""
+
+    def score(self, part: Part, attempt: str) -> dict[str, Any]:
+        time.sleep(0.5)
+        return super().score(part, attempt)

@@ -1,0 +1,199 @@
+"""Building one finished file of scores: an idempotent task, whose result later finalises can take over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from enformer_ray.config import Statistic
+from enformer_ray.errors import AuditError, DatasetCorruptError
+from enformer_ray.run import layout
+from enformer_ray.run.audit_sample import Values
+from enformer_ray.run.compact import ScoreFile
+from enformer_ray.run.content_hash import ROW_DIGEST_BYTES, Scores, blocks, row_digests
+from enformer_ray.run.parquet import ROW_COLUMNS, score_schema
+from enformer_ray.run.plan import Plan, load_plan
+from enformer_ray.run.staged import ReceivedPart, part_tables
+from enformer_ray.run.store import RunStore, open_store
+from enformer_ray.run.worker import sha256_of
+
+_BUILD_FORMAT = 1
+"""Raised when the same receipts would give another file or another result."""
+
+
+class BuildTask(NamedTuple):
+    """One finished file to build.
+
+    Attributes:
+        store_uri: the run directory.
+        statistic: whose scores.
+        path: final name of the file.
+        parts: what it is made of, in order.
+        floors: noise floor of each track.
+        group_rows: rows of its row groups.
+        key: stands for all of this, and for the plan.
+    """
+
+    store_uri: str
+    statistic: Statistic
+    path: str
+    parts: tuple[ReceivedPart, ...]
+    floors: Values
+    group_rows: int
+    key: str
+
+
+class BuiltFile(BaseModel):
+    """What building a file gave: a document that is created once, after the file.
+
+    Attributes:
+        path: final name.
+        staged: where the file is until it is moved there.
+        digests: where the digests of its rows are.
+        digests_sha256: hex sha256 of those.
+        rows: rows.
+        bytes: size.
+        sha256: hex sha256 of the file.
+        scores: scores that are not null.
+        below: how many of them are below the noise floor of their track.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    staged: str
+    digests: str
+    digests_sha256: str
+    rows: int
+    bytes: int
+    sha256: str
+    scores: int
+    below: int
+
+
+def build_key(plan: Plan, path: str, parts: Sequence[ReceivedPart], floors: Values, group_rows: int) -> str:
+    """Name of the result of a task: the same exactly when the plan, the attempts that are received and the floors are.
+
+    Args:
+        plan: the plan.
+        path: final name of the file.
+        parts: what it is made of.
+        floors: noise floor of each track.
+        group_rows: rows of its row groups.
+    """
+    attempts = [[part.name, part.receipt.attempt] for part in parts]
+    floor_digest = hashlib.sha256(np.ascontiguousarray(floors, dtype="<f8").tobytes()).hexdigest()
+    made_of = [_BUILD_FORMAT, plan.document.fingerprint, path, attempts, floor_digest, group_rows]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
+
+
+def built_before(store: RunStore, task: BuildTask) -> BuiltFile | None:
+    """The result of the same task in an earlier finalise, if its files are still in staging."""
+    built = _read_result(store, task)
+    if built is None or store.size(built.digests) != built.rows * ROW_DIGEST_BYTES:
+        return None
+    return built if store.size(built.staged) == built.bytes else None
+
+
+def build_file(task: BuildTask) -> BuiltFile:
+    """Build a file from staged parts, with every check of them.
+
+    Raises:
+        DatasetCorruptError: staged files, receipts and plan do not agree.
+        AuditError: a score is no number.
+    """
+    store = open_store(task.store_uri)
+    before = _moved_before(store, task)
+    if before is not None:
+        return before
+    scratch = f"{layout.STAGING}/finalise-scratch/{uuid.uuid4().hex}"
+    try:
+        built = _build(load_plan(store), task, store.workspace(scratch))
+    finally:
+        store.delete_tree(scratch)
+    # A result that stands for files that are gone must not win over this one.
+    if built_before(store, task) is None:
+        store.delete_tree(_result_path(task))
+    if store.create(_result_path(task), built.model_dump_json(indent=1).encode()):
+        return built
+    return built_before(store, task) or built
+
+
+def _moved_before(store: RunStore, task: BuildTask) -> BuiltFile | None:
+    """The result of a finalise that was interrupted after it had given the file its final name."""
+    built = _read_result(store, task)
+    if built is None or store.size(built.digests) != built.rows * ROW_DIGEST_BYTES:
+        return None
+    if store.size(built.path) != built.bytes or sha256_of(store.local_path(built.path)) != built.sha256:
+        return None
+    return built
+
+
+def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
+    schema = score_schema(plan.document.tracks)
+    local, digests = workspace / "scores.parquet", bytearray()
+    scores = below = 0
+    with ScoreFile(local, schema, task.group_rows) as file:
+        for received, table in zip(task.parts, part_tables(plan, task.parts, task.statistic), strict=True):
+            for rows, values in blocks(table):
+                digests += row_digests(rows, values)
+                if received.receipt.failure is None:
+                    _check_finite(plan, task.statistic, rows, values)
+                    scores += values.size
+                    below += int(np.count_nonzero(np.abs(values) < task.floors))
+            file.add(table)
+    # A writer that failed half-way leaves a file that reads well: only the footer tells how many rows there are.
+    rows_written, rows_planned = pq.read_metadata(local).num_rows, sum(part.part.rows for part in task.parts)
+    if not rows_written == rows_planned == len(digests) // ROW_DIGEST_BYTES:
+        raise DatasetCorruptError(f"{local} was written with {rows_written} rows instead of {rows_planned}.")
+    (workspace / "digests").write_bytes(digests)
+    folder, attempt = layout.compacted(task.path, task.key), uuid.uuid4().hex[:12]
+    built = BuiltFile(
+        path=task.path,
+        staged=f"{folder}/{attempt}.parquet",
+        digests=f"{folder}/{attempt}.digests",
+        digests_sha256=hashlib.sha256(digests).hexdigest(),
+        rows=rows_written,
+        bytes=local.stat().st_size,
+        sha256=sha256_of(local),
+        scores=scores,
+        below=below,
+    )
+    plan.store.put_file(local, built.staged)
+    plan.store.put_file(workspace / "digests", built.digests)
+    return built
+
+
+def _check_finite(plan: Plan, statistic: str, rows: pa.Table, values: Scores) -> None:
+    if np.isfinite(values).all():
+        return
+    row, track = np.argwhere(~np.isfinite(values))[0]
+    column = [name for name in rows.column_names if name not in ROW_COLUMNS][track]
+    raise AuditError(
+        f"{plan.store.uri}: {statistic} of {rows.column('variant_id')[row]} in {column} is {values[row, track]}, and "
+        "nothing was published. Check the weights and, with a lower precision, score in float32 into a new run "
+        "directory."
+    )
+
+
+def _result_path(task: BuildTask) -> str:
+    return f"{layout.compacted(task.path, task.key)}/result.json"
+
+
+def _read_result(store: RunStore, task: BuildTask) -> BuiltFile | None:
+    path = _result_path(task)
+    if not store.exists(path):
+        return None
+    try:
+        return BuiltFile.model_validate_json(store.read_bytes(path))
+    except ValidationError:
+        return None  # another version's: the file is built again
