@@ -1,4 +1,4 @@
-"""Processes that a trial started: found as its descendants, so that none is left behind whatever became of its parent."""
+"""Processes that a trial started: found as its descendants, so that none is left behind when its parent dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trial: a run of the real program on a real cluster, disturbed by the faults that its seed draws, until it is done.
+"""One trial: a run of the real program on a real cluster, disturbed by what its seed draws, until it is done.
 
 `python -m tests.faults.trial --world FOLDER --seed 7` prints the result as a line of JSON.
 """
@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 
-from enformer_ray.run import layout
 from enformer_ray.run.events import read_events
 from enformer_ray.run.receipts import received
 from enformer_ray.run.store import LocalStore
 from tests.faults.chaos import DISK_BYTES, Fault, draw, inflict
 from tests.faults.cluster import IMPATIENT, Cluster
 from tests.faults.processes import adopt_orphans, end_all_below
-from tests.faults.world import copy_plan, problems_of_receipts, shards_of
+from tests.faults.program import FINALISE_ON_RAY
+from tests.faults.world import copy_plan, problems_of, shards_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = ((1, 1), (1, 1), (2, 1), (1, 1, 1))
@@ -41,7 +41,7 @@ LONGEST_WITHOUT_HEAD = 60.0
 
 STARTS_BEYOND_FAULTS = 3
 NAMED = {0, 1, 4, 130, 143, -9, -15}
-"""Exit statuses that a driver may end with; 3 (failed variants) is not among them, since no variant here is at fault."""
+"""Exit statuses that a driver may end with. No variant here is at fault: 3 is not among them."""
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Trial:
 
     def check(self) -> None:
         """Compare what is there with the undisturbed run, and count what went wrong on the way."""
-        self.result.problems += problems_of_receipts(self.run, self.world / "undisturbed")
+        self.result.problems += problems_of(self.run, self.world / "undisturbed")
         self.count()
 
     def count(self) -> None:
@@ -169,15 +169,8 @@ class Trial:
         return Cluster(self._cpus, folder)
 
     def _start_driver(self) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.faults.program",
-            "run",
-            str(self.run),
-            "--address",
-            self.cluster.address,
-        ]
+        command = [sys.executable, "-m", "tests.faults.program", "score", "--config", str(self.world / "job.yaml")]
+        command += ["--output", str(self.run), "--address", self.cluster.address]
         with self._log(1).open("wb") as log:
             return subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
 
@@ -222,6 +215,8 @@ def run_trial(seed: int, faults: list[Fault], world: Path, keep: Path | None = N
     """
     adopt_orphans()
     os.environ.update(IMPATIENT, PYTHONPATH=str(REPOSITORY))
+    if seed % 3 == 0:
+        os.environ[FINALISE_ON_RAY] = "1"
     if not can_mount():
         faults = [fault for fault in faults if fault.kind != "disk"]
     result = Result(seed)

@@ -57,8 +57,8 @@ def line(number: int, result: Result) -> str:
     verdict = "ok" if not result.problems else "WRONG: " + "; ".join(result.problems)
     faults = " ".join(result.faults) or "none reached"
     return (
-        f"{number:4d} seed {result.seed} on {result.nodes} nodes: {len(result.faults)} of {result.drawn} faults [{faults}], "
-        f"driver ended [{starts}], retries [{causes}], {result.seconds:.0f} s: {verdict}"
+        f"{number:4d} seed {result.seed} on {result.nodes} nodes: {len(result.faults)} of {result.drawn} faults "
+        f"[{faults}], driver ended [{starts}], retries [{causes}], {result.seconds:.0f} s: {verdict}"
     )
 
 

@@ -1,30 +1,34 @@
-"""What all trials share: one plan on the demo's world, and what an undisturbed run of it gives."""
+"""What all trials share: one job on the demo's world, its plan, and what an undisturbed run of it gives."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.demo import demo_job, make_world
+from enformer_ray.errors import EnformerRayError
 from enformer_ray.run import layout
-from enformer_ray.run.parts import covering, whole
-from enformer_ray.run.plan import Plan, load_plan, make_plan
-from enformer_ray.run.receipts import Receipt, publish, read_receipt, received
+from enformer_ray.run.finalise import finalise
+from enformer_ray.run.manifest import finished_manifest
+from enformer_ray.run.parts import whole
+from enformer_ray.run.plan import load_plan, make_plan
+from enformer_ray.run.receipts import Receipt, publish
 from enformer_ray.run.store import LocalStore
+from enformer_ray.run.verify import verify
 from enformer_ray.run.worker import ScoringWorker
 
 SHARD_TIMEOUT = 20.0
-"""Seconds: what a stopped worker costs, but no more than a worker that waits for a busy machine must be given."""
+"""Seconds: what a stopped worker costs, but no less than a worker that waits for a busy machine must be given."""
 
 
 def trial_job(folder: Path) -> JobConfig:
     """The demo's job with shards of two variants and less to compute."""
-    job = demo_job(make_world(folder / "input"), folder / "planned")
+    job = demo_job(make_world(folder / "input"), folder / "undisturbed")
     scoring = ScoringConfig(
         statistics=("sad", "log2_ratio"),
         tracks=("0-3",),
@@ -39,13 +43,16 @@ def trial_job(folder: Path) -> JobConfig:
 
 
 def prepare(folder: Path) -> None:
-    """Plan, and score in this process, without Ray and undisturbed."""
+    """Write the job file, plan, and score and finalise in this process, without Ray and undisturbed."""
+    job = trial_job(folder)
+    (folder / "job.yaml").write_text(yaml.safe_dump(job.model_dump(mode="json")))
     store = LocalStore(folder / "undisturbed")
-    plan = make_plan(trial_job(folder), store)
+    plan = make_plan(job, store)
     worker = ScoringWorker(store.uri)
     worker.open()
     for shard in plan.shards():
         publish(store, Receipt.model_validate(worker.score(whole(shard), "first")))
+    finalise(store)
 
 
 def shards_of(folder: Path) -> int:
@@ -59,34 +66,37 @@ def copy_plan(folder: Path, run: Path) -> None:
     shutil.copy(folder / "undisturbed" / layout.TRACKS, run)
 
 
-def problems_of_receipts(run: Path, undisturbed: Path) -> list[str]:
-    """How the receipts of a run, and the files that they list, differ from those of the undisturbed one."""
-    plan, expected = load_plan(LocalStore(run)), load_plan(LocalStore(undisturbed))
+def problems_of(run: Path, undisturbed: Path) -> list[str]:
+    """How a finished run differs from the undisturbed one: by its own checks, and row by row without them."""
+    store, expected = LocalStore(run), LocalStore(undisturbed)
     found = []
-    for statistic in plan.document.config.scoring.statistics:
-        try:
-            if not _rows(plan, statistic).equals(_rows(expected, statistic)):
-                found.append(f"{statistic}: other rows than an undisturbed run")
-        except ValueError as error:
-            found.append(f"{statistic}: {error}")
+    try:
+        verified, wanted = verify(store), finished_manifest(expected)
+    except EnformerRayError as error:
+        return [f"verify: {error}"]
+    if verified.content_hash != wanted.content_hash:
+        found.append(f"content hash {verified.content_hash}, undisturbed {wanted.content_hash}")
+    if verified.manifest.failed:
+        found.append(f"{verified.manifest.failed} failed variants")
+    if verified.unlisted:
+        found.append(f"files that the manifest does not list: {', '.join(verified.unlisted)}")
+    planned = _planned_ids(expected)
+    for statistic in wanted.statistics:
+        table = _scores(store, statistic)
+        if table.column("variant_id").to_pylist() != planned:
+            found.append(f"{statistic} does not have every planned row once")
+        elif not table.equals(_scores(expected, statistic)):
+            found.append(f"{statistic} has other scores than the undisturbed run")
     return found
 
 
-def _rows(plan: Plan, statistic: str) -> pa.Table:
-    """All rows of a statistic, as the receipts list them, in order of the plan."""
-    there = received(plan.store)
-    tables = []
-    for shard in plan.shards():
-        done, missing = covering(shard, there.get(shard.shard, frozenset()))
-        if missing:
-            raise ValueError(f"shard {shard.shard} is not all there")
-        for part in done:
-            receipt = read_receipt(plan.store, shard.shard, part.path)
-            if receipt.failure is not None:
-                raise ValueError(f"a variant of shard {shard.shard} failed: {receipt.failure}")
-            staged = receipt.files[statistic]
-            path = plan.store.local_path(staged.path)
-            if hashlib.sha256(path.read_bytes()).hexdigest() != staged.sha256:
-                raise ValueError(f"{staged.path} is not what its receipt lists")
-            tables.append(pq.read_table(path))
-    return pa.concat_tables(tables)
+def _planned_ids(store: LocalStore) -> list[str]:
+    chromosomes = load_plan(store).document.variants
+    tables = [pq.read_table(store.local_path(layout.plan_variants(name)), partitioning=None) for name in chromosomes]
+    return [str(value) for table in tables for value in table.column("variant_id").to_pylist()]
+
+
+def _scores(store: LocalStore, statistic: str) -> pa.Table:
+    """All rows of a statistic, in order, whatever files there are beside those of the manifest."""
+    files = finished_manifest(store).under(f"{layout.SCORES}/{statistic}")
+    return pa.concat_tables(pq.read_table(store.local_path(file.path), partitioning=None) for file in files)
