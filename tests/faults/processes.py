@@ -62,12 +62,13 @@ def end_all_below(root: int, seconds: float = 20.0) -> list[str]:
             return [title(pid) for pid in living]
         for pid in living:
             end(pid)
-        reap()
+        _reap()
         time.sleep(0.05)
+    _reap()
     return []
 
 
-def reap() -> None:
+def _reap() -> None:
     """Collect children that have ended, so that no zombie is left."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:

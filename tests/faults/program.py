@@ -7,7 +7,7 @@ import os
 from enformer_ray.cli import main
 from enformer_ray.run import backlog, build_tasks, pool
 
-OPENING_SECONDS = 45.0
+OPENING_SECONDS = 90.0
 LONGEST_PAUSE = 4.0
 FINALISE_ON_RAY = "ENFORMER_RAY_TRIAL_FINALISE_ON_RAY"
 """Environment variable: when set, finished files are built by Ray tasks however few there are."""

@@ -33,10 +33,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = ((1, 1), (1, 1), (2, 1), (1, 1, 1))
 """CPUs of the nodes beside the head; the seed chooses."""
 
-LONGEST = 240.0
+LONGEST = 600.0
 """Seconds after which a trial has failed."""
 
-LONGEST_WITHOUT_HEAD = 60.0
+LONGEST_WITHOUT_HEAD = 120.0
 """Seconds in which a driver has to end whose cluster is gone."""
 
 STARTS_BEYOND_FAULTS = 3

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults.chaos import KINDS
-from tests.faults.processes import adopt_orphans, descendants, end
+from tests.faults.processes import descendants, end
 from tests.faults.trial import LONGEST, REPOSITORY, Result
 from tests.faults.world import prepare
 
@@ -87,7 +87,6 @@ def main() -> None:
     options.add_argument("--jobs", type=int, default=1, help="trials at a time")
     options.add_argument("--keep", type=Path, help="where to leave copies of the folders of failed trials")
     given = options.parse_args()
-    adopt_orphans()
     results = []
     with tempfile.TemporaryDirectory(prefix="enformer-ray-trials-") as folder:
         prepare(Path(folder))
