@@ -162,24 +162,23 @@ def print_scale(numbers: list[int], turns: int, parent: Path | None) -> bool:
     """The table from few shards to many; whether the cost of a shard stays within the limit."""
     measured: dict[int, list[dict[str, Any]]] = {number: [] for number in numbers}
     for turn in range(turns):
-        for number in numbers:
-            if turn == 0 or number < max(numbers):
-                measured[number].append(measure(number, parent))
-                print(f"  {number} shards: {json.dumps(measured[number][-1])}", file=sys.stderr, flush=True)
+        # The largest comes between the first turn of the others and the next ones.
+        for number in numbers if turn == 0 else numbers[:-1]:
+            measured[number].append(measure(number, parent))
+            print(f"  {number} shards: {json.dumps(measured[number][-1])}", file=sys.stderr, flush=True)
     cost = {n: statistics.median(m["seconds"] / m["shards"] for m in measured[n]) for n in numbers}
     cpu = {n: statistics.median(m["cpu"] / m["shards"] for m in measured[n]) for n in numbers}
     base = 1000 if 1000 in cost else numbers[0]
+    print(f"{'':9s} {'':9s} {'cost, of':>9s} {'driver':>9s} {'CPU, of':>9s} {'driver peak, MiB':>17s} {'worker':>9s}")
     print(
-        f"{'shards':>8} {'shards/s':>9} {'cost/10^3':>10} {'driver CPU':>11} {'CPU/10^3':>9} {'driver peak':>12} "
-        f"{'grown by':>9} {'worker peak':>12}"
+        f"{'shards':>9s} {'shards/s':>9s} {base:9d} {'CPU, ms':>9s} {base:9d} {'in all':>7s} {'grown':>9s} {'peak, MiB':>9s}"
     )
     for n in numbers:
-        peak = max(m["peak"] for m in measured[n])
+        peak, worker = (max(m[what] for m in measured[n]) for what in ("peak", "worker_peak"))
         grown = max(m["peak"] - m["start"] for m in measured[n])
-        worker = max(m["worker_peak"] for m in measured[n])
         print(
-            f"{n:8d} {1 / cost[n]:9.1f} {cost[n] / cost[base]:10.2f} {1e3 * cpu[n]:8.2f} ms {cpu[n] / cpu[base]:9.2f} "
-            f"{peak:8.0f} MiB {grown:5.0f} MiB {worker:8.0f} MiB"
+            f"{n:9d} {1 / cost[n]:9.1f} {cost[n] / cost[base]:9.2f} {1e3 * cpu[n]:9.2f} {cpu[n] / cpu[base]:9.2f} "
+            f"{peak:7.0f} {grown:9.0f} {worker:9.0f}"
         )
     ratio = cost[numbers[-1]] / cost[base]
     print(f"cost of a shard among {numbers[-1]} / among {base}: {ratio:.2f} (limit {LIMIT})")
@@ -190,9 +189,9 @@ def print_busy(shards: int, parent: Path | None) -> bool:
     """How busy workers are with shards of ten seconds; whether that is enough."""
     result = measure(shards, parent, BUSY_SECONDS)
     print(
-        f"{shards} shards of {BUSY_SECONDS:.0f} s, {result['workers']} workers: busy {100 * result['busy']:.2f}% of the "
-        f"time from the first start to the last end ({100 * result['busy_own']:.2f}% each from its own first to its "
-        f"own last; limit {100 * BUSY_LIMIT:.0f}%)"
+        f"{shards} shards of {BUSY_SECONDS:.0f} s, {result['workers']} workers: busy {100 * result['busy']:.2f}% of "
+        f"the time from the first start to the last end, {100 * result['busy_own']:.2f}% each from its own first start "
+        f"to its own last end (limit {100 * BUSY_LIMIT:.0f}%)"
     )
     return bool(result["busy"] >= BUSY_LIMIT)
 
