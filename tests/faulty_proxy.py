@@ -25,7 +25,7 @@ _HOP = {"connection", "transfer-encoding", "content-length", "server", "date"}
 class FaultyProxy:
     """Listens on a port of loopback while it is entered.
 
-    Which request meets which fault depends on the seed, the request's method and path and how often it was made, but
+    Which request meets which fault depends on the seed, the request's method and key and how often it was made, but
     not on the order in which threads come.
 
     Args:
@@ -83,12 +83,14 @@ class FaultyProxy:
         """The fault of a request that came in."""
         with self._lock:
             self.requests += 1
-            self._seen[f"{method} {path}"] += 1
+            # Names of buckets are drawn anew each time.
+            request = f"{method} {path.split('/', 2)[-1]}"
+            self._seen[request] += 1
             for order in self._ordered:
                 if order[1] == method and order[2] in path:
                     self._ordered.remove(order)
                     return order[0]
-            drawn = random.Random(f"{self.seed} {method} {path} {self._seen[f'{method} {path}']}").random()
+            drawn = random.Random(f"{self.seed} {request} {self._seen[request]}").random()
             for fault, rate in self.rates.items():
                 drawn -= rate
                 if drawn < 0:
