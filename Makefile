@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test trials slurm-trial bench check format clean
+.PHONY: demo test slow-tests trials driver-bench slurm-trial bench check format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,8 +18,16 @@ demo: $(STAMP)  ## the whole life of a run on a small generated world
 test: $(STAMP)  ## everyday tests
 	$(BIN)/python -m pytest -m "not slow"
 
-trials: $(STAMP)  ## longer trials on real data
+slow-tests: $(STAMP)  ## longer tests: real data, one trial of each kind of fault
 	$(BIN)/python -m pytest -m slow
+
+# As root, disks are filled too (a small tmpfs is mounted for such a trial). JOBS trials run at a time.
+trials: $(STAMP)  ## runs disturbed at random moments: make trials N=100 SEED=1 JOBS=1 (half a minute each, and more)
+	$(BIN)/python -m tests.faults.trials --n $(or $(N),100) --seed $(or $(SEED),1) --jobs $(or $(JOBS),1)
+
+driver-bench: $(STAMP)  ## one driver from 10^2 to 10^5 shards of a model that returns at once, and how busy workers are
+	$(BIN)/python benchmarks/bench_driver.py
+	$(BIN)/python benchmarks/bench_driver.py --busy
 
 # As root, Slurm and munge are installed when they are missing; the trial's own Slurm lives in a temporary folder.
 slurm-trial: $(STAMP)  ## the Slurm script on a one-machine Slurm: requeued half-way, twice, and completed (4 minutes)

@@ -35,6 +35,12 @@ class FaultyProxy:
         delay: seconds of a `delay`.
         ignore_conditions: drop If-None-Match from requests, as a server that does not know it.
         refuse_conditions: answer them with 501, as a server that knows that it does not know it.
+
+    Attributes:
+        endpoint: URL of the proxy.
+        injected: how often each fault was.
+        requests: how many came in.
+        sent: bytes of bodies that went back.
     """
 
     def __init__(
@@ -50,7 +56,7 @@ class FaultyProxy:
         self.upstream, self.rates, self.seed, self.delay = urlsplit(upstream), dict(rates or {}), seed, delay
         self.ignore_conditions, self.refuse_conditions = ignore_conditions, refuse_conditions
         self.injected: Counter[str] = Counter()
-        self.requests = 0
+        self.requests = self.sent = 0
         self._seen: Counter[str] = Counter()
         self._ordered: list[tuple[str, str, str]] = []
         self._lock = threading.Lock()
@@ -88,6 +94,10 @@ class FaultyProxy:
                 if drawn < 0:
                     return fault
             return None
+
+    def count_sent(self, size: int) -> None:
+        with self._lock:
+            self.sent += size
 
     def count(self, fault: str) -> None:
         with self._lock:
@@ -146,7 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        self.wfile.write(content[: len(content) // 2] if cut else content)
+        sent = content[: len(content) // 2] if cut else content
+        self.proxy.count_sent(len(sent))
+        self.wfile.write(sent)
         if cut:
             self.wfile.flush()
             self._cut("cut_body")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,8 @@ from enformer_ray.results.top import top_rows
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import Manifest, read_manifest
 from enformer_ray.run.parquet import ROW_COLUMNS
-from enformer_ray.run.store import RunStore, open_store
+from enformer_ray.run.range_files import PROTOCOL
+from enformer_ray.run.store import RunStore, Source, open_store
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,7 +40,7 @@ class ScoreDataset:
         self._store = store
         self.manifest = manifest
         self.statistics = list(manifest.statistics)
-        self.tracks: pa.Table = pq.read_table(store.local_path(layout.TRACKS), partitioning=None)
+        self.tracks: pa.Table = pq.read_table(pa.BufferReader(store.read_bytes(layout.TRACKS)))
 
     def column(self, track: str | int) -> str:
         """Column of a track.
@@ -72,30 +75,41 @@ class ScoreDataset:
             statistic: name of a statistic.
             tracks: as in `column`; None means all.
         """
-        return self._dataset(statistic).to_table(columns=self._columns(tracks))
+        return _dataset(self._scores(statistic)).to_table(columns=self._columns(tracks))
 
     def to_polars(self, statistic: str, tracks: Sequence[str | int] | None = None) -> pl.LazyFrame:
         """The same as `to_arrow`, lazily."""
         import polars as pl
 
-        frame = pl.scan_parquet(self._paths(statistic), hive_partitioning=False)
+        source = self._scores(statistic)
+        if source.files is None:
+            frame = pl.scan_parquet(source.paths, hive_partitioning=False)
+        else:
+            # Polars has a client of its own for object stores; through Arrow the requests are those of the store.
+            frame = pl.scan_pyarrow_dataset(_dataset(source))
         return frame.select(self._columns(tracks))
 
     def to_duckdb(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with a view of each statistic, and the views `variants` and `tracks`."""
         import duckdb
 
-        views = {statistic: self._paths(statistic) for statistic in self.statistics}
-        views["variants"] = self._local(layout.VARIANTS)
-        views["tracks"] = [self._store.local_path(layout.TRACKS)]
+        sources = {statistic: self._scores(statistic) for statistic in self.statistics}
+        sources["variants"] = self._under(layout.VARIANTS)
+        sources["tracks"] = self._source([layout.TRACKS])
         connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-        for name, paths in views.items():
-            connection.read_parquet([str(path) for path in paths], hive_partitioning=False).create_view(name)
+        files = sources["tracks"].files
+        if files is not None:
+            connection.register_filesystem(files)
+            # One that is still open when Python exits would call back into Python.
+            atexit.register(_close, weakref.ref(connection))
+        for name, source in sources.items():
+            paths = source.paths if files is None else [f"{PROTOCOL}://{path}" for path in source.paths]
+            connection.read_parquet(paths, hive_partitioning=False).create_view(name)
         return connection
 
     def variants(self) -> pa.Table:
         """Every input allele with its final status (scored, duplicate, rejected) and reason, in the order of files."""
-        return pads.dataset(self._local(layout.VARIANTS), format="parquet").to_table()
+        return _dataset(self._under(layout.VARIANTS)).to_table()
 
     def top(self, statistic: str, n: int, track: str | int | None = None) -> pa.Table:
         """The variants with the largest absolute score, largest first; read batch by batch.
@@ -110,7 +124,7 @@ class ScoreDataset:
         """
         columns = self._columns(None if track is None else [track])
         rows = max(1, _BATCH_VALUES // len(columns))
-        batches = self._dataset(statistic).to_batches(columns=columns, batch_size=rows, batch_readahead=1)
+        batches = _dataset(self._scores(statistic)).to_batches(columns=columns, batch_size=rows, batch_readahead=1)
         descriptions = dict(zip(*(self.tracks.column(c).to_pylist() for c in ("column", "description")), strict=True))
         return top_rows(batches, n, descriptions)
 
@@ -119,19 +133,19 @@ class ScoreDataset:
             return [*ROW_COLUMNS, *self.tracks.column("column").to_pylist()]
         return [*ROW_COLUMNS, *(self.column(track) for track in tracks)]
 
-    def _dataset(self, statistic: str) -> pads.Dataset:
-        return pads.dataset(self._paths(statistic), format="parquet")
-
-    def _paths(self, statistic: str) -> list[Path]:
+    def _scores(self, statistic: str) -> Source:
         if statistic not in self.statistics:
             raise ConfigError(
                 f"{self._store.uri} has no statistic {statistic!r}; it has {', '.join(self.statistics)}. Other ones "
                 "need a run of their own."
             )
-        return self._local(f"{layout.SCORES}/{statistic}")
+        return self._under(f"{layout.SCORES}/{statistic}")
 
-    def _local(self, folder: str) -> list[Path]:
-        return [self._store.local_path(file.path) for file in self.manifest.under(folder)]
+    def _under(self, folder: str) -> Source:
+        return self._source([file.path for file in self.manifest.under(folder)])
+
+    def _source(self, paths: list[str]) -> Source:
+        return self._store.source(paths, {file.path: file.bytes for file in self.manifest.files})
 
 
 def open_scores(run_directory: str | Path) -> ScoreDataset:
@@ -148,11 +162,31 @@ def open_scores(run_directory: str | Path) -> ScoreDataset:
             f"{store.uri} holds no finished dataset ({layout.MANIFEST} is missing). `enformer-ray status` tells how "
             "far the run is; `enformer-ray run` scores what is left and `enformer-ray finalise` publishes the dataset."
         )
+    found = _sizes(store, manifest)
     for file in manifest.files:
-        path = store.local_path(file.path)
-        if not path.is_file() or path.stat().st_size != file.bytes:
+        if found.get(file.path) != file.bytes:
             raise DatasetCorruptError(
-                f"{path} is listed in {layout.MANIFEST} with {file.bytes} bytes and is missing or has another size. "
-                "Copy the run directory again from where it is whole, or score the variants again in a new one."
+                f"{store.uri}/{file.path} is listed in {layout.MANIFEST} with {file.bytes} bytes and is missing or has "
+                "another size. Copy the run directory again from where it is whole, or score the variants again in a "
+                "new one."
             )
     return ScoreDataset(store, manifest)
+
+
+def _sizes(store: RunStore, manifest: Manifest) -> dict[str, int | None]:
+    """Bytes of the files of a manifest: folders are listed, since there may be thousands of files."""
+    paths = [file.path for file in manifest.files]
+    sizes: dict[str, int | None] = {path: store.size(path) for path in paths if "/" not in path}
+    for folder in {path.partition("/")[0] for path in paths if "/" in path}:
+        sizes.update(store.sizes(folder))
+    return sizes
+
+
+def _dataset(source: Source) -> pads.Dataset:
+    return pads.dataset(source.paths, filesystem=source.filesystem, format="parquet")
+
+
+def _close(connection: weakref.ref[duckdb.DuckDBPyConnection]) -> None:
+    opened = connection()
+    if opened is not None:
+        opened.close()

@@ -50,8 +50,8 @@ class Bucket:
     """
 
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
-        self.uri = uri.rstrip("/")
-        self._scheme, self.name, self.prefix = _parse(self.uri)
+        self._scheme, self.name, self.prefix = _parse(uri)
+        self.uri = f"{self._scheme}://{self.name}/{self.prefix}".rstrip("/")
         names = _ENDPOINTS[self._scheme]
         self._endpoint = next((value for name in names if (value := os.environ.get(name))), "")
         self._patience, self._reached, self._confirmed = patience, False, False
@@ -83,6 +83,8 @@ class Bucket:
                 if not _code(answer, "NoSuchUpload") or not self._worthwhile(answer, began):
                     self._reached = True
                     raise
+            except NotImplementedError as error:
+                raise UnsupportedError(str(error)) from None
             except BaseError as error:
                 if isinstance(error, NotSupportedError) or _status(error) == 501:
                     raise UnsupportedError(str(error)) from None
@@ -163,7 +165,7 @@ class Bucket:
 
 
 def _parse(uri: str) -> tuple[str, str, str]:
-    parsed = re.fullmatch(r"(s3|gs)://([^/]+)(?:/(.+))?", uri)
+    parsed = re.fullmatch(r"(s3|gs)://([^/]+)(?:/(.*?))?/*", uri)
     if parsed is None:
         raise ConfigError(f"the run directory {uri!r} names no bucket; give s3://bucket/prefix or gs://bucket/prefix.")
     scheme, bucket, prefix = parsed[1], parsed[2], parsed[3] or ""

@@ -45,7 +45,8 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
             logging_level=logging.ERROR,
         )
     else:
-        ray.init(address=address, logging_level=logging.ERROR)
+        # Workers log to files of their nodes; what matters of it comes back as answers and events.
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:

@@ -73,7 +73,7 @@ class Dispatcher:
         self._publishing: dict[Future[Receipt], Part] = {}
         self._speeds: deque[float] = deque(maxlen=101)  # seconds a FLOP
         self._last_death = ""
-        # Variants that failed on one worker alone, which has scored nothing: the fault may be the worker's.
+        # Variants that failed before any was scored, or on one worker that has scored none: it may be to blame.
         self._doubtful: list[tuple[Task, Receipt]] = []
         self._ticked = -float("inf")
         self._waited_since = time.monotonic()
@@ -261,11 +261,11 @@ class Dispatcher:
         if failure is None:
             return
         receipt = lone_receipt(self._plan, task.part, failure, self._lease.epoch, worker)
-        if worker.scored or len(task.blamed) > 1:
+        if self._pool.successes and (worker.scored or len(task.blamed) > 1):
             self._publish(task.part, receipt)
             return
         self._doubtful.append((task, receipt))
-        if len(self._doubtful) >= HOPELESS and not self._pool.successes:
+        if len(self._doubtful) >= HOPELESS and not self._pool.successes and not self._pool.opening():
             self._give_up()
 
     def _settle_doubts(self) -> None:

@@ -82,7 +82,8 @@ class EventLog:
 
 def read_events(store: RunStore) -> Iterator[dict[str, Any]]:
     """Events of a run directory, in order; a line that a crash cut short is left out."""
-    for line in store.read_appended(layout.EVENTS).splitlines():
+    # Decoded at once: of single lines of bytes `json` would find out the encoding again and again.
+    for line in store.read_appended(layout.EVENTS).decode(errors="replace").split("\n"):
         try:
             event = json.loads(line)
         except ValueError:

@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,9 +135,7 @@ def _claim_next(store: RunStore, take_over: bool) -> Lease:
     epoch = _newest(store)
     before = _claim(store, epoch) if epoch else None
     if before is not None and not take_over:
-        beat = _heartbeat(store, epoch)
-        if _ended(before, beat) is None:
-            raise _held(store, before, beat)
+        _wait_for_end(store, before)
     claim = Claim(
         epoch=epoch + 1,
         driver=uuid.uuid4().hex[:12],
@@ -153,6 +152,22 @@ def _claim_next(store: RunStore, take_over: bool) -> Lease:
     return lease
 
 
+def _wait_for_end(store: RunStore, claim: Claim) -> None:
+    """Return when a lease is over; a driver elsewhere that was killed lets its own expire, and nothing else tells.
+
+    Raises:
+        LeaseHeldError: its driver is alive: on this machine, or as its next heartbeat shows.
+    """
+    first = beat = _heartbeat(store, claim.epoch)
+    if _ended(claim, beat) is None and not _is_here(claim):
+        _log.warning("%s is held by %s: looking whether that is alive", store.uri, _in_words(claim))
+    while _ended(claim, beat) is None:
+        if _is_here(claim) or beat != first:
+            raise _held(store, claim, beat)
+        time.sleep(min(1.0, EXPIRES_SECONDS / 10))
+        beat = _heartbeat(store, claim.epoch)
+
+
 def _keep_beating(lease: Lease, ended: threading.Event) -> None:
     while not ended.wait(HEARTBEAT_SECONDS):
         try:
@@ -166,10 +181,14 @@ def _ended(claim: Claim, beat: Heartbeat | None) -> str | None:
     """Why a lease is over; None while its driver may be at work."""
     if beat is not None and beat.released:
         return "released"
-    if claim.machine and claim.machine == _machine() and claim.process != (_process(claim.pid) or ""):
+    if _is_here(claim) and claim.process != (_process(claim.pid) or ""):
         return "dead"
     last = datetime.fromisoformat(beat.at if beat is not None else claim.began)
     return "expired" if (_now() - last).total_seconds() > EXPIRES_SECONDS else None
+
+
+def _is_here(claim: Claim) -> bool:
+    return claim.machine != "" and claim.machine == _machine()
 
 
 def _newest(store: RunStore) -> int:

@@ -111,6 +111,8 @@ class LocalStore:
     def put_file(self, local: Path, path: str) -> None:
         """Move a finished local file into the store, over a file of that name."""
         target = self.root / path
+        if not local.is_file():
+            raise StoreError(f"{local} cannot be moved to {target}: there is no such file.")
         with self._explained("written", path):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -138,8 +140,12 @@ class LocalStore:
 
     def list(self, prefix: str) -> list[str]:
         """Paths of all files under a folder, sorted; what an interrupted writer left behind is not among them."""
-        files = (path for path in (self.root / prefix).rglob("*") if not path.name.startswith(_TEMPORARY))
-        return sorted(path.relative_to(self.root).as_posix() for path in files if path.is_file())
+        found = []
+        for folder, _, names in os.walk(self.root / prefix):  # no Path for each: there may be a hundred thousand
+            inside = folder.removeprefix(str(self.root)).strip("/")
+            files = [name for name in names if not name.startswith(_TEMPORARY)]
+            found += [f"{inside}/{name}" for name in files] if inside else files
+        return sorted(found)
 
     def local_path(self, path: str) -> Path:
         """The file itself."""

@@ -228,6 +228,10 @@ class Pool:
         others = any(other.is_open for other in self.workers if other is not worker)
         return others and len(worker.bad_shards) >= BAD_SHARDS and self.successes > worker.successes_before
 
+    def opening(self) -> bool:
+        """Whether a worker that has a machine is not open yet."""
+        return any(worker.arrived is not None and not worker.is_open for worker in self.workers)
+
     def put_aside(self, worker: Worker) -> None:
         """End a bad worker and leave its place empty."""
         self.remove(worker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pyarrow.fs as pafs
@@ -69,6 +70,10 @@ class RangeFiles(AbstractFileSystem):  # type: ignore[misc]
         """The file itself: folders are not for readers of finished files."""
         info = self.info(path)
         return [info] if detail else [info["name"]]
+
+    def modified(self, path: str) -> datetime:  # noqa: ARG002
+        """One time for all: finished files do not change."""
+        return datetime.fromtimestamp(0, UTC)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> _RangeFile:
         if mode != "rb":

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -17,9 +19,11 @@ from enformer_ray.results import ScoreDataset, open_scores
 from enformer_ray.results.top import top_rows
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.parquet import ROW_COLUMNS
-from enformer_ray.run.plan import make_plan
-from enformer_ray.run.store import LocalStore
+from enformer_ray.run.plan import load_plan, make_plan
+from enformer_ray.run.store import LocalStore, RunStore, open_store
+from tests.faulty_proxy import FAULTS
 from tests.run.conftest import ALLELES, SNVS, score_without_ray, write_genome, write_vcf, write_weights
+from tests.s3 import Faulty
 
 DESCRIPTIONS = ["DNASE:liver", "DNASE:liver", "CHIP:H3K27ac:liver", "CAGE:brain", "CAGE:K562"]
 
@@ -47,9 +51,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.root
 
 
-@pytest.fixture
-def scores(run: Path) -> ScoreDataset:
-    return open_scores(run)
+@pytest.fixture(params=["local", "s3", "gs"])
+def scores(request: pytest.FixtureRequest, run: Path) -> ScoreDataset:
+    """The same dataset in a folder and in buckets."""
+    if request.param == "local":
+        return open_scores(run)
+    bucket: str = request.getfixturevalue("bucket")
+    return open_scores(upload(run, bucket.replace("s3://", f"{request.param}://")).uri)
+
+
+def upload(run: Path, uri: str) -> RunStore:
+    store = open_store(uri)
+    for path in LocalStore(run).list(""):
+        store.replace(path, (run / path).read_bytes())
+    return store
 
 
 def test_statistics_and_tracks(scores: ScoreDataset) -> None:
@@ -142,7 +157,7 @@ def test_top_does_not_depend_on_batches(values: list[tuple[int, int]], data: st.
     assert [abs(score) for score in found.column("score").to_pylist()] == [max(map(abs, values[i])) for i in expected]
 
 
-def test_files_that_are_not_listed_are_not_read(run: Path, scores: ScoreDataset) -> None:
+def test_files_that_are_not_listed_are_not_read(run: Path) -> None:
     stray = run / "scores" / "sad" / "chr-1-7.parquet"
     stray.write_bytes((run / "scores" / "sad" / "chr-1-0.parquet").read_bytes())
     try:
@@ -166,3 +181,76 @@ def test_a_file_that_was_cut_is_refused(run: Path) -> None:
             open_scores(run)
     finally:
         path.write_bytes(data)
+
+
+def test_strays_and_missing_files_in_a_bucket(run: Path, bucket: str) -> None:
+    store = upload(run, bucket)
+    store.replace("scores/sad/chr-1-7.parquet", store.read_bytes("scores/sad/chr-1-0.parquet"))
+    assert open_scores(bucket).to_arrow("sad").num_rows == SNVS + 1
+    assert open_scores(bucket).to_polars("sad").collect().height == SNVS + 1
+    with open_scores(bucket).to_duckdb() as connection:
+        assert connection.sql("SELECT count(*) FROM sad").fetchall() == [(SNVS + 1,)]
+    store.replace("scores/ref/chr-2-0.parquet", store.read_bytes("scores/ref/chr-2-0.parquet")[:-1])
+    with pytest.raises(DatasetCorruptError, match=rf"{bucket}/scores/ref/chr-2-0\.parquet"):
+        open_scores(bucket)
+    store.delete_tree("tracks.parquet")
+    with pytest.raises(DatasetCorruptError):
+        open_scores(bucket)
+
+
+def test_an_empty_prefix_holds_no_dataset(bucket: str) -> None:
+    with pytest.raises(RunIncompleteError, match=bucket):
+        open_scores(bucket)
+
+
+def test_opening_lists_and_does_not_ask_for_each_file(run: Path, bucket: str, faulty: Faulty) -> None:
+    upload(run, bucket)
+    with faulty() as proxy:
+        scores = open_scores(bucket)
+        opened = proxy.requests
+        # Three files at the top are asked for; those of the two folders are listed.
+        assert opened <= 8 < len(scores.manifest.files)
+        scores.to_arrow("sad", [0])
+        # The footer and a stretch of columns of each of two files.
+        assert proxy.requests - opened <= 6
+
+
+def test_queries_survive_faults(run: Path, bucket: str, faulty: Faulty) -> None:
+    upload(run, bucket)
+    expected = open_scores(run)
+    with faulty(rates={"slow_down": 0.2, "cut_body": 0.2, "cut_before": 0.2}, seed=1) as proxy:
+        scores = open_scores(bucket)
+        assert scores.to_arrow("sad").equals(expected.to_arrow("sad"))
+        assert (
+            scores.to_polars("sad")
+            .collect()
+            .to_arrow()
+            .cast(expected.to_arrow("sad").schema)
+            .equals(expected.to_arrow("sad"))
+        )
+        with scores.to_duckdb() as connection, expected.to_duckdb() as local:
+            query = "SELECT * FROM sad JOIN tracks ON true ORDER BY ALL"
+            assert connection.sql(query).fetchall() == local.sql(query).fetchall()
+        assert sum(proxy.injected.values()) >= 5
+
+
+def test_a_dataset_on_an_object_store_is_the_same(run: Path, bucket: str, faulty: Faulty) -> None:
+    config = load_plan(LocalStore(run)).document.config
+    with faulty(rates=dict.fromkeys(FAULTS, 0.05), seed=2, delay=0.05) as proxy:
+        store = open_store(bucket)
+        make_plan(config.model_copy(update={"output": bucket}), store)
+        score_without_ray(store)
+        assert finalise(store).content_hash == open_scores(run).manifest.content_hash
+        assert sum(proxy.injected.values()) >= 5
+    assert open_scores(bucket).to_arrow("ref").equals(open_scores(run).to_arrow("ref"))
+    assert LocalStore(run).entries() == store.entries()
+
+
+def test_a_connection_that_is_still_open_at_exit_is_closed(run: Path, bucket: str) -> None:
+    upload(run, bucket)
+    program = (
+        "import sys; from enformer_ray.results import open_scores; connection = open_scores(sys.argv[1]).to_duckdb(); "
+        "print(connection.sql('SELECT count(*) FROM sad').fetchall()[0][0])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, bucket], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{SNVS + 1}\n", "")

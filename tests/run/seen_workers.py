@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from enformer_ray.run.worker import ScoringWorker
 from enformer_ray.variants.variant import Variant
 
 WAITS_AT = 3
-"""Shard that is scored only once there is a file `go` beside the run directory."""
+"""Shard that is scored only once there is the file that the environment variable `GO` names."""
+
+GO = "ENFORMER_RAY_TEST_GO"
 
 POISON = 2389
 """Position, in shard 1, of a variant that cannot be scored."""
@@ -24,7 +27,7 @@ class Foreseeable(ScoringWorker):
     """One variant of shard 1 fails, and shard 3 takes until it is told to go on."""
 
     def score(self, part: Part, attempt: str) -> dict[str, Any]:
-        while part.shard.shard == WAITS_AT and not (Path(self._uri).parent / "go").exists():
+        while part.shard.shard == WAITS_AT and not Path(os.environ[GO]).exists():
             time.sleep(0.1)
         return super().score(part, attempt)
 

@@ -78,20 +78,26 @@ def test_a_driver_that_was_killed_on_this_machine_does_not_hold(store: LocalStor
             assert lease.epoch == 2
 
 
-def test_a_driver_elsewhere_holds_until_its_heartbeat_is_old(store: LocalStore) -> None:
-    elsewhere(store, 20)
-    with pytest.raises(LeaseHeldError, match="on other since"), hold(store):
-        pass
+def test_a_driver_elsewhere_holds_as_long_as_its_heart_beats(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXPIRES_SECONDS", 3.0)
+    elsewhere(store, 0)
     held = holder(store)
     assert held is not None
     assert held[2]
-    elsewhere(store, 0)
-    store.replace(
-        layout.heartbeat(1),
-        Heartbeat(at=(datetime.now(UTC) - timedelta(seconds=61)).isoformat(), released=False)
-        .model_dump_json()
-        .encode(),
-    )
+    beat = threading.Timer(0.5, elsewhere, (store, 0))
+    beat.start()
+    with pytest.raises(LeaseHeldError, match="on other since"), hold(store):
+        pass
+    beat.join()
+    with hold(store) as lease:  # no further one: it is dead
+        assert lease.epoch == 2
+
+
+def test_an_old_heartbeat_is_not_waited_for(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", None)
+    elsewhere(store, 61)
     with hold(store) as lease:
         assert lease.epoch == 2
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from enformer_ray import cli_status
 from enformer_ray.cli import main
 from enformer_ray.config import JobConfig
 from enformer_ray.run import layout
@@ -19,9 +23,9 @@ from enformer_ray.run.lease import hold
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.receipts import Failure, read_receipt
 from enformer_ray.run.status import RunStatus, run_status
-from enformer_ray.run.store import LocalStore, RunStore
+from enformer_ray.run.store import LocalStore, RunStore, open_store
 from tests.run.conftest import ALLELES, SNVS
-from tests.run.seen_workers import POISON, WAITS_AT
+from tests.run.seen_workers import GO, POISON, WAITS_AT
 
 SHARDS = 6
 VARIANTS = SNVS + 1
@@ -140,22 +144,22 @@ def test_many_failures_and_workers_are_cut_short_on_paper_alone(
 
 
 SCRIPT = """
-import pathlib, sys
+import sys
 from enformer_ray.run import driver
-from enformer_ray.run.store import LocalStore
+from enformer_ray.run.store import open_store
 from tests.run.seen_workers import Foreseeable
 
 driver.ScoringWorker = Foreseeable
-driver.run_shards(LocalStore(pathlib.Path(sys.argv[1])), workers=1)
+driver.run_shards(open_store(sys.argv[1]), workers=1)
 """
 
 
-def start(store: LocalStore) -> subprocess.Popen[bytes]:
+def start(store: RunStore) -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[2]
     return subprocess.Popen([sys.executable, "-c", SCRIPT, store.uri], cwd=root, stderr=subprocess.DEVNULL)
 
 
-def until(store: LocalStore, process: subprocess.Popen[bytes], reached: Callable[[RunStatus], bool]) -> RunStatus:
+def until(store: RunStore, process: subprocess.Popen[bytes], reached: Callable[[RunStatus], bool]) -> RunStatus:
     while not reached(status := run_status(store)):
         assert process.poll() is None, "the driver ended"
         time.sleep(0.3)
@@ -166,10 +170,21 @@ def waits(status: RunStatus) -> bool:
     return any(worker.part == layout.part_name(WAITS_AT, "") for worker in status.workers)
 
 
-def test_beside_a_driver_and_after_its_death(planned: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
-    with start(planned) as process:
-        alive = until(planned, process, lambda status: waits(status) and status.shards_done == WAITS_AT)
-        beside, shown = printed(capsys, planned.uri), json.loads(printed(capsys, planned.uri, "--json"))
+@pytest.fixture(params=["local path", "object store"])
+def store(request: pytest.FixtureRequest, job: JobConfig, tmp_path: Path) -> RunStore:
+    local = request.param == "local path"
+    store = open_store(str(tmp_path / "run") if local else request.getfixturevalue("bucket"))
+    make_plan(job, store)
+    return store
+
+
+def test_beside_a_driver_and_after_its_death(
+    store: RunStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(GO, str(tmp_path / "go"))
+    with start(store) as process:
+        alive = until(store, process, lambda status: waits(status) and status.shards_done == WAITS_AT)
+        beside, shown = printed(capsys, store.uri), json.loads(printed(capsys, store.uri, "--json"))
         process.kill()
     assert process.returncode == -signal.SIGKILL
     expect_alive(alive, process.pid)
@@ -178,20 +193,20 @@ def test_beside_a_driver_and_after_its_death(planned: LocalStore, capsys: pytest
     assert "scoring 00003" in beside
     assert f"variants: 11 of {VARIANTS} scored, 1 failed, 9 left\n" in beside
     assert (shown["shards_in_flight"], shown["driver"]["pid"], shown["workers"][0]["part"]) == (1, process.pid, "00003")
-    dead = run_status(planned)
+    dead = run_status(store)
     assert dead.driver is not None
     assert (dead.driver.state, dead.driver.doing) == ("dead", None)
     assert (dead.shards_done, dead.shards_in_flight, dead.shards_waiting) == (3, 0, 3)
     assert (dead.variants_per_second, dead.seconds_left) == (None, None)
     assert [(worker.state, worker.part) for worker in dead.workers] == [("gone", "00003")]
     assert dead.failures == alive.failures
-    text = printed(capsys, planned.uri)
+    text = printed(capsys, store.uri)
     assert "seems to be dead" in text
-    assert f"`enformer-ray run {planned.uri}` scores what is left" in text
-    (planned.root.parent / "go").touch()
-    with start(planned) as process:
+    assert f"`enformer-ray run {store.uri}` scores what is left" in text
+    (tmp_path / "go").touch()
+    with start(store) as process:
         assert process.wait(120) == 0
-    expect_scored(run_status(planned))
+    expect_scored(run_status(store))
 
 
 def expect_alive(status: RunStatus, pid: int) -> None:
@@ -217,3 +232,35 @@ def expect_scored(status: RunStatus) -> None:
     assert (status.shards_done, status.variants_scored, status.variants_failed) == (SHARDS, VARIANTS - 1, 1)
     assert [worker.state for worker in status.workers] == ["let go"]
     assert (status.finished, status.content_hash) == (False, None)
+
+
+def scored_then_finished(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = run_status(store)
+    states = [status, status, replace(status, finished=True, content_hash="abcd")]
+    monkeypatch.setattr(cli_status, "run_status", lambda _: states.pop(0))
+
+
+def test_watching_goes_on_until_the_run_is_finished(
+    scored: LocalStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = (scored.uri, "--watch", "--every", "0.5")
+    scored_then_finished(scored, monkeypatch)
+    first, second, *rest = printed(capsys, *watch).splitlines()
+    assert first[first.index("Z ") :] == second[second.index("Z ") :]
+    assert f"Z shards: {SHARDS} of {SHARDS} done, 0 in flight, 0 waiting; variants: " in first
+    assert first.endswith("; driver released")
+    assert rest[-1] == "finished (content hash abcd)"
+    scored_then_finished(scored, monkeypatch)
+    documents = [json.loads(line) for line in printed(capsys, *watch, "--json").splitlines()]
+    assert [document["finished"] for document in documents] == [False, False, True]
+
+
+def test_watching_on_a_terminal_draws_over_what_was_there(
+    scored: LocalStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(cli_status, "console", Console(file=screen, force_terminal=True, width=120))
+    scored_then_finished(scored, monkeypatch)
+    assert printed(capsys, scored.uri, "--watch", "--every", "0.5") == ""
+    assert screen.getvalue().count("\x1b[2K") >= 2
+    assert screen.getvalue().count("finished (content hash abcd)") >= 1

@@ -1,0 +1,20 @@
+"""enformer-ray as a user starts it, but less patient: a trial cannot wait half an hour for what hangs."""
+
+from __future__ import annotations
+
+import os
+
+from enformer_ray.cli import main
+from enformer_ray.run import backlog, build_tasks, pool
+
+OPENING_SECONDS = 90.0
+LONGEST_PAUSE = 4.0
+FINALISE_ON_RAY = "ENFORMER_RAY_TRIAL_FINALISE_ON_RAY"
+"""Environment variable: when set, finished files are built by Ray tasks however few there are."""
+
+if __name__ == "__main__":
+    pool.OPENING_SECONDS = OPENING_SECONDS
+    backlog.LONGEST_PAUSE = LONGEST_PAUSE
+    if os.environ.get(FINALISE_ON_RAY):
+        build_tasks.IN_PROCESS_BYTES = 0
+    main()
