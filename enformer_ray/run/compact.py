@@ -92,18 +92,13 @@ class ScoreFile:
         self._small.append(table)
         self._rows += table.num_rows
         if len(self._small) == _PIECES:
-            self._gather()
+            # Of many small shards the columns would take more memory than their values.
+            self._pieces.append(pa.concat_tables(self._small).combine_chunks())
+            self._small = []
         while self._rows >= self._group_rows:
             self._write(self._group_rows)
 
-    def _gather(self) -> None:
-        """Of small shards the columns would take more memory than their values."""
-        if self._small:
-            self._pieces.append(pa.concat_tables(self._small).combine_chunks())
-            self._small = []
-
     def _write(self, rows: int) -> None:
-        self._gather()
-        held = pa.concat_tables(self._pieces)
+        held = pa.concat_tables([*self._pieces, *self._small])
         self._writer.write_table(held.slice(0, rows), row_group_size=rows)
-        self._pieces, self._rows = [held.slice(rows)], self._rows - rows
+        self._pieces, self._small, self._rows = [held.slice(rows)], [], self._rows - rows

@@ -84,6 +84,16 @@ def test_a_row_by_hand() -> None:
     assert table_digests(rows(1, failed=frozenset({0}))) == hashlib.sha256(failed).digest()
 
 
+def test_a_hash_by_hand() -> None:
+    names = [*rows(1).column_names]
+    types = ["int32" if name == "position" else "float" if name.startswith("track") else "string" for name in names]
+    schema = "[" + ",".join(f'["{name}","{kind}"]' for name, kind in zip(names, types, strict=True)) + "]"
+    digests = table_digests(rows(2))
+    assert len(digests) == 64
+    assert hash_of(rows(2)) == hashlib.sha256(schema.encode() + digests).hexdigest()
+    assert combined({"sad": "b", "d2": "a"}) == hashlib.sha256(b'[["d2","a"],["sad","b"]]').hexdigest()
+
+
 def test_a_nan_of_other_bits_is_none() -> None:
     """What a reader puts in the place of null is its own choice."""
     scores = np.array([[0x7FC00001, 0xFFC00000]], "<u4").view("<f4")
