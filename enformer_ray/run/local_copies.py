@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
 import tempfile
@@ -10,6 +11,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
+
+_PREFIX = "enformer-ray-copies-"
+_LOCK_FILE = "lock"
 
 
 class LocalCopies:
@@ -72,10 +76,36 @@ def _process_folder() -> Path:
     process = os.getpid()
     with _lock:
         if process not in _folders:
-            folder = Path(tempfile.mkdtemp(prefix="enformer-ray-"))
+            _remove_abandoned(Path(tempfile.gettempdir()))
+            folder = _new_folder()
             _folders[process] = folder
             atexit.register(_remove, folder, process)
         return _folders[process]
+
+
+def _new_folder() -> Path:
+    """A folder whose lock file this process holds as long as it lives; it has its name only when it is locked."""
+    folder = Path(tempfile.mkdtemp(prefix="enformer-ray-new-"))
+    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return folder.rename(folder.with_name(folder.name.replace("enformer-ray-new-", _PREFIX)))
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove folders of processes that were killed, as Ray's workers are, before they could do so."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        try:
+            descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR)
+        except OSError:
+            continue  # another user's, or being removed by another process
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def _remove(folder: Path, process: int) -> None:

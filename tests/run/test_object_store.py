@@ -280,6 +280,25 @@ def test_copies_are_downloaded_once_and_removed_at_exit(bucket: str, faulty: Fau
     assert not any(parent.exists() for parent in copy.parents if parent.name.startswith("enformer-ray-"))
 
 
+def test_copies_of_a_killed_process_are_removed_by_the_next(bucket: str) -> None:
+    ObjectStore(bucket).replace("plan/shards.parquet", b"bytes")
+    program = (
+        "import sys; from enformer_ray.run.store import open_store; "
+        "print(open_store(sys.argv[1]).local_path('plan/shards.parquet'), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, bucket]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        copy = Path(process.stdout.readline().strip())
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        assert copy.exists()
+        process.kill()
+        process.wait()
+    assert copy.exists()
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert not copy.exists()
+
+
 def test_parquet_is_read_by_ranges(bucket: str, faulty: Faulty, tmp_path: Path) -> None:
     table = pa.table({f"track_{i:04d}": np.random.default_rng(i).random(20_000, np.float32) for i in range(100)})
     with faulty(rates={"cut_body": 0.2, "slow_down": 0.2}, seed=7) as proxy:
