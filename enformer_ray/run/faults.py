@@ -27,7 +27,8 @@ def death_of(error: Exception, node: str) -> Cause:
     if getattr(error, "preempted", False):
         return Cause(Blame.PREEMPTED, detail)
     # Unavailable: the connection broke and nothing is known of the process, as when its node is lost.
-    if isinstance(error, ray.exceptions.ActorUnavailableError) or not _alive(node):
+    unavailable = isinstance(error, ray.exceptions.ActorUnavailableError)
+    if unavailable or "its node has died" in detail or not _alive(node):
         return Cause(Blame.LOST, detail)
     return Cause(Blame.WORKER_CRASHED, detail)
 
