@@ -13,6 +13,9 @@ from tests.s3 import bucket, faulty, s3_server
 __all__ = ["bucket", "faulty", "s3_server", "shared"]
 
 
+# Ray reads it when it is imported, which some tests do before a session of this project sets it: loopback alone.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
 # No test asserts a time: a machine that is busy with other things is no failure.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
