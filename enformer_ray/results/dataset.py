@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError, TrackSelectionError
+from enformer_ray.errors import ConfigError, TrackSelectionError
 from enformer_ray.results.top import top_rows
 from enformer_ray.run import layout
-from enformer_ray.run.manifest import Manifest, read_manifest
+from enformer_ray.run.manifest import Manifest, finished_manifest
 from enformer_ray.run.parquet import ROW_COLUMNS
 from enformer_ray.run.range_files import PROTOCOL
 from enformer_ray.run.store import RunStore, Source, open_store
@@ -108,7 +108,7 @@ class ScoreDataset:
         return connection
 
     def variants(self) -> pa.Table:
-        """Every input allele with its final status (scored, duplicate, rejected) and reason, in the order of files."""
+        """Every input allele with its status (scored, failed, duplicate, rejected) and reason, in the order of files."""
         return _dataset(self._under(layout.VARIANTS)).to_table()
 
     def top(self, statistic: str, n: int, track: str | int | None = None) -> pa.Table:
@@ -156,30 +156,7 @@ def open_scores(run_directory: str | Path) -> ScoreDataset:
         DatasetCorruptError: a file that the manifest lists is missing or has another size.
     """
     store = open_store(str(run_directory))
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise RunIncompleteError(
-            f"{store.uri} holds no finished dataset ({layout.MANIFEST} is missing). `enformer-ray status` tells how "
-            "far the run is; `enformer-ray run` scores what is left and `enformer-ray finalise` publishes the dataset."
-        )
-    found = _sizes(store, manifest)
-    for file in manifest.files:
-        if found.get(file.path) != file.bytes:
-            raise DatasetCorruptError(
-                f"{store.uri}/{file.path} is listed in {layout.MANIFEST} with {file.bytes} bytes and is missing or has "
-                "another size. Copy the run directory again from where it is whole, or score the variants again in a "
-                "new one."
-            )
-    return ScoreDataset(store, manifest)
-
-
-def _sizes(store: RunStore, manifest: Manifest) -> dict[str, int | None]:
-    """Bytes of the files of a manifest: folders are listed, since there may be thousands of files."""
-    paths = [file.path for file in manifest.files]
-    sizes: dict[str, int | None] = {path: store.size(path) for path in paths if "/" not in path}
-    for folder in {path.partition("/")[0] for path in paths if "/" in path}:
-        sizes.update(store.sizes(folder))
-    return sizes
+    return ScoreDataset(store, finished_manifest(store))
 
 
 def _dataset(source: Source) -> pads.Dataset:

@@ -113,7 +113,7 @@ def hold(store: RunStore, take_over: bool = False) -> Iterator[Lease]:
         yield lease
     finally:
         ended.set()
-        beats.join()
+        beats.join(HEARTBEAT_SECONDS)  # a store that is away must not keep the process
         try:
             lease.beat(released=True)
         except StoreError as error:

@@ -13,6 +13,7 @@ import pytest
 
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import (
+    DeviceError,
     EnformerRayError,
     PlanMismatchError,
     RunInterruptedError,
@@ -20,8 +21,9 @@ from enformer_ray.errors import (
     WorkersLostError,
 )
 from enformer_ray.run import driver, layout, pool
-from enformer_ray.run.cluster import ray_session
+from enformer_ray.run.cluster import ray_session, room_for
 from enformer_ray.run.driver import Progress, run_shards
+from enformer_ray.run.events import read_events
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.plan import make_plan
 from enformer_ray.run.receipts import Receipt, read_receipt, received
@@ -201,3 +203,45 @@ def test_ctrl_c_is_an_error_with_its_own_status(planned: LocalStore, monkeypatch
         run_shards(planned, workers=1, on_progress=press_after_one)
     assert caught.value.exit_status == 130
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_requests_for_more_workers_than_there_is_room_for_stay_pending(planned: LocalStore) -> None:
+    outcome = run_shards(planned, workers=4)
+    assert outcome.shards == SHARDS
+    assert outcome.workers <= 2, "the session has room for two"
+    events = list(read_events(planned))
+    names = [event["worker"] for event in events if event["event"] == "worker_requested"]
+    assert len(names) == 4, "what an autoscaler sees"
+    started = {event["worker"] for event in events if event["event"] == "worker_started"}
+    assert 1 <= len(started) <= 3, "one that waited may have begun when another was let go"
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_no_more_workers_are_requested_than_shards_are_left(scored: LocalStore) -> None:
+    for shard in (2, 5):
+        (scored.root / layout.receipt(shard)).unlink()
+    run_shards(scored, workers=4)
+    assert [event["event"] for event in read_events(scored)].count("worker_requested") == 2
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "address", "room"),
+    [
+        ({"num_cpus": 2, "num_gpus": 0.5}, None, "auto", 6),
+        ({"num_cpus": 2, "num_gpus": 1}, 40, "auto", 40),
+        ({"num_cpus": 2, "num_gpus": 0}, None, "auto", 8),
+        ({"num_cpus": 2, "num_gpus": 0}, None, None, 1),
+    ],
+)
+def test_room_for_workers(
+    resources: dict[str, float], workers: int | None, address: str | None, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 3.0, "CPU": 17.0})
+    assert room_for(resources, workers, address)() == room
+
+
+def test_a_cluster_without_gpus_has_no_room_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 17.0})
+    with pytest.raises(DeviceError, match="Give --workers, so that an autoscaler is asked"):
+        room_for({"num_cpus": 1, "num_gpus": 1}, None, "auto")
