@@ -108,7 +108,7 @@ class ScoreDataset:
         return connection
 
     def variants(self) -> pa.Table:
-        """Every input allele with its status (scored, failed, duplicate, rejected) and reason, in the order of files."""
+        """Every input allele with status (scored, failed, duplicate, rejected) and reason, in the order of files."""
         return _dataset(self._under(layout.VARIANTS)).to_table()
 
     def top(self, statistic: str, n: int, track: str | int | None = None) -> pa.Table:
