@@ -64,8 +64,9 @@ class VariantScorer(Scorer):
 
     def _pairs(self, variants: Sequence[Variant], starts: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
         # Grid by grid, so that the tiles of a grid are used up before those of the next one push them out.
-        order = sorted(range(len(variants)), key=lambda i: (starts[i] % BIN, starts[i]))
-        windows = [(start, [variants[i] for i in members]) for start, members in groupby(order, starts.__getitem__)]
+        order = sorted(range(len(variants)), key=lambda i: (variants[i].chromosome, starts[i] % BIN, starts[i]))
+        groups = groupby(order, lambda i: (variants[i].chromosome, starts[i]))
+        windows = [(start, [variants[i] for i in members]) for (_, start), members in groups]
         predictions = self._mean_over_strands(self._predictions(self._sequences(windows)))
         indices = iter(order)
         for _, members in windows:
