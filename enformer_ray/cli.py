@@ -13,7 +13,7 @@ import typer
 from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import EnformerRayError
+from enformer_ray.errors import EnformerRayError, disk_error
 from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
 
 if TYPE_CHECKING:
@@ -327,5 +327,11 @@ def main(arguments: list[str] | None = None) -> None:
 
         output.print_error(error)
         sys.exit(error.exit_status)
+    except OSError as error:
+        from enformer_ray import cli_output as output
+
+        stopped = disk_error(error)
+        output.print_error(stopped)
+        sys.exit(stopped.exit_status)
     finally:
         log_no_more()

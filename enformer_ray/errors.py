@@ -77,6 +77,10 @@ class StoreError(EnformerRayError, OSError):
     """A run directory that cannot be read or written."""
 
 
+class DiskError(EnformerRayError, OSError):
+    """A file of this machine, mostly one to work with, that cannot be read or written: its disk is full, say."""
+
+
 class PlanMismatchError(EnformerRayError, ValueError):
     """A run directory that holds another plan than the one asked for."""
 
@@ -125,3 +129,12 @@ class WorkersLostError(EnformerRayError, RuntimeError):
 
 class SubmissionError(EnformerRayError, ConnectionError):
     """A Ray cluster that cannot be reached, refuses the token or the job, or lost a job that it had taken."""
+
+
+def disk_error(error: OSError) -> DiskError:
+    """What the operating system refused, in words: files to work with are written in too many places to guard each."""
+    what = f"{error.filename} cannot be read or written" if error.filename else "a file cannot be read or written"
+    return DiskError(
+        f"{what} ({error.strerror or error}). Free space on that disk (set TMPDIR to a folder with more for files to "
+        "work with) or mend its permissions; the same command goes on from what is done."
+    )

@@ -81,7 +81,7 @@ def _next(running: set[Any]) -> BuiltFile:
     try:
         return BuiltFile.model_validate(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, EnformerRayError):
+        if isinstance(error.cause, (EnformerRayError, OSError)):
             raise error.cause from None
         raise
     except ray.exceptions.RayError as error:
