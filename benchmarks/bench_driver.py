@@ -139,7 +139,7 @@ def measure(shards: int, parent: Path | None, seconds: float = 0.0) -> dict[str,
 
 
 def busy(run: Path) -> dict[str, float]:
-    """What share of the time from the first start to the last end workers were at work, and what receipts call waiting."""
+    """Share of the time from first start to last end that workers were at work, and what receipts call waiting."""
     plan = load_plan(LocalStore(run))
     receipts = [read_receipt(plan.store, shard.shard) for shard in plan.shards()]
     spans = []
@@ -171,7 +171,8 @@ def print_scale(numbers: list[int], turns: int, parent: Path | None) -> bool:
     base = 1000 if 1000 in cost else numbers[0]
     print(f"{'':9s} {'':9s} {'cost, of':>9s} {'driver':>9s} {'CPU, of':>9s} {'driver peak, MiB':>17s} {'worker':>9s}")
     print(
-        f"{'shards':>9s} {'shards/s':>9s} {base:9d} {'CPU, ms':>9s} {base:9d} {'in all':>7s} {'grown':>9s} {'peak, MiB':>9s}"
+        f"{'shards':>9s} {'shards/s':>9s} {base:9d} {'CPU, ms':>9s} {base:9d} {'in all':>7s} "
+        f"{'grown':>9s} {'peak, MiB':>9s}"
     )
     for n in numbers:
         peak, worker = (max(m[what] for m in measured[n]) for what in ("peak", "worker_peak"))
