@@ -43,6 +43,14 @@ STARTS_BEYOND_FAULTS = 3
 NAMED = {0, 1, 4, 130, 143, -9, -15}
 """Exit statuses that a driver may end with. No variant here is at fault: 3 is not among them."""
 
+REASONS = {
+    "a full disk": "No space left on device",
+    "a lost head": "Failed to connect to GCS",
+    "a lost raylet": "The raylet",
+    "dead workers": "died one after another",
+}
+"""Why a driver may end with 1, and words of its log that tell."""
+
 
 @dataclass
 class Result:
@@ -53,6 +61,7 @@ class Result:
     drawn: int = 0
     faults: list[str] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     causes: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -152,6 +161,11 @@ class Trial:
             self.result.problems.append(f"the driver ended with {status}: {log[-300:]}")
         if "Traceback (most recent call last)" in log:
             self.result.problems.append(f"the driver ended with {status} and a traceback: {log[-1500:]}")
+        if status == 1 and not any(words in log for words in REASONS.values()):
+            self.result.problems.append(
+                f"the driver ended with 1 and gave no reason that a fault explains: {log[-300:]}"
+            )
+        self.result.reasons += [reason for reason, words in REASONS.items() if status == 1 and words in log][:1]
         for kind, number in (("driver", -9), ("term", 143), ("term", -15)):
             if status == number and not any(done.startswith(f"{kind}@") for done in self.result.faults):
                 self.result.problems.append(f"the driver ended with {status} although nobody told it to")

@@ -73,6 +73,8 @@ def table(results: Sequence[Result]) -> str:
     faults = sum(len(result.faults) for result in results)
     rows.append(f"{'all':10s} {faults:6d} {len(results):7d} {right:6d}")
     statuses = Counter(status for result in results for status in result.statuses)
+    reasons = Counter(reason for result in results for reason in result.reasons)
+    rows.append("with 1 for: " + (", ".join(f"{reason} x {n}" for reason, n in sorted(reasons.items())) or "nothing"))
     causes: Counter[str] = sum((Counter(result.causes) for result in results), Counter())
     rows.append("driver ended with: " + ", ".join(f"{status} x {n}" for status, n in sorted(statuses.items())))
     rows.append("retries: " + (", ".join(f"{cause} x {n}" for cause, n in sorted(causes.items())) or "none"))
