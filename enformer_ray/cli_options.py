@@ -36,6 +36,11 @@ _OPTIONS: dict[str, tuple[str, Any, Any]] = {
         _option("column of a table, as `position=BP`; may be repeated", _WHAT),
     ),
     "contig_aliases": ("catalogue.contig_aliases", Path | None, _option("TSV: name in the variants, contig", _WHAT)),
+    "chain": (
+        "catalogue.chain",
+        Path | None,
+        _option("chain file (UCSC) from the variants' assembly to the reference's", _WHAT),
+    ),
     "max_allele_length": (
         "catalogue.max_allele_length",
         int | None,

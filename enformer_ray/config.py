@@ -62,6 +62,10 @@ class CatalogueConfig(_Frozen):
         description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id",
     )
     contig_aliases: Path | None = Field(None, description="two-column TSV: name in the variants, contig of the FASTA")
+    chain: Path | dict[str, Path] | None = Field(
+        None,
+        description="chain file from the variants' assembly to the FASTA's; or a mapping: variant file, chain file",
+    )
     max_allele_length: int = Field(1024, ge=1, le=100_000, description="longest allele that is scored, bp")
     max_unknown: int | None = Field(None, ge=0, description="unknown bases in a window above which it is not scored")
     max_ref_mismatch: float = Field(0.10, ge=0, le=1, description="share of REF mismatches that stops the plan")

@@ -100,6 +100,12 @@ def _absolute(config: JobConfig) -> JobConfig:
     catalogue = config.catalogue
     if catalogue.contig_aliases:
         catalogue = catalogue.model_copy(update={"contig_aliases": catalogue.contig_aliases.expanduser().absolute()})
+    chain = catalogue.chain
+    if isinstance(chain, dict):
+        chain = {pattern: path.expanduser().absolute() for pattern, path in chain.items()}
+    elif chain:
+        chain = chain.expanduser().absolute()
+    catalogue = catalogue.model_copy(update={"chain": chain})
     return config.model_copy(
         update={
             "variants": tuple(str(Path(path).expanduser().absolute()) for path in config.variants),

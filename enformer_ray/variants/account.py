@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError
+from enformer_ray.errors import EmptyCatalogueError, UnknownContigError
 from enformer_ray.genome import ReferenceGenome
+from enformer_ray.variants import assembly
+from enformer_ray.variants.chain import Chain
 from enformer_ray.variants.normalise import REASONS
 from enformer_ray.variants.readers.record import InputRecord
 
 Counts = dict[tuple[str, str | None], int]
-
-MISMATCHES_THAT_COUNT = 5
-"""Fewer mismatches stop no plan, unless no record of the file matches: one bad record of three is not an assembly."""
 
 UNKNOWN_CONTIG_SHARE = 0.9
 _EXAMPLES = 3
@@ -52,23 +51,27 @@ class FileTally:
         return self.accepted + sum(n for reason, n in self.rejected.items() if reason not in _NOT_COMPARED)
 
 
-def check_assembly(tally: FileTally, reference: ReferenceGenome, max_ref_mismatch: float) -> None:
-    """Stop when too many reference alleles of a file differ from the FASTA.
+def check_assembly(
+    tally: FileTally,
+    reference: ReferenceGenome,
+    max_ref_mismatch: float,
+    header: Mapping[str, int] | None = None,
+    chain: Chain | None = None,
+) -> None:
+    """Stop when too many reference alleles of a file differ from the FASTA, or its contig lengths do.
+
+    Args:
+        tally: of the file.
+        reference: the FASTA.
+        max_ref_mismatch: share of mismatches among the compared records above which the plan stops.
+        header: contig lengths that the file states (`assembly.header_lengths`).
+        chain: that the file was lifted by.
 
     Raises:
-        AssemblyMismatchError: the share of mismatches among the compared records is above `max_ref_mismatch`, and
-            there are at least five of them or nothing else.
+        AssemblyMismatchError: with the evidence.
     """
-    wrong, compared = tally.rejected["reference_mismatch"], tally.compared
-    if wrong <= max_ref_mismatch * compared or wrong < min(MISMATCHES_THAT_COUNT, compared):
-        return
-    raise AssemblyMismatchError(
-        f"{wrong:,} of {compared:,} reference alleles in {tally.path} ({wrong / compared:.1%}) are not what "
-        f"{reference.path} has at their positions; more than {max_ref_mismatch:.1%} stop the plan. "
-        f"{'; '.join(tally.mismatches)}. The file is probably of another assembly (GRCh37 against GRCh38), or has REF "
-        "and ALT swapped, or the FASTA is hard-masked. Give the FASTA of the file's assembly or lift the file over; if "
-        "the mismatches are expected, raise the share with --max-ref-mismatch: each is then rejected by itself."
-    )
+    agreement = assembly.Agreement(tally.compared, tally.rejected["reference_mismatch"], tally.mismatches)
+    assembly.check_assembly(tally.path, agreement, reference, max_ref_mismatch, header, chain)
 
 
 def check_contigs(tallies: Sequence[FileTally], total: int, reference: ReferenceGenome) -> None:
