@@ -110,7 +110,7 @@ def header_lengths(path: Path) -> dict[str, int]:
     head = read_head(path)
     if is_bcf(head):
         with pysam.VariantFile(str(path), drop_samples=True) as source:
-            return {name: contig.length for name, contig in source.header.contigs.items() if contig.length}
+            return {str(name): contig.length for name, contig in source.header.contigs.items() if contig.length}
     return contig_lengths(takewhile(lambda line: line.startswith("##"), text_lines(path))) if is_vcf(head) else {}
 
 

@@ -32,7 +32,8 @@ OUTCOMES = (
 )
 """What becomes of a span: None where it is lifted, else a key of `normalise.REASONS`."""
 
-_NONE, _MANY = -1, -2  # in the place of a block: no chain covers the bases, or more than one does
+# In the place of a block: no chain covers the bases, or several do, or several do but none the whole span.
+_NONE, _MANY, _PARTS = -1, -2, -3
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -137,7 +138,7 @@ class Chain:
     def _among_many(self, first: int, last: int) -> int:
         """The one block that holds a whole span whose first base lies in several; rare, so every block is tried."""
         holds = np.flatnonzero((self._blocks.start <= first) & (last < self._blocks.end))
-        return int(holds[0]) if len(holds) == 1 else (_MANY if len(holds) else _NONE)
+        return int(holds[0]) if len(holds) == 1 else (_MANY if len(holds) else _PARTS)
 
     def _registered(self, chain: LiftOverChain) -> LiftOverChain:
         """Check that the chain agrees with the others on how long its contigs are."""

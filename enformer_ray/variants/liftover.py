@@ -151,7 +151,8 @@ def _spans(columns: dict[str, pa.Array]) -> tuple[Integers, NDArray[np.bool_]]:
         for name in ("reference_allele", "effect_allele", "other_allele")
     )
     known = columns["reference_allele"].is_valid().to_numpy(zero_copy_only=False)
-    return np.maximum(1, np.where(known, reference, np.maximum(effect, other))), ~known & (effect != other)
+    length = np.maximum(1, np.where(known, reference, np.maximum(effect, other)))
+    return length, ~known & (effect != other) & (effect > 0) & (other > 0)
 
 
 def _contigs(chromosome: pa.Array, chain: Chain) -> Integers:
