@@ -12,10 +12,7 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.bases import CachedBases
-from enformer_ray.variants.normalise import normalise
-
-from enformer_ray.variants.variant import Variant
+from enformer_ray.variants.catalogue import build_catalogue
 
 REFERENCE = "reference/grch38_demo_chr1_chr20_chr22.npad.fa.gz"
 
