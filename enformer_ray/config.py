@@ -15,6 +15,7 @@ IndelConvention = Literal["local", "anchored"]
 Statistic = Literal["sad", "log2_ratio", "log_sad", "sax", "d2", "centre", "ref", "alt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
+BadRecords = Literal["fail", "keep"]
 ShiftCount = Literal[1, 2, 4, 8, 16, 32, 64]
 
 DEFAULT_STRIDE = 32
@@ -57,6 +58,11 @@ class ScoringConfig(_Frozen):
 class CatalogueConfig(_Frozen):
     """How variant files are read; everything here can change which variants are scored."""
 
+    format: str | None = Field(None, description="format of the variant files; empty: by what they hold")
+    study: str | None = Field(None, description="sample of a GWAS-VCF that is read, where it has several")
+    on_bad_record: BadRecords = Field(
+        "fail", description="a record that cannot be read stops the plan, or is kept as rejected"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id",

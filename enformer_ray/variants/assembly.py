@@ -18,8 +18,10 @@ from enformer_ray.errors import AssemblyMismatchError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.genome.reference import canonical_name
 from enformer_ray.variants.chain import Chain
-from enformer_ray.variants.readers.compression import read_head, text_lines
-from enformer_ray.variants.readers.vcf import is_bcf, is_vcf
+from enformer_ray.variants.readers.bcf import is_bcf, quiet_htslib
+from enformer_ray.variants.readers.compression import read_head
+from enformer_ray.variants.readers.text import open_text
+from enformer_ray.variants.readers.vcf import is_vcf
 
 MISMATCHES_THAT_COUNT = 5
 """Fewer mismatches stop no plan, unless no record of the file matches: one bad record of three is not an assembly."""
@@ -102,16 +104,22 @@ def name_assembly(lengths: Mapping[str, int]) -> str | None:
 
 
 def header_lengths(path: Path) -> dict[str, int]:
-    """Contig lengths that the header of a VCF or BCF states; empty for other files.
+    """Contig lengths that the header of a VCF or BCF states; empty for other files and for folders.
 
     Raises:
-        VariantFileError: the file cannot be read.
+        VariantFileError: the file cannot be unpacked.
     """
+    if path.is_dir():
+        return {}
     head = read_head(path)
     if is_bcf(head):
-        with pysam.VariantFile(str(path), drop_samples=True) as source:
+        with quiet_htslib(), pysam.VariantFile(str(path), drop_samples=True) as source:
             return {str(name): contig.length for name, contig in source.header.contigs.items() if contig.length}
-    return contig_lengths(takewhile(lambda line: line.startswith("##"), text_lines(path))) if is_vcf(head) else {}
+    if not is_vcf(head):
+        return {}
+    with open_text(path) as text:
+        lines = (line for _, line in iter(text.line, None))
+        return contig_lengths(takewhile(lambda line: line.startswith("##"), lines))
 
 
 def contig_lengths(lines: Iterable[str]) -> dict[str, int]:

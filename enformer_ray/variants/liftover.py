@@ -8,6 +8,7 @@ check, and indels are anchored anew by the ordinary normalisation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError
+from enformer_ray.variants.aliases import read_contig_aliases
 from enformer_ray.variants.chain import OUTCOMES, Chain, Integers
 
 LIFT_SCHEMA = pa.schema(
@@ -40,38 +43,43 @@ _ALLELES = ("reference_allele", "alternate_allele", "effect_allele", "other_alle
 _COMPLEMENT = str.maketrans("ACGTNacgtn", "TGCANtgcan")
 
 
-def chains_of(
-    paths: Sequence[Path],
-    setting: Path | Mapping[str, Path] | None,
-    aliases: Mapping[str, str] | None = None,
-) -> list[Chain | None]:
-    """The chain for each variant file by `catalogue.chain`; each chain file is read once.
+def chain_of(path: Path, config: CatalogueConfig) -> Chain | None:
+    """The chain file that lifts a variant file by `catalogue.chain`, None where it is not lifted.
 
-    Args:
-        paths: variant files.
-        setting: one chain file for all of them; or a mapping from patterns, of which the first that fits a file counts.
-            A pattern is a path or the end of one (`old.vcf.gz`, `old/*.vcf.gz`). Files that fit none are not lifted.
-        aliases: further names of contigs.
+    The setting is one chain file for all variant files, or a mapping from patterns, of which the first that fits
+    counts. A pattern is a path or the end of one (`old.vcf.gz`, `old/*.vcf.gz`). A process reads a chain file once.
 
     Raises:
-        ConfigError: a pattern fits no variant file.
-        ChainFileError: a chain file cannot be read.
+        ChainFileError: the chain file cannot be read.
     """
-    by_pattern = setting if isinstance(setting, Mapping) else {"*": setting} if setting else {}
-    for pattern in by_pattern:
+    file = next((chain for pattern, chain in _by_pattern(config).items() if path.match(pattern)), None)
+    if file is None:
+        return None
+    state = file.stat() if file.exists() else None
+    return _read(file, config.contig_aliases, state and (state.st_mtime_ns, state.st_size))
+
+
+def check_chain_patterns(paths: Sequence[Path], config: CatalogueConfig) -> None:
+    """Check that every pattern of `catalogue.chain` fits one of the variant files.
+
+    Raises:
+        ConfigError: one does not: what it was meant for would not be lifted.
+    """
+    for pattern in _by_pattern(config):
         if not any(path.match(pattern) for path in paths):
             raise ConfigError(
                 f"catalogue.chain: {pattern!r} fits none of the variant files ({', '.join(map(str, paths[:5]))}"
                 f"{', ...' if len(paths) > 5 else ''}). Give a path or the end of one, such as old.vcf.gz or *.bcf."
             )
-    read: dict[Path, Chain] = {}
-    found: list[Chain | None] = []
-    for path in paths:
-        chain = next((chain for pattern, chain in by_pattern.items() if path.match(pattern)), None)
-        if chain is not None and chain not in read:
-            read[chain] = Chain(chain, aliases)
-        found.append(None if chain is None else read[chain])
-    return found
+
+
+def _by_pattern(config: CatalogueConfig) -> Mapping[str, Path]:
+    return config.chain if isinstance(config.chain, Mapping) else {"*": config.chain} if config.chain else {}
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, aliases: Path | None, state: tuple[int, int] | None) -> Chain:  # noqa: ARG001 (a changed file is read anew)
+    return Chain(path, read_contig_aliases(aliases) if aliases else None)
 
 
 def lift_batch(batch: pa.RecordBatch, chain: Chain) -> pa.RecordBatch:

@@ -14,6 +14,7 @@ from enformer_ray.variants.readers.record import InputRecord
 from enformer_ray.variants.variant import Variant
 
 REASONS = {
+    "bad_record": "the record cannot be read; the column problem says why",
     "chain_without_contig": "the chain file lifts nothing from this contig",
     "unlifted": "no chain covers the reference allele: the new assembly has no such stretch",
     "lifted_in_pieces": "the reference allele does not lie in one block of a chain: the new assembly has a gap in it",

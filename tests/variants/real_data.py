@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
+from typing import Any
 
 from enformer_ray.genome import ReferenceGenome
 
@@ -16,3 +18,15 @@ def reference_copy(shared: Path, folder: Path, name: str = GRCH38) -> ReferenceG
     for file in (shared / "data/reference").glob(f"{name}*"):
         shutil.copy(file, folder)
     return ReferenceGenome(folder / name)
+
+
+def ear_length(shared: Path) -> list[dict[str, Any]]:
+    """Records (`RECORD_SCHEMA`) of the EPACTS file, by its marker identifiers: `1:534221_C/T_1:534221`."""
+    found = []
+    with gzip.open(shared / "data/sumstats/b37_EAR-LENGTH.epacts.gz", "rt") as lines:
+        next(lines)
+        for line in lines:
+            _, position, _, marker = line.split("\t")[:4]
+            other, effect = marker.split("_")[1].split("/")
+            found.append({"chromosome": "1", "position": int(position), "effect_allele": effect, "other_allele": other})
+    return found

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+import duckdb
 import pysam
 import pytest
 
@@ -19,13 +21,11 @@ from enformer_ray.variants.assembly import (
     header_lengths,
     name_assembly,
 )
+from enformer_ray.variants.catalogue import Catalogue, build_catalogue
 from enformer_ray.variants.chain import Chain
 from enformer_ray.variants.liftover import lift_batch
-from enformer_ray.variants.normalise import Rejection, normalise
-from enformer_ray.variants.readers import read_records
-from enformer_ray.variants.readers.record import InputRecord
-from tests.variants.chains import batch_of, write
-from tests.variants.real_data import B37, CHAIN, GRCH38, reference_copy
+from tests.variants.chains import batch_of, reverse_complement, write
+from tests.variants.real_data import B37, CHAIN, GRCH38, ear_length, reference_copy
 from tests.variants.worlds import make_reference, vcf_text
 
 PATH = Path("calls.vcf.gz")
@@ -190,28 +190,14 @@ def test_summary_statistics_of_another_assembly(tmp_path: Path) -> None:
     assert "mixed strands" in message
 
 
-def tally_of(path: Path, reference: ReferenceGenome, chain: Chain | None = None) -> FileTally:
-    records = list(read_records(path, CatalogueConfig()))
-    if chain:
-        lifted = lift_batch(batch_of([record._asdict() for record in records]), chain).to_pylist()
-        records = [
-            InputRecord(str(path), *[row[name] for name in InputRecord._fields[1:]]) for row in lifted if row["lifted"]
-        ]
-    tally = FileTally(path)
-    for record in records:
-        result = normalise(record, reference, 1024)
-        if isinstance(result, Rejection):
-            tally.reject(record, result.reason, reference)
-        else:
-            tally.accepted += 1
-    return tally
+def plan(path: Path, reference: ReferenceGenome, scratch: Path, chain: Path | None = None) -> Catalogue:
+    return build_catalogue([path], reference, CatalogueConfig(chain=chain), 196_608, "binned", scratch)
 
 
 def test_real_variants_against_the_other_assembly(shared: Path, tmp_path: Path) -> None:
     path = shared / "data/variants/grch38_gtex_variants_cimr.vcf.gz"
-    reference = reference_copy(shared, tmp_path, B37)
     with pytest.raises(AssemblyMismatchError) as caught:
-        check_tally(tally_of(path, reference), reference, 0.1, header_lengths(path))
+        plan(path, reference_copy(shared, tmp_path, B37), tmp_path)
     message = str(caught.value)
     assert "of 611 reference alleles in" in message
     assert "is of GRCh38 (chr1: 248,956,422 bp, chr20: 64,444,167 bp, chr22: 50,818,468 bp)" in message
@@ -222,16 +208,54 @@ def test_real_variants_against_the_other_assembly(shared: Path, tmp_path: Path) 
 
 def test_real_variants_lifted_agree(shared: Path, tmp_path: Path) -> None:
     path = shared / "data/variants/b37_gtex_variants_cimr.vcf.gz"
-    reference, chain = reference_copy(shared, tmp_path, GRCH38), Chain(shared / "data" / CHAIN)
-    tally = tally_of(path, reference, chain)
-    check_tally(tally, reference, 0.1, header_lengths(path), chain)
-    print(tally.accepted, tally.rejected)
+    reference = reference_copy(shared, tmp_path, GRCH38)
+    catalogue = plan(path, reference, tmp_path, shared / "data" / CHAIN)
+    assert catalogue.counts == {
+        ("planned", None): 1_146,
+        ("rejected", "unknown_contig"): 648,  # chromosome 17
+        ("rejected", "position_outside_contig"): 145,  # the FASTA is cut down
+    }
+    query = "SELECT original_position, position FROM read_parquet(?) JOIN read_parquet(?) USING (variant)"
+    files = [[str(paths["1"])] for paths in (catalogue.inputs, catalogue.variants)]
+    assert (566_048, 630_668) in duckdb.execute(query, files).fetchall()  # rs6421780
     with pytest.raises(AssemblyMismatchError, match="is of GRCh37"):
-        check_tally(tally_of(path, reference), reference, 0.1, header_lengths(path))
+        plan(path, reference, tmp_path)
 
 
 def test_real_variants_lifted_twice_over_are_refused(shared: Path, tmp_path: Path) -> None:
     path = shared / "data/variants/grch38_gtex_variants_cimr.vcf.gz"
-    reference, chain = reference_copy(shared, tmp_path, GRCH38), Chain(shared / "data" / CHAIN)
     with pytest.raises(AssemblyMismatchError, match=r"after lifting by .*is of GRCh38.*lifts from GRCh37 to GRCh38"):
-        check_tally(tally_of(path, reference, chain), reference, 0.1, header_lengths(path), chain)
+        plan(path, reference_copy(shared, tmp_path, GRCH38), tmp_path, shared / "data" / CHAIN)
+
+
+def code_of(row: dict[str, str], position: int, reference: ReferenceGenome) -> str:
+    """Harmonisation of one SNP, plainly."""
+    base = reference.bases("1", position - 1, position)
+    pair = {row["other"], row["effect"]}
+    if base in pair:
+        palindromic = pair in ({"A", "T"}, {"C", "G"})
+        return "palindromic" if palindromic else "forward" if base == row["other"] else "swapped"
+    return "flipped" if reverse_complement(base) in pair else "unmatched"
+
+
+def test_real_summary_statistics(shared: Path, tmp_path: Path) -> None:
+    reference, chain = reference_copy(shared, tmp_path, GRCH38), Chain(shared / "data" / CHAIN)
+    snps = [row for row in ear_length(shared) if len(row["other_allele"]) == len(row["effect_allele"]) == 1]
+    lifted = lift_batch(batch_of(snps), chain)["position"].to_pylist()
+    refusals = []
+    for positions in ([row["position"] for row in snps], lifted):
+        codes = Counter(
+            code_of({"other": row["other_allele"], "effect": row["effect_allele"]}, position, reference)
+            for row, position in zip(snps, positions, strict=True)
+        )
+        tally = FileTally(PATH, codes=codes)
+        try:
+            check_tally(tally, reference, 0.1)
+        except AssemblyMismatchError as error:
+            refusals.append(str(error))
+        else:
+            refusals.append("")
+            assert not codes["flipped"] + codes["unmatched"]
+    assert "records in calls.vcf.gz (" in refusals[0]
+    assert "have neither allele as" in refusals[0]
+    assert refusals[1] == ""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import random
 from pathlib import Path
 
@@ -13,14 +12,13 @@ from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ChainFileError, ConfigError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.chain import OUTCOMES, Chain
-from enformer_ray.variants.liftover import LIFT_SCHEMA, chains_of, lift_batch
+from enformer_ray.variants.liftover import LIFT_SCHEMA, chain_of, check_chain_patterns, lift_batch
 from enformer_ray.variants.normalise import REASONS, normalise
-from enformer_ray.variants.readers import read_records
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
 from enformer_ray.variants.variant import Variant
 from tests.variants.chains import World, batch_of, random_world, reverse_complement, write
-from tests.variants.real_data import CHAIN, reference_copy
-from tests.variants.worlds import make_reference, record
+from tests.variants.real_data import CHAIN, ear_length, reference_copy
+from tests.variants.worlds import make_reference, record, records_of
 
 KEYS = ("chromosome", "position", "reference_allele", "alternate_allele", "lifted", "reason")
 # chr1 10-29 (0-based) -> chrA 20-39, a gap, chr1 35-59 -> chrA 50-74; chr2 0-29 -> chrA 199-170 (reverse)
@@ -185,37 +183,45 @@ def test_a_lifted_record_makes_the_same_change(seed: int, tmp_path_factory: pyte
 
 
 def test_chains_by_file(tmp_path: Path) -> None:
-    write(tmp_path / "a.chain", SMALL)
-    other = write(tmp_path / "b.chain", SMALL)
+    one, other = (write(tmp_path / name, SMALL) for name in ("a.chain", "b.chain"))
     paths = [Path("/d/old.vcf.gz"), Path("/d/new.vcf.gz"), Path("/d/b37/x.bcf")]
-    assert chains_of(paths, None) == [None, None, None]
-    one = chains_of(paths, other)
-    assert one[0] is one[1] is one[2] is not None
-    a, none, b = chains_of(paths, {"old.vcf.gz": tmp_path / "a.chain", "b37/*": other})
-    assert none is None
-    assert a is not None
-    assert b is not None
-    assert (a.path, b.path) == (tmp_path / "a.chain", other)
+
+    def chains(setting: Path | dict[str, Path] | None) -> list[Path | None]:
+        config = CatalogueConfig(chain=setting)
+        check_chain_patterns(paths, config)
+        return [chain and chain.path for chain in (chain_of(path, config) for path in paths)]
+
+    assert chains(None) == [None, None, None]
+    assert chains(other) == [other, other, other]
+    assert chains({"old.vcf.gz": one, "b37/*": other}) == [one, None, other]
+    assert chains({"/d/old.vcf.gz": one, "*": other}) == [one, other, other]
     with pytest.raises(ConfigError, match=r"catalogue\.chain: 'odl\.vcf\.gz' fits none of the variant files \(/d/old"):
-        chains_of(paths, {"odl.vcf.gz": other})
-    with pytest.raises(ChainFileError):
-        chains_of(paths, tmp_path / "absent.chain")
+        chains({"odl.vcf.gz": other})
+    with pytest.raises(ChainFileError, match=r"absent\.chain"):
+        chains(tmp_path / "absent.chain")
+
+
+def test_a_changed_chain_file_is_read_anew(tmp_path: Path) -> None:
+    config = CatalogueConfig(chain=write(tmp_path / "a.chain", SMALL))
+    before = chain_of(Path("v.vcf"), config)
+    assert chain_of(Path("w.vcf"), config) is before
+    write(tmp_path / "a.chain", SMALL.replace("chrA", "chromosomeA"))
+    after = chain_of(Path("v.vcf"), config)
+    assert after is not None
+    assert after.targets == ["chromosomeA"]
+
+
+def test_contig_aliases_name_the_contigs_of_a_chain(tmp_path: Path) -> None:
+    aliases = write(tmp_path / "aliases.tsv", "NC_000001.10\tchr1\n")
+    config = CatalogueConfig(chain=write(tmp_path / "a.chain", SMALL), contig_aliases=aliases)
+    chain = chain_of(Path("v.vcf"), config)
+    assert chain is not None
+    assert rows(lift_batch(batch_of([variant("NC_000001.10", 11, "A", "C")]), chain), KEYS[:2]) == [("chrA", 21)]
 
 
 def test_every_outcome_is_a_reason_with_an_explanation() -> None:
     assert OUTCOMES[0] is None
     assert set(OUTCOMES[1:]) <= set(REASONS)
-
-
-def ear_length(shared: Path) -> list[dict[str, object]]:
-    with gzip.open(shared / "data/sumstats/b37_EAR-LENGTH.epacts.gz", "rt") as lines:
-        next(lines)
-        found = []
-        for line in lines:
-            _, position, _, marker = line.split("\t")[:4]  # 1:534221_C/T_1:534221
-            other, effect = marker.split("_")[1].split("/")
-            found.append(variant("1", int(position), None, None, effect_allele=effect, other_allele=other))
-    return found
 
 
 def test_real_summary_statistics_lift_and_agree(shared: Path, tmp_path: Path) -> None:
@@ -230,10 +236,8 @@ def test_real_summary_statistics_lift_and_agree(shared: Path, tmp_path: Path) ->
     assert [row["original_position"] for row in after] == before["position"].to_pylist()
 
 
-def records_of(path: Path) -> list[dict[str, object]]:
-    return [
-        variant(*row[3:], source_id=row.source_id, record=row.record) for row in read_records(path, CatalogueConfig())
-    ]
+def records(path: Path) -> list[dict[str, object]]:
+    return [row._asdict() for row in records_of(path, CatalogueConfig())]
 
 
 def normalised(row: dict[str, object], reference: ReferenceGenome) -> object:
@@ -244,10 +248,10 @@ def test_real_variants_lifted_are_those_of_the_other_assembly(shared: Path, tmp_
     """GTEx by rsID: what the project itself has in both assemblies."""
     reference = reference_copy(shared, tmp_path)
     variants = shared / "data/variants"
-    after = lift_batch(batch_of(records_of(variants / "b37_gtex_variants_cimr.vcf.gz")), Chain(shared / "data" / CHAIN))
+    after = lift_batch(batch_of(records(variants / "b37_gtex_variants_cimr.vcf.gz")), Chain(shared / "data" / CHAIN))
     rows_after = after.to_pylist()
     grch38 = {}
-    for row in records_of(variants / "grch38_gtex_variants_cimr.vcf.gz"):
+    for row in records(variants / "grch38_gtex_variants_cimr.vcf.gz"):
         grch38.setdefault(row["source_id"], set()).add(normalised(row, reference))
     pairs = [
         (normalised(row, reference), grch38[row["source_id"]])
