@@ -28,8 +28,9 @@ _NOT_COMPARED = frozenset(REASONS) - {"reference_mismatch", "allele_too_long"}
 
 @dataclass
 class FileTally:
-    """What became of the records of one file in harmonisation (`codes`, where it does not say which allele is the
-    reference) and normalisation.
+    """What became of the records of one file in normalisation.
+
+    `codes` counts how records were harmonised whose reference allele the file does not say.
     """
 
     path: Path

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enformer_ray.cli_options import job_from
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ChainFileError, ConfigError
 from enformer_ray.genome import ReferenceGenome
@@ -261,3 +262,12 @@ def test_real_variants_lifted_are_those_of_the_other_assembly(shared: Path, tmp_
     assert len(pairs) == 475
     assert {row["reason"] for row in rows_after} <= {None, "unlifted", "lifted_in_pieces"}
     assert [(ours, theirs) for ours, theirs in pairs if ours not in theirs] == []
+
+
+def test_the_setting_on_the_command_line_and_in_a_job_file(tmp_path: Path) -> None:
+    needed = {"variants": ["v.vcf"], "reference": "r.fa", "output": "o"}
+    assert job_from(None, {**needed, "chain": Path("a.chain")}).catalogue.chain == Path("a.chain")
+    job_file = write(tmp_path / "job.yaml", "catalogue:\n  chain: {old.vcf.gz: a.chain, '*.bcf': b.chain}\n")
+    assert job_from(job_file, needed).catalogue.chain == {"old.vcf.gz": Path("a.chain"), "*.bcf": Path("b.chain")}
+    with pytest.raises(ConfigError, match=r"catalogue\.chain"):
+        job_from(write(tmp_path / "bad.yaml", "catalogue:\n  chain: [a.chain]\n"), needed)
