@@ -139,7 +139,8 @@ class _ContigNumbers:
             loaded.contigs[number] += count
             if number == len(self._numbers) and name:
                 loaded.unknown[name] += count
-        return numbers[encoded.indices.to_numpy()]
+        of_records: NDArray[np.int32] = numbers[encoded.indices.to_numpy()]
+        return of_records
 
     def _number(self, name: str) -> int:
         if name not in self._known:

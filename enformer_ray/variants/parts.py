@@ -8,7 +8,6 @@ parts before it hold is added when all have been read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,4 +99,5 @@ def list_parts(file: int, path: Path, config: CatalogueConfig) -> list[Part]:
         starts = [0, *record_starts(path, PART_BYTES)[1:]]
     else:
         starts = [0]
-    return [Part(file, path, start, end) for start, end in pairwise([*starts, None])]
+    ends: list[int | None] = [*starts[1:], None]
+    return [Part(file, path, start, end) for start, end in zip(starts, ends, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,12 @@ def test_tasks_of_a_vcf_give_what_one_process_gives(tmp_path: Path, reference: R
 def test_tasks_of_a_bcf_give_what_one_process_gives(tmp_path: Path, reference: ReferenceGenome) -> None:
     rows = sorted((line.rsplit("\t", 1)[0] + "\t." for line in lines(60_000)), key=_place)
     path = tmp_path / "v.bcf"
-    with pysam.VariantFile(str(write(tmp_path / "v.vcf.gz", rows))) as source:
-        with pysam.VariantFile(str(path), "wb", header=source.header) as out:
-            for site in source:
-                out.write(site)
+    with (
+        pysam.VariantFile(str(write(tmp_path / "v.vcf.gz", rows))) as source,
+        pysam.VariantFile(str(path), "wb", header=source.header) as out,
+    ):
+        for site in source:
+            out.write(site)
     pysam.bcftools.index(str(path), catch_stdout=False)
     pieces = parts.list_parts(0, path, CatalogueConfig())
     assert len(pieces) > 2
@@ -139,6 +142,6 @@ def test_every_line_is_in_one_stretch_wherever_a_file_is_cut(tmp_path: Path) -> 
     starts = bgzf.block_starts(path, 1)
     assert len(starts) > 100
     for cuts in (starts, starts[::3] + starts[-1:], [starts[0], *sorted(rng.sample(starts[1:-1], 5)), starts[-1]]):
-        found = [bgzf.BgzipLines(path, a, b).read(1 << 40) for a, b in zip(cuts, cuts[1:], strict=False)]
+        found = [bgzf.BgzipLines(path, a, b).read(1 << 40) for a, b in pairwise(cuts)]
         assert b"".join(found) == text
         assert all(piece.endswith(b"\n") for piece in [piece for piece in found if piece][:-1])
