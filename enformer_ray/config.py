@@ -15,6 +15,7 @@ IndelConvention = Literal["local", "anchored"]
 Statistic = Literal["sad", "log2_ratio", "log_sad", "sax", "d2", "centre", "ref", "alt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
+BadRecords = Literal["fail", "keep"]
 ShiftCount = Literal[1, 2, 4, 8, 16, 32, 64]
 
 DEFAULT_STRIDE = 32
@@ -57,11 +58,20 @@ class ScoringConfig(_Frozen):
 class CatalogueConfig(_Frozen):
     """How variant files are read; everything here can change which variants are scored."""
 
+    format: str | None = Field(None, description="format of the variant files; empty: by what they hold")
+    study: str | None = Field(None, description="sample of a GWAS-VCF that is read, where it has several")
+    on_bad_record: BadRecords = Field(
+        "fail", description="a record that cannot be read stops the plan, or is kept as rejected"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id",
     )
     contig_aliases: Path | None = Field(None, description="two-column TSV: name in the variants, contig of the FASTA")
+    chain: Path | dict[str, Path] | None = Field(
+        None,
+        description="chain file from the variants' assembly to the FASTA's; or a mapping: variant file, chain file",
+    )
     max_allele_length: int = Field(1024, ge=1, le=100_000, description="longest allele that is scored, bp")
     max_unknown: int | None = Field(None, ge=0, description="unknown bases in a window above which it is not scored")
     max_ref_mismatch: float = Field(0.10, ge=0, le=1, description="share of REF mismatches that stops the plan")

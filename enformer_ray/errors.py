@@ -39,6 +39,10 @@ class VariantFileError(EnformerRayError, ValueError):
     """A variant file that cannot be read as what it claims to be."""
 
 
+class ChainFileError(EnformerRayError, ValueError):
+    """A chain file that cannot be read, or does not fit what it is used on."""
+
+
 class AssemblyMismatchError(EnformerRayError, ValueError):
     """Too many reference alleles differ from the FASTA: probably another assembly."""
 

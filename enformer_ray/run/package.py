@@ -87,6 +87,9 @@ def _inputs(job: JobConfig) -> Iterator[tuple[str, str]]:
         yield "tracks_table", str(job.tracks_table)
     if job.catalogue.contig_aliases is not None:
         yield "catalogue.contig_aliases", str(job.catalogue.contig_aliases)
+    chain = job.catalogue.chain
+    for path in chain.values() if isinstance(chain, dict) else [chain] if chain else []:
+        yield "catalogue.chain", str(path)
     for selector in job.scoring.tracks:
         if selector.startswith("file:"):
             yield "scoring.tracks", selector.removeprefix("file:")

@@ -14,6 +14,13 @@ from enformer_ray.variants.readers.record import InputRecord
 from enformer_ray.variants.variant import Variant
 
 REASONS = {
+    "bad_record": "the record cannot be read; the column problem says why",
+    "chain_without_contig": "the chain file lifts nothing from this contig",
+    "unlifted": "no chain covers the reference allele: the new assembly has no such stretch",
+    "lifted_in_pieces": "the reference allele does not lie in one block of a chain: the new assembly has a gap in it",
+    "lifted_to_many": "several chains cover the reference allele: the new assembly has more than one such stretch",
+    "indel_on_reverse_strand": "the new assembly has the indel's stretch reversed, and its place there depends on "
+    "which allele is the reference, which the file does not say",
     "unknown_contig": "the FASTA has no such contig",
     "no_alternate_allele": "the record has no alternate allele",
     "symbolic_allele": "the alternate allele is symbolic, such as <DEL>",
