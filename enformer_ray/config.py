@@ -15,6 +15,8 @@ IndelConvention = Literal["local", "anchored"]
 Statistic = Literal["sad", "log2_ratio", "log_sad", "sax", "d2", "centre", "ref", "alt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
+OnBadRecord = Literal["fail", "keep"]
+Palindromic = Literal["keep", "frequency", "drop"]
 ShiftCount = Literal[1, 2, 4, 8, 16, 32, 64]
 
 DEFAULT_STRIDE = 32
@@ -57,9 +59,19 @@ class ScoringConfig(_Frozen):
 class CatalogueConfig(_Frozen):
     """How variant files are read; everything here can change which variants are scored."""
 
+    format: str | None = Field(None, description="format of the variant files; empty: told by what they hold")
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id",
+        description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id, or "
+        "effect_allele, other_allele, beta, odds_ratio, ...; docs/inputs.md lists them",
+    )
+    on_bad_record: OnBadRecord = Field("fail", description="a record that cannot be read: stop, or keep it as rejected")
+    palindromic: Palindromic = Field("keep", description="A/T and C/G SNPs of files that do not say what REF is")
+    palindromic_frequencies: Path | None = Field(
+        None, description="summary statistics or table of allele frequencies on the forward strand, for `frequency`"
+    )
+    palindromic_threshold: float = Field(
+        0.42, gt=0, lt=0.5, description="highest minor allele frequency at which `frequency` tells the strand"
     )
     contig_aliases: Path | None = Field(None, description="two-column TSV: name in the variants, contig of the FASTA")
     max_allele_length: int = Field(1024, ge=1, le=100_000, description="longest allele that is scored, bp")
