@@ -118,5 +118,3 @@ def _refuse_bad_records(records: pa.RecordBatch, path: Path) -> None:
             "Correct the line or take it out (if it is the last one, the file may be cut short: copy it again), or "
             "keep such lines as rejected rows with `on_bad_record: keep`."
         )
-
-

@@ -81,7 +81,9 @@ def _mapped(dialect: Dialect | None, names: Sequence[str], path: Path, config: C
     """A dialect with the columns that the job file names in place of its own."""
     unknown = sorted(set(config.columns) - set(MAPPED_ROLES))
     if unknown:
-        raise ConfigError(f"`columns` has {', '.join(unknown)}, but only these can be named: {', '.join(MAPPED_ROLES)}.")
+        raise ConfigError(
+            f"`columns` has {', '.join(unknown)}, but only these can be named: {', '.join(MAPPED_ROLES)}."
+        )
     absent = sorted(set(config.columns.values()) - set(names))
     if absent:
         raise VariantFileError(

@@ -16,9 +16,7 @@ import pyarrow.compute as pc
 
 from enformer_ray.variants.readers.dialects.base import X_Y_XY_MT, Dialect, TextColumns, join_texts, split_variant
 
-_VARIANT = (
-    r"^(?P<chromosome>[^_:]+)[_:](?P<position>[0-9]+)[_:](?P<other_allele>[A-Za-z*]+)[_:/](?P<effect_allele>[A-Za-z*]+)$"
-)
+_VARIANT = r"^(?P<chromosome>[^_:]+)[_:](?P<position>[0-9]+)[_:](?P<other_allele>[A-Za-z*]+)[_:/](?P<effect_allele>[A-Za-z*]+)$"
 
 _PIP = ("pip", "posterior_inclusion_probability", "posterior_probability", "posterior_prob", "postprob", "prob")
 _CREDIBLE_SET = ("credible_set", "credible_set_id", "cs_id", "cs")
