@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from enformer_ray.config import Device, IndelConvention, JobConfig, Placement, Precision, build_config, load_job_file
+from enformer_ray.config import BadRecords, Device, IndelConvention, JobConfig, Placement, Precision, build_config, load_job_file
 
 _WHAT, _HOW, _WHERE = "What is scored", "How it is scored", "Where it runs"
 
@@ -21,7 +21,11 @@ def _option(help_text: str, panel: str, *names: str) -> Any:
 
 # name of the parameter -> (place in the job file, type, option). Defaults stand in the job file's schema alone.
 _OPTIONS: dict[str, tuple[str, Any, Any]] = {
-    "variants": ("variants", list[str] | None, _option("VCF, BCF, TSV, CSV or Parquet; may be repeated", _WHAT)),
+    "variants": (
+        "variants",
+        list[str] | None,
+        _option("VCF, BCF, TSV, CSV or Parquet; - for standard input; a glob in quotes; may be repeated", _WHAT),
+    ),
     "reference": ("reference", Path | None, _option("reference FASTA, plain or bgzip", _WHAT)),
     "weights": (
         "weights",
@@ -30,6 +34,13 @@ _OPTIONS: dict[str, tuple[str, Any, Any]] = {
     ),
     "revision": ("revision", str | None, _option("revision of a Hugging Face id", _WHAT)),
     "output": ("output", str | None, _option("run directory", _WHAT)),
+    "format": ("catalogue.format", str | None, _option("format of the variants (default: by what they hold)", _WHAT)),
+    "study": ("catalogue.study", str | None, _option("sample of a GWAS-VCF that holds several", _WHAT)),
+    "on_bad_record": (
+        "catalogue.on_bad_record",
+        BadRecords | None,
+        _option("fail (default), or keep records that cannot be read as rejected", _WHAT),
+    ),
     "columns": (
         "catalogue.columns",
         list[str] | None,

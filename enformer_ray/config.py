@@ -15,7 +15,7 @@ IndelConvention = Literal["local", "anchored"]
 Statistic = Literal["sad", "log2_ratio", "log_sad", "sax", "d2", "centre", "ref", "alt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
-OnBadRecord = Literal["fail", "keep"]
+BadRecords = Literal["fail", "keep"]
 Palindromic = Literal["keep", "frequency", "drop"]
 ShiftCount = Literal[1, 2, 4, 8, 16, 32, 64]
 
@@ -59,13 +59,16 @@ class ScoringConfig(_Frozen):
 class CatalogueConfig(_Frozen):
     """How variant files are read; everything here can change which variants are scored."""
 
-    format: str | None = Field(None, description="format of the variant files; empty: told by what they hold")
+    format: str | None = Field(None, description="format of the variant files; empty: by what they hold")
+    study: str | None = Field(None, description="sample of a GWAS-VCF that is read, where it has several")
+    on_bad_record: BadRecords = Field(
+        "fail", description="a record that cannot be read stops the plan, or is kept as rejected"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id, or "
         "effect_allele, other_allele, beta, odds_ratio, ...; docs/inputs.md lists them",
     )
-    on_bad_record: OnBadRecord = Field("fail", description="a record that cannot be read: stop, or keep it as rejected")
     palindromic: Palindromic = Field("keep", description="A/T and C/G SNPs of files that do not say what REF is")
     palindromic_frequencies: Path | None = Field(
         None, description="summary statistics or table of allele frequencies on the forward strand, for `frequency`"

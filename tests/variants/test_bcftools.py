@@ -13,7 +13,7 @@ from enformer_ray.config import CatalogueConfig
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.bases import CachedBases
 from enformer_ray.variants.normalise import normalise
-from enformer_ray.variants.readers import read_records
+
 from enformer_ray.variants.variant import Variant
 
 REFERENCE = "reference/grch38_demo_chr1_chr20_chr22.npad.fa.gz"
@@ -37,7 +37,7 @@ def with_bcftools(variants: Path, fasta: Path) -> list[str]:
 def with_us(variants: Path, fasta: Path) -> list[str]:
     reference = CachedBases(ReferenceGenome(fasta))
     lines = []
-    for record in read_records(variants, CatalogueConfig()):
+    for record in records_of(variants, CatalogueConfig()):
         result = normalise(record, reference, 10**9)
         assert isinstance(result, Variant), (record, result)
         lines.append(f"{record.chromosome} {result.position} {result.reference_allele} {result.alternate_allele}")

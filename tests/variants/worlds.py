@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from enformer_ray.config import CatalogueConfig
 from enformer_ray.genome import ReferenceGenome
+from enformer_ray.variants.readers import read_batches
+from enformer_ray.variants.readers.batch import RECORD_SCHEMA
 from enformer_ray.variants.readers.record import InputRecord
 
 HEADER = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
@@ -26,3 +29,11 @@ def vcf_text(records: Iterable[tuple[str, int, str, str]]) -> str:
 
 def record(chromosome: str, position: int, ref: str, alt: str | None) -> InputRecord:
     return InputRecord("test.vcf", 1, None, chromosome, position, ref, alt)
+
+
+def records_of(path: Path, config: CatalogueConfig) -> Iterator[InputRecord]:
+    """Rows of a reader's batches, as scalar normalisation takes them."""
+    names = ("record", "source_id", "chromosome", "position", "reference_allele", "alternate_allele")
+    for batch in read_batches(path, config):
+        assert batch.schema == RECORD_SCHEMA
+        yield from (InputRecord(str(path), *(row[name] for name in names)) for row in batch.to_pylist())

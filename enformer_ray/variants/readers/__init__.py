@@ -3,51 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.readers.compression import read_head
-from enformer_ray.variants.readers.parquet import is_parquet, read_parquet
+from enformer_ray.errors import ConfigError, VariantFileError
+from enformer_ray.variants.readers.bcf import is_bcf, read_bcf
+from enformer_ray.variants.readers.columns import SYNONYMS
+from enformer_ray.variants.readers.compression import check_file, read_head
+from enformer_ray.variants.readers.delimited import is_dialect, read_delimited
+from enformer_ray.variants.readers.dialects import DIALECTS, MAPPED
+from enformer_ray.variants.readers.gwas_vcf import is_gwas_vcf, read_gwas_vcf
+from enformer_ray.variants.readers.parquet import is_parquet, parquet_files, read_parquet
 from enformer_ray.variants.readers.record import InputRecord
 from enformer_ray.variants.readers.table import is_table, read_table
-from enformer_ray.variants.readers.vcf import is_bcf, is_vcf, read_bcf, read_vcf
+from enformer_ray.variants.readers.vcf import is_vcf, read_vcf
 
-__all__ = ["InputRecord", "read_records"]
+__all__ = ["Format", "InputRecord", "format_of", "read_batches"]
 
 
-class _Format(NamedTuple):
+class Format(NamedTuple):
+    """A format: its name for `catalogue.format`, in words, how it is recognised, and its reader."""
+
     name: str
+    title: str
     recognises: Callable[[bytes], bool]
-    read: Callable[[Path, CatalogueConfig], Iterator[InputRecord]]
+    read: Callable[[Path, CatalogueConfig], Iterator[pa.RecordBatch]]
 
 
-# The first that recognises a file's first bytes (unpacked) reads it, so the most general comes last.
+# The first that recognises a file's first bytes (unpacked) reads it, so the most general comes last; PLINK2's .glm begins
+# as a VCF does.
 _FORMATS = (
-    _Format("BCF", is_bcf, read_bcf),
-    _Format("Parquet", is_parquet, read_parquet),
-    _Format("VCF", is_vcf, read_vcf),
-    _Format("TSV or CSV", is_table, read_table),
+    Format("bcf", "BCF", is_bcf, read_bcf),
+    Format("parquet", "Parquet", is_parquet, read_parquet),
+    *(Format(known.key, known.name, partial(is_dialect, known), read_delimited) for known in DIALECTS),
+    Format("gwas-vcf", "GWAS-VCF", is_gwas_vcf, read_gwas_vcf),
+    Format("vcf", "VCF", is_vcf, read_vcf),
+    Format("table", "TSV or CSV", is_table, read_table),
 )
+_BY_COLUMNS = Format(MAPPED, "table by `columns`", lambda _: False, read_delimited)
+_BY_NAME = {known.name: known for known in (*_FORMATS, _BY_COLUMNS)}
 
 
-def read_records(path: Path, config: CatalogueConfig) -> Iterator[InputRecord]:
-    """Records of a variant file in its order, one for each alternate allele.
-
-    Args:
-        path: VCF, BCF, TSV, CSV (each plain, gzip or bgzip) or Parquet.
-        config: column names of tables.
+def format_of(path: Path, config: CatalogueConfig) -> Format:
+    """The format of a variant file, or of a folder of Parquet files.
 
     Raises:
-        VariantFileError: the file is none of these, damaged, truncated, or a record of it cannot be read.
-        ConfigError: `columns` names a role that there is not.
+        VariantFileError: the file is of no format that is read here, damaged, or empty.
+        ConfigError: `format` names none.
     """
+    if config.format is not None and config.format not in _BY_NAME:
+        raise ConfigError(
+            f"there is no format {config.format!r} (--format, `format` in the job file's `catalogue`); there are "
+            f"{', '.join(_BY_NAME)}."
+        )
+    if path.is_dir() and parquet_files(path):
+        return _BY_NAME["parquet"]
+    if config.format is None and set(config.columns) - set(SYNONYMS) and not path.is_dir():
+        return _BY_COLUMNS
+    if config.format is not None:
+        check_file(path)
+        return _BY_NAME[config.format]
     head = read_head(path)
     for candidate in _FORMATS:
         if candidate.recognises(head):
-            return candidate.read(path, config)
+            return candidate
     raise VariantFileError(
-        f"the variant file {path} is none of the formats read here: {', '.join(f.name for f in _FORMATS)}, text ones "
-        f"plain or packed with gzip or bgzip. It begins with the bytes {head[:8].hex(' ')}."
+        f"the variant file {path} is none of the formats read here: {', '.join(f.title for f in _FORMATS)}, text ones "
+        f"plain or packed with gzip, bgzip or zstd. It begins with the bytes {head[:8].hex(' ')}."
     )
+
+
+def read_batches(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
+    """Batches (`RECORD_SCHEMA`) of a variant file or folder in its order, a row for each alternate allele.
+
+    Args:
+        path: VCF, BCF, GWAS-VCF, .pvar, TSV, CSV (text plain or packed with gzip, bgzip or zstd) or Parquet.
+        config: format, columns of tables, and what becomes of records that cannot be read.
+
+    Raises:
+        VariantFileError: the file is none of these, damaged, truncated, or a record of it cannot be read.
+        ConfigError: `format` or `columns` names what there is not.
+    """
+    return format_of(path, config).read(path, config)

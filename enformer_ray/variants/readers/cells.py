@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 from numpy.typing import NDArray
+
+from enformer_ray.variants.readers.text import Block, regular_columns
 
 _SPACES = re.compile(rb" +")
 
@@ -66,21 +67,26 @@ def split_line(line: str, layout: Layout) -> list[str]:
     return line.split(layout.delimiter)
 
 
-def split_block(block: bytes, first_line: int, layout: Layout, wanted: Sequence[int]) -> Cells:
+def split_block(block: Block, layout: Layout, wanted: Sequence[int]) -> Cells:
     """Cut a block of whole lines into the columns `wanted`.
 
-    Lines with another number of cells than the header, NUL bytes, carriage returns inside or quotes that do not close
-    are rows with a problem, and hold the cells that they have. Bytes that are no UTF-8 read as U+FFFD.
+    Lines with another number of cells than the header, NUL bytes, or quotes that do not close are rows with a problem,
+    and hold the cells that they have. Bytes that are no UTF-8 read as U+FFFD.
+
+    Args:
+        block: its lines and the number of the first one.
+        layout: how they are cut.
+        wanted: indices of cells.
     """
-    if b"\r" in block:
-        block = block.replace(b"\r\n", b"\n")
-    plain = _single_spaces(block) if layout.delimiter == " " else block
-    if not (b"\0" in plain or b"\r" in plain or b"\n\n" in plain or plain.startswith(b"\n")):
-        lines = plain.count(b"\n")
-        columns = _columnar(plain, layout, wanted)
-        if columns and len(columns[0]) == lines:
-            return Cells(columns, np.arange(first_line, first_line + lines))
-    return _line_by_line(block, first_line, layout, wanted)
+    if not layout.quoted or b'"' not in block.data:
+        data = _single_spaces(block.data) if layout.delimiter == " " else block.data
+        found = regular_columns(data, layout.delimiter, layout.width, {str(i): i for i in wanted})
+        if found is not None:
+            lines = data.count(b"\n") + (not data.endswith(b"\n"))
+            columns = [found[str(i)] for i in wanted]
+            if len(columns[0]) == lines:
+                return Cells(columns, np.arange(block.line, block.line + lines))
+    return _line_by_line(block, layout, wanted)
 
 
 def _single_spaces(block: bytes) -> bytes:
@@ -92,37 +98,11 @@ def _single_spaces(block: bytes) -> bytes:
     return block
 
 
-def _columnar(block: bytes, layout: Layout, wanted: Sequence[int]) -> list[pa.StringArray] | None:
-    """Columns of a block whose lines are all regular; None for any other."""
-    names = [str(i) for i in range(layout.width)]
-    chosen = [str(i) for i in dict.fromkeys(wanted)]
-    try:
-        table = pacsv.read_csv(
-            pa.BufferReader(block),
-            pacsv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False),
-            pacsv.ParseOptions(
-                delimiter=layout.delimiter, quote_char='"' if layout.quoted else False, double_quote=layout.quoted
-            ),
-            pacsv.ConvertOptions(
-                include_columns=chosen,
-                column_types={name: pa.string() for name in chosen},
-                strings_can_be_null=False,
-            ),
-        ).combine_chunks()
-    except pa.ArrowInvalid:
-        return None
-    return [_one_chunk(table.column(str(i))) for i in wanted]
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.StringArray:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], pa.string())])
-
-
-def _line_by_line(block: bytes, first_line: int, layout: Layout, wanted: Sequence[int]) -> Cells:
+def _line_by_line(block: Block, layout: Layout, wanted: Sequence[int]) -> Cells:
     rows: list[list[str | None]] = []
     numbers: list[int] = []
     problems: dict[int, str] = {}
-    for number, line in enumerate(block.decode("utf-8", "replace").split("\n")[:-1], first_line):
+    for number, line in block.lines():
         if not line.strip():
             continue
         try:
@@ -142,7 +122,5 @@ def _line_problem(line: str, cells: int, layout: Layout) -> str | None:
     if cells != layout.width:
         return f"{cells} cells where the header has {layout.width}"
     if "\0" in line:
-        return "it holds a NUL byte"
-    if "\r" in line:
-        return "it holds a carriage return that ends no line"
+        return "it holds a NUL byte, so it is no text"
     return None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
+from enformer_ray.variants.readers.batch import STUDY_SCHEMA
 
 # In order of preference. allele1, a1, effect_allele and their like are left out: which of a pair is the reference
 # differs from tool to tool.
@@ -21,6 +22,9 @@ SYNONYMS = {
 
 MISSING = frozenset({"", ".", "NA"})
 """What stands for no identifier and no alternate allele in a text table."""
+
+_ALLELES = ("effect_allele", "other_allele")
+_OF_THE_EFFECT_ALLELE = ("beta", "effect_allele_frequency")
 
 
 class TableColumns(NamedTuple):
@@ -72,3 +76,15 @@ def _find(role: str, names: list[str], path: Path, config: CatalogueConfig) -> i
             f"`columns` in the job file's `catalogue`, for example {role}: {names[claims[0]]}."
         )
     return claims[0] if claims else None
+
+
+def study_columns(names: Sequence[str]) -> dict[str, int]:
+    """Columns of a table with reference and alternate alleles that a study has filled, by their standard names.
+
+    Effect sizes count as of the alternate allele, so they are left out where a column says otherwise.
+    """
+    plain = [name.strip().lower().removeprefix("#") for name in names]
+    wanted = [name for name in STUDY_SCHEMA.names if name not in _ALLELES]
+    if any(name in plain for name in _ALLELES):
+        wanted = [name for name in wanted if name not in _OF_THE_EFFECT_ALLELE]
+    return {name: plain.index(name) for name in wanted if name in plain}

@@ -5,10 +5,10 @@ Lines are cut and converted by column; rows with something unusual are looked at
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,40 +16,19 @@ import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.readers.blocks import text_blocks
 from enformer_ray.variants.readers.cells import Layout, read_layout, split_block
 from enformer_ray.variants.readers.conversions import RowProblems, to_records
 from enformer_ray.variants.readers.dialects import Dialect, find_dialect, matching_dialects
 from enformer_ray.variants.readers.problems import PROBLEM_CODES
+from enformer_ray.variants.readers.text import Block, TextBlocks, open_text
 
 BATCH_ROWS = 131_072
 
 
-class _Header(NamedTuple):
-    """Where the table begins and how it is cut."""
-
-    names: list[str]
-    layout: Layout
-    line: int
-    skipped: int
-    """Bytes of the first block that come before the first record of a file with a header."""
-    start: int
-    """Bytes of the first block that come before the first line that is no comment."""
-
-
-def is_delimited(head: bytes, config: CatalogueConfig) -> bool:
-    """Whether a file's first bytes, unpacked, are summary statistics or a `.bim`, or a table whose alleles are named.
-
-    Args:
-        head: the first bytes; the first line must be whole.
-        config: `columns` that name an effect allele make any table one.
-    """
-    if b"\0" in head:
-        return False
-    header = _header(head)
-    if header is None:
-        return False
-    return "effect_allele" in config.columns or bool(matching_dialects(header.names))
+def is_dialect(dialect: Dialect, head: bytes) -> bool:
+    """Whether a file's first bytes, unpacked, are those of a dialect."""
+    names = _first_names(head)
+    return names is not None and dialect in matching_dialects(names)
 
 
 def read_delimited(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
@@ -67,42 +46,57 @@ def read_delimited(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBat
             `on_bad_record` is not `keep`.
         ConfigError: `columns` names a role that there is not.
     """
-    blocks = text_blocks(path)
-    first_line, block = next(blocks, (1, b""))
-    header = _header(block)
-    if header is None:
-        raise VariantFileError(f"{path} holds no line of column names; make or copy it again.")
-    dialect = find_dialect(header.names, path, config)
-    names = list(dialect.header) or header.names
-    columns = dialect.find_columns(names)
-    if dialect.header:
-        first_line, block = header.line, block[header.start :]
-    else:
-        first_line, block = header.line + 1, block[header.skipped :]
-    roles, record = list(columns), 1
-    for line, content in chain([(first_line, block)], blocks):
-        cells = split_block(content, line, header.layout, [columns[role] for role in roles])
-        texts = dict(zip(roles, cells.columns, strict=True))
-        records = to_records(dialect, texts, cells.lines, record, RowProblems(cells.problems))
-        if config.on_bad_record == "fail":
-            _refuse_bad_records(records, path)
-        record += len(records)
-        for start in range(0, len(records), BATCH_ROWS):
-            yield records.slice(start, BATCH_ROWS)
+    with open_text(path) as text:
+        line, header = _first_line(text)
+        layout, names = _layout(path, line, header)
+        dialect = find_dialect(names, path, config)
+        columns = dialect.find_columns(dialect.header or names)
+        blocks: Iterator[Block] = iter(text)
+        if dialect.header:
+            blocks = chain([Block(line, header.encode())], blocks)
+        record = 1
+        for block in blocks:
+            cells = split_block(block, layout, list(columns.values()))
+            texts = dict(zip(columns, cells.columns, strict=True))
+            records = to_records(dialect, texts, cells.lines, record, RowProblems(cells.problems))
+            if config.on_bad_record == "fail":
+                _refuse_bad_records(records, path)
+            record += len(records)
+            for start in range(0, len(records), BATCH_ROWS):
+                yield records.slice(start, BATCH_ROWS)
 
 
-def _header(block: bytes) -> _Header | None:
-    """The first line of a block that is neither blank nor a comment (`##`)."""
-    start, line = 0, 1
-    while start < len(block):
-        end = block.find(b"\n", start)
-        end = len(block) if end < 0 else end
-        text = block[start:end].decode("utf-8", "replace").rstrip("\r").removeprefix("\ufeff")
-        if text.strip() and not text.startswith("##"):
-            layout, names = read_layout(text)
-            return _Header(names, layout, line, min(end + 1, len(block)), start)
-        start, line = end + 1, line + 1
-    return None
+def _first_line(text: TextBlocks) -> tuple[int, str]:
+    """Number and text of the first line that is neither blank nor a comment (`##`); empty if there is none."""
+    while (numbered := text.line()) is not None:
+        if _is_header(numbered[1]):
+            return numbered
+    return 1, ""
+
+
+def _is_header(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("##")
+
+
+def _layout(path: Path, line: int, header: str) -> tuple[Layout, list[str]]:
+    try:
+        return read_layout(header)
+    except csv.Error as error:
+        raise VariantFileError(
+            f"{path}, line {line}: these are no column names that can be read ({error}). Close or remove the quotes."
+        ) from None
+
+
+def _first_names(head: bytes) -> list[str] | None:
+    """Cells of the first line that is neither blank nor a comment; None for what is no text."""
+    if b"\0" in head:
+        return None
+    lines = head.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
+    header = next((line for line in lines if _is_header(line)), None)
+    try:
+        return None if header is None else read_layout(header)[1]
+    except csv.Error:
+        return None
 
 
 def _refuse_bad_records(records: pa.RecordBatch, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Parquet tables with named columns."""
+"""Parquet tables with named columns: a file, or a folder of files that are read as one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.readers.columns import find_columns
-from enformer_ray.variants.readers.record import InputRecord
+from enformer_ray.variants.readers.batch import RECORD_SCHEMA
+from enformer_ray.variants.readers.columns import find_columns, study_columns
+from enformer_ray.variants.readers.rows import BATCH_ROWS, batch_from_columns, none_if, problem_of
 
-_BATCH_ROWS = 65_536
+_MAY_BE_NULL = {"source_id", "alternate_allele"}
 
 
 def is_parquet(head: bytes) -> bool:
@@ -24,54 +26,103 @@ def is_parquet(head: bytes) -> bool:
     return head.startswith(b"PAR1")
 
 
-def read_parquet(path: Path, config: CatalogueConfig) -> Iterator[InputRecord]:
-    """Records of a Parquet table; numbers are read as text where text is expected.
+def parquet_files(folder: Path) -> list[Path]:
+    """Parquet files in a folder and the folders in it, in order; hidden ones and those that begin with _ are none."""
+    found = (path for path in folder.rglob("*") if path.suffix in {".parquet", ".pq"} and path.is_file())
+    return sorted(p for p in found if not any(part[0] in "._" for part in p.relative_to(folder).parts))
+
+
+def read_parquet(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
+    """Batches of a Parquet table; numbers are read as text where text is expected.
+
+    Records are numbered through all files of a folder.
 
     Raises:
         VariantFileError: no Parquet, a missing column, a chromosome, position or reference allele that is null, or a
             position that is no whole number.
         ConfigError: `columns` names a role that there is not.
     """
-    file, record = str(path), 0
+    before = 0
+    for file in parquet_files(path) if path.is_dir() else [path]:
+        for rows in _read_file(file, config, before):
+            before += len(rows)
+            yield rows
+
+
+def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.RecordBatch]:
     with _arrow_errors(path):
         table = pq.ParquetFile(path)
     names = table.schema_arrow.names
-    columns = find_columns(names, path, config)._asdict()
+    columns = find_columns(names, path, config)._asdict() | study_columns(names)
     read = {role: names[index] for role, index in columns.items() if index is not None}
-    batches = table.iter_batches(_BATCH_ROWS, columns=list(dict.fromkeys(read.values())))
+    batches = table.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(read.values())))
+    first = before
     while True:
         with _arrow_errors(path):
             batch = next(batches, None)
         if batch is None:
             return
-        cells = {role: _cells(batch.column(name), role, name, path, record) for role, name in read.items()}
-        sources = cells.get("source_id", [None] * batch.num_rows)
-        for source, chromosome, position, reference, alternate in zip(
-            sources,
-            cells["chromosome"],
-            cells["position"],
-            cells["reference_allele"],
-            cells["alternate_allele"],
-            strict=True,
-        ):
-            record += 1
-            yield InputRecord(
-                file, record, source, chromosome, position, reference, None if alternate == "." else alternate
-            )
+        if len(batch):
+            yield _records(batch, read, path, config, before, before - first)
+        before += len(batch)
 
 
-def _cells(column: pa.Array, role: str, name: str, path: Path, before: int) -> list[Any]:
-    if column.null_count and role not in {"source_id", "alternate_allele"}:
-        record = before + 1 + pc.index(pc.is_null(column), True).as_py()
-        raise VariantFileError(f"{path}, record {record}: the column {name} is null; fill it or take the row out.")
+def _records(
+    batch: pa.RecordBatch, read: dict[str, str], path: Path, config: CatalogueConfig, before: int, in_file: int
+) -> pa.RecordBatch:
+    """A batch as records; `before` counts the records of the input before it, `in_file` those of this file."""
+    problems: dict[int, str] = {}
+    columns: dict[str, pa.Array] = {"record": pa.array(np.arange(len(batch)) + before + 1)}
+    for role, name in read.items():
+        column = batch.column(name)
+        if role not in _MAY_BE_NULL and role in ("chromosome", "position", "reference_allele"):
+            _find_nulls(column, name, path, config, in_file, problems)
+        columns[role] = _cast(column, role, name, path, config, in_file, problems)
+    if "alternate_allele" in columns:
+        columns["alternate_allele"] = none_if(columns["alternate_allele"], ["."])
+    columns["problem"] = pa.array([problems.get(i) for i in range(len(batch))] if problems else [None] * len(batch))
+    columns["problem"] = columns["problem"].cast(pa.string())
+    return batch_from_columns(columns)
+
+
+def _find_nulls(
+    column: pa.Array, name: str, path: Path, config: CatalogueConfig, before: int, problems: dict[int, str]
+) -> None:
+    for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)) if column.null_count else []:
+        error = VariantFileError(
+            f"{path}, record {before + 1 + row}: the column {name} is null; fill it or take the row out."
+        )
+        problems.setdefault(int(row), problem_of(error, config))
+
+
+def _cast(
+    column: pa.Array,
+    role: str,
+    name: str,
+    path: Path,
+    config: CatalogueConfig,
+    before: int,
+    problems: dict[int, str],
+) -> pa.Array:
+    wanted = RECORD_SCHEMA.field(role).type
     try:
-        return column.cast(pa.int64() if role == "position" else pa.string()).to_pylist()  # type: ignore[no-any-return]
+        return column.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        kind = "whole numbers" if role == "position" else "text"
-        raise VariantFileError(
+        kind = {pa.int64(): "whole numbers", pa.float64(): "numbers"}.get(wanted, "text")
+        failure = VariantFileError(
             f"{path}, records {before + 1}-{before + len(column)}: the column {name} cannot be read as {kind}: "
             f"{error}. Correct it, or name another with `columns` in the job file's `catalogue`."
-        ) from None
+        )
+        problem_of(failure, config)
+        return pa.array([_cell(value, wanted, name, path, problems, i) for i, value in enumerate(column)], wanted)
+
+
+def _cell(value: pa.Scalar, wanted: pa.DataType, name: str, path: Path, problems: dict[int, str], row: int) -> Any:
+    try:
+        return value.cast(wanted).as_py()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        problems.setdefault(row, f"{path}: the column {name} holds {str(value)[:60]!r}, which cannot be read.")
+        return None
 
 
 @contextmanager

@@ -1,123 +1,184 @@
-"""VCF (plain, gzip or bgzip) and BCF.
+"""VCF, and PLINK's .pvar, which is a VCF of its first columns in any order (plain, gzip, bgzip or zstd).
 
-Text is parsed here and BCF by htslib: of a VCF line only the first five columns matter, and htslib reads no plain gzip
-record by record, refuses files over INFO and sample columns that are not used here, and says "truncated file" to every
-fault.
+Text is parsed here and not by htslib: of a VCF line only a few columns matter, and htslib reads no plain gzip record by
+record, refuses files over INFO and sample columns that are not used here, and says "truncated file" to every fault.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import pysam
+import numpy as np
+import pyarrow as pa
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.readers.compression import parse_position, text_lines
-from enformer_ray.variants.readers.record import InputRecord
+from enformer_ray.variants.readers.rows import (
+    batch_from_columns,
+    batch_from_rows,
+    none_if,
+    problem_of,
+    split_alternates,
+)
+from enformer_ray.variants.readers.text import (
+    Block,
+    TextBlocks,
+    open_text,
+    parse_position,
+    regular_columns,
+    regular_positions,
+)
 
 _COLUMNS = ["#CHROM", "POS", "ID", "REF", "ALT"]
+_PVAR_COLUMNS = {*_COLUMNS, "QUAL", "FILTER", "INFO", "CM"}
 _HEADER_LINE = "#CHROM POS ID REF ALT QUAL FILTER INFO (separated by tabs)"
+_NAMES = ("chromosome", "position", "source_id", "reference_allele", "alternate_allele")
+
+
+class VcfLayout(NamedTuple):
+    """What the #CHROM line says: names of all columns, and where the first five of a VCF stand."""
+
+    names: tuple[str, ...]
+    columns: dict[str, int]
 
 
 def is_vcf(head: bytes) -> bool:
-    """Whether a file's first bytes, unpacked, are those of a VCF, by `##fileformat=VCF` or the #CHROM line."""
-    lines = head.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    """Whether a file's first bytes, unpacked, are those of a VCF or .pvar, by `##fileformat=VCF` or the #CHROM line."""
+    lines = head.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").split(b"\n")
     if lines[0].startswith(b"##fileformat=VCF"):
         return True
-    first = next((line for line in lines if not line.startswith(b"##")), b"")
-    return first.split()[:5] == [column.encode() for column in _COLUMNS]
+    first = next((line for line in lines if line and not line.startswith(b"##")), b"").decode("latin-1").split()
+    return first[:5] == _COLUMNS or _is_pvar(first)
 
 
-def is_bcf(head: bytes) -> bool:
-    """Whether a file's first bytes, unpacked, are those of a BCF."""
-    return head.startswith(b"BCF\x02")
-
-
-def read_vcf(path: Path, config: CatalogueConfig) -> Iterator[InputRecord]:  # noqa: ARG001 (a VCF has no options)
-    """Records of a VCF, one for each alternate allele; a site without one gives one record.
+def read_vcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
+    """Batches of a VCF or .pvar, a row for each alternate allele; a site without one gives one row.
 
     Raises:
-        VariantFileError: no `#CHROM` line, a line of too few or too many columns, a position that is no number, or a
-            file that is truncated or damaged.
+        VariantFileError: no `#CHROM` line, a line of too few or too many columns, a position that is no number, NUL
+            bytes, or a file that is truncated or damaged.
     """
-    file, columns, record = str(path), 0, 0
-    for number, line in enumerate(text_lines(path), 1):
-        if line.startswith("#") or not columns:
-            columns = columns or _header_columns(path, number, line)
-            continue
-        if not line.strip():
-            continue
-        record += 1
-        if line.count("\t") + 1 != columns:
-            raise _wrong_columns(path, number, record, line.count("\t") + 1, columns)
-        chromosome, position, source, reference, alternates = line.split("\t", 5)[:5]
-        where = parse_position(position, path, number)
-        source_id = None if source in {".", ""} else source
-        for alternate in alternates.split(","):
-            yield InputRecord(
-                file, record, source_id, chromosome, where, reference, None if alternate == "." else alternate
-            )
-    if not columns:
-        raise VariantFileError(
-            f"{path} is no whole VCF: it ends before its #CHROM line. Copy or download it again, or add the line "
-            f"{_HEADER_LINE}."
-        )
+    with open_text(path) as text:
+        yield from parse_vcf(text, read_layout(text, path), path, config)
 
 
-def read_bcf(path: Path, config: CatalogueConfig) -> Iterator[InputRecord]:  # noqa: ARG001 (a BCF has no options)
-    """Records of a BCF, one for each alternate allele; a site without one gives one record.
+def parse_vcf(text: TextBlocks, layout: VcfLayout, path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
+    """Batches of the lines behind the header; records are numbered from 1."""
+    records = 0
+    for block in text:
+        batch = _regular(block, layout, records)
+        if batch is None:
+            batch, records = _irregular(block, layout, records, path, config)
+        else:
+            records = batch.column("record")[-1].as_py()
+        if len(batch):
+            yield batch
+
+
+def read_layout(text: TextBlocks, path: Path) -> VcfLayout:
+    """Read up to the #CHROM line.
 
     Raises:
-        VariantFileError: htslib cannot read the header or a record, or the file is truncated.
+        VariantFileError: there is none, or it is not what a VCF begins with.
     """
-    file, record = str(path), 0
-    try:
-        with _quiet_htslib():
-            source = pysam.VariantFile(file, drop_samples=True)
-    except (OSError, ValueError) as error:
-        raise _unreadable_bcf(path, "its header", error) from None
-    while site := _next_site(source, path, record + 1):
-        record += 1
-        for alternate in site.alts or (None,):
-            allele = None if alternate == "." else alternate
-            yield InputRecord(file, record, site.id, site.chrom, site.pos, site.ref or "", allele)
-
-
-def _next_site(source: pysam.VariantFile, path: Path, record: int) -> pysam.VariantRecord | None:
-    with _quiet_htslib():
-        try:
-            site = next(source, None)
-            if site is None:
-                source.close()
-        except (OSError, ValueError) as error:
-            with suppress(OSError):  # closing reports the same fault once more
-                source.close()
-            raise _unreadable_bcf(path, f"record {record}", error) from None
-    return site
-
-
-def _unreadable_bcf(path: Path, where: str, error: Exception) -> VariantFileError:
-    return VariantFileError(
-        f"the BCF {path} cannot be read at {where}: {error}. It is truncated or damaged: copy or download it again; "
-        "`bcftools view` tells whether a file is whole."
+    while (next_line := text.line()) is not None:
+        number, line = next_line
+        if line.startswith("##") or not line.strip():
+            continue
+        names = tuple(line.split("\t"))
+        if list(names[:5]) == _COLUMNS or _is_pvar(names):
+            places = (names.index(column) for column in _COLUMNS)
+            return VcfLayout(names, dict(zip(_NAMES, places, strict=True)))
+        raise _bad_header(path, number, line)
+    raise VariantFileError(
+        f"{path} is no whole VCF: it ends before its #CHROM line. Copy or download it again, or add the line "
+        f"{_HEADER_LINE}."
     )
 
 
-def _header_columns(path: Path, number: int, line: str) -> int:
-    """Columns that the #CHROM line announces; 0 for another header line."""
-    if line.removeprefix("\ufeff").startswith("##") or not line.strip():
-        return 0
-    if line.split("\t")[:5] == _COLUMNS:
-        return line.count("\t") + 1
-    if line.startswith("#"):
+def site_columns(block: Block, layout: VcfLayout, more: dict[str, int]) -> dict[str, pa.Array] | None:
+    """Columns of a regular block, one row a line: record (from 0), line, the five of a site, and `more` as text."""
+    if block.data.startswith(b"#") or b"\n#" in block.data:
+        return None
+    columns = regular_columns(block.data, "\t", len(layout.names), layout.columns | more)
+    position = None if columns is None else regular_positions(columns["position"])
+    if columns is None or position is None:
+        return None
+    columns |= {"position": position, "source_id": none_if(columns["source_id"], ["", "."])}
+    numbers = np.arange(len(position))
+    return columns | {"record": pa.array(numbers), "line": pa.array(numbers + block.line)}
+
+
+def site_row(line: str, number: int, record: int, layout: VcfLayout, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """A line's site without its alternate alleles, and all its cells.
+
+    Raises:
+        VariantFileError: NUL bytes, another number of columns, or a position that is no number.
+    """
+    if "\0" in line:
         raise VariantFileError(
+            f"{path}, line {number} (record {record}): it holds NUL bytes, so it is no text. The file was damaged when "
+            "it was written or copied; copy or make it again, or take the line out."
+        )
+    cells = line.split("\t")
+    if len(cells) != len(layout.names):
+        raise _wrong_columns(path, number, record, len(cells), len(layout.names))
+    row: dict[str, Any] = {name: cells[place] for name, place in layout.columns.items()}
+    row |= {"record": record, "line": number, "position": parse_position(row["position"], path, number)}
+    row["source_id"] = None if row["source_id"] in {".", ""} else row["source_id"]
+    return row, cells
+
+
+def readable_part(line: str, number: int, record: int, layout: VcfLayout) -> dict[str, Any]:
+    """What can be read of a bad line."""
+    cells = line.split("\t")
+    found = {name: cells[place] for name, place in layout.columns.items() if place < len(cells) and name != "position"}
+    return {**found, "record": record, "line": number}
+
+
+def record_lines(block: Block) -> Iterator[tuple[int, str]]:
+    """Number and text of the lines of a block that are records."""
+    return ((number, line) for number, line in block.lines() if line.strip() and not line.startswith("#"))
+
+
+def _regular(block: Block, layout: VcfLayout, before: int) -> pa.RecordBatch | None:
+    columns = site_columns(block, layout, {})
+    if columns is None or not len(columns["record"]):
+        return None
+    columns["record"] = pa.array(columns["record"].to_numpy() + (before + 1))
+    return batch_from_columns(split_alternates(columns))
+
+
+def _irregular(
+    block: Block, layout: VcfLayout, record: int, path: Path, config: CatalogueConfig
+) -> tuple[pa.RecordBatch, int]:
+    rows = []
+    for number, line in record_lines(block):
+        record += 1
+        try:
+            row, _ = site_row(line, number, record, layout, path)
+        except VariantFileError as error:
+            problem = problem_of(error, config)
+            rows.append(readable_part(line, number, record, layout) | {"problem": problem})
+            continue
+        for alternate in row["alternate_allele"].split(","):
+            rows.append(row | {"alternate_allele": None if alternate == "." else alternate})
+    return batch_from_rows(rows), record
+
+
+def _is_pvar(names: list[str] | tuple[str, ...]) -> bool:
+    return names[:1] in (["#CHROM"], ("#CHROM",)) and set(_COLUMNS) <= set(names) <= _PVAR_COLUMNS
+
+
+def _bad_header(path: Path, number: int, line: str) -> VariantFileError:
+    if line.startswith("#"):
+        return VariantFileError(
             f"{path}, line {number}: the header line {line[:60]!r} does not begin with the five columns of a VCF, "
             f"separated by tabs. It must be {_HEADER_LINE}."
         )
-    raise VariantFileError(
+    return VariantFileError(
         f"{path} has no #CHROM line: line {number} ({line[:60]!r}) comes before any. Add, above the first record, the "
         f"line {_HEADER_LINE}."
     )
@@ -128,13 +189,3 @@ def _wrong_columns(path: Path, number: int, record: int, found: int, columns: in
         f"{path}, line {number} (record {record}): {found} tab-separated columns where the #CHROM line has {columns}. "
         "If this is its last line, the file is truncated: copy or download it again. Otherwise correct the line."
     )
-
-
-@contextmanager
-def _quiet_htslib() -> Iterator[None]:
-    """Keep htslib from printing to stderr: what it finds is raised, and said by our own errors."""
-    before = pysam.set_verbosity(0)
-    try:
-        yield
-    finally:
-        pysam.set_verbosity(before)

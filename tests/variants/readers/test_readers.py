@@ -12,13 +12,13 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.readers import read_records
-from tests.variants.worlds import vcf_text
+
+from tests.variants.worlds import records_of, vcf_text
 
 
 def refuse(path: Path, match: str) -> None:
     with pytest.raises(VariantFileError, match=match):
-        list(read_records(path, CatalogueConfig()))
+        list(records_of(path, CatalogueConfig()))
 
 
 def test_a_directory_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
-from enformer_ray.variants.readers import InputRecord, read_records
+from enformer_ray.variants.readers import InputRecord
+from tests.variants.worlds import records_of
 
 EXPECTED = [(1, "rs1", "chr1", 5, "A", "C"), (2, None, "chr1", 7, "AT", None), (3, "x", "X", 9, "g", "gA")]
 COLUMNS = ["chromosome", "position", "reference_allele", "alternate_allele", "source_id"]
 
 
 def read(path: Path, **columns: str) -> list[InputRecord]:
-    return list(read_records(path, CatalogueConfig(columns=columns)))
+    return list(records_of(path, CatalogueConfig(columns=columns)))
 
 
 def table_text(header: list[str], separator: str) -> str:
@@ -52,10 +53,10 @@ def test_columns_of_the_job_file_win(tmp_path: Path) -> None:
 def test_comments_above_the_names_and_blank_lines_are_no_records(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text("## made by hand\n\nchrom\tpos\tref\talt\n\n1\t5\tA\tC\n\n1\tx\tA\tC\n")
-    records = read_records(path, CatalogueConfig())
-    assert next(records)[1:] == (1, None, "1", 5, "A", "C")
     with pytest.raises(VariantFileError, match=r"t\.tsv, line 7: the position 'x'"):
-        next(records)
+        read(path)
+    kept = list(records_of(path, CatalogueConfig(on_bad_record="keep")))
+    assert [r[1:] for r in kept] == [(1, None, "1", 5, "A", "C"), (2, None, "1", None, "A", "C")]
 
 
 def test_quotes_in_a_csv_are_undone_and_in_a_tsv_are_characters(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.readers import InputRecord, read_records
-from tests.variants.worlds import HEADER, vcf_text
+from enformer_ray.variants.readers import InputRecord
+from tests.variants.worlds import HEADER, records_of, vcf_text
 
 TEXT = HEADER + (
     "1\t5\trs1\tA\tC,<DEL>,*\t.\tPASS\tAC=1\nchrUn_9\t7\t.\tat\t.\t.\t.\t.\n\n1\t9\ta;b\tG\tG]1:5],\t.\tq10\tEND=x;;\n"
@@ -25,7 +25,7 @@ EXPECTED = [
 
 
 def read(path: Path) -> list[InputRecord]:
-    return list(read_records(path, CatalogueConfig()))
+    return list(records_of(path, CatalogueConfig()))
 
 
 def bgzip(text: str, path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from enformer_ray.config import CatalogueConfig
@@ -18,7 +19,7 @@ from enformer_ray.variants.readers.dialects.plink import PLINK2_GLM, PLINK_BIM
 from enformer_ray.variants.readers.dialects.regenie import REGENIE
 from enformer_ray.variants.readers.dialects.saige import SAIGE
 
-__all__ = ["DIALECTS", "Dialect", "find_dialect", "matching_dialects"]
+__all__ = ["DIALECTS", "MAPPED", "Dialect", "find_dialect", "matching_dialects"]
 
 DIALECTS = (
     GWAS_SSF,
@@ -34,6 +35,9 @@ DIALECTS = (
     CREDIBLE_SETS,
     PLINK_BIM,
 )
+MAPPED = "columns"
+"""What `format` calls a table of no dialect, whose columns the job file names."""
+
 _BIM_CELLS = 6
 
 
@@ -45,7 +49,7 @@ def matching_dialects(names: Sequence[str]) -> list[Dialect]:
 
 
 def find_dialect(names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
-    """The dialect of a file: what `format` says, else what its first line is, with what `columns` names put in its place.
+    """The dialect of a file by `format`, else by its first line, and with the columns that `columns` names.
 
     Args:
         names: cells of the file's first line.
@@ -92,19 +96,9 @@ def _mapped(dialect: Dialect | None, names: Sequence[str], path: Path, config: C
         )
     named = {role: (column,) for role, column in config.columns.items()}
     if dialect is not None:
-        return Dialect(
-            key=dialect.key,
-            name=dialect.name,
-            signature=dialect.signature,
-            columns={**dialect.columns, **named},
-            tests=dialect.tests,
-            chromosomes=dialect.chromosomes,
-            missing=dialect.missing,
-            convert=dialect.convert,
-            header=dialect.header,
-        )
+        return replace(dialect, columns={**dialect.columns, **named})
     defaults = {role: SYNONYMS[role] for role in ("chromosome", "position", "source_id")}
-    mapped = Dialect("columns", "table", (), {**defaults, **named}, chromosomes=X_Y_XY_MT)
+    mapped = Dialect(MAPPED, "table", (), {**defaults, **named}, chromosomes=X_Y_XY_MT)
     pairs = ({"effect_allele", "other_allele"}, {"reference_allele", "alternate_allele"})
     found = mapped.find_columns(names)
     missing = [role for role in ("chromosome", "position") if role not in found]
