@@ -7,10 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError
 from enformer_ray.genome import ReferenceGenome
+from enformer_ray.variants.contig_bases import ContigBases
+from enformer_ray.variants.load import LoadedPart
 from enformer_ray.variants.normalise import REASONS
-from enformer_ray.variants.readers.record import InputRecord
 
 Counts = dict[tuple[str, str | None], int]
 
@@ -24,27 +29,28 @@ _NOT_COMPARED = frozenset(REASONS) - {"reference_mismatch", "allele_too_long"}
 
 @dataclass
 class FileTally:
-    """What became of the records of one file in the first pass."""
+    """What became of the records of one file in normalisation."""
 
     path: Path
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    unknown_contigs: Counter[str] = field(default_factory=Counter)
-    mismatches: list[str] = field(default_factory=list)
+    mismatches: list[tuple[int, str]] = field(default_factory=list)
 
-    def reject(self, record: InputRecord, reason: str, reference: ReferenceGenome) -> None:
-        """Count a rejected record and keep the first examples of what may concern them all."""
-        self.rejected[reason] += 1
-        if reason == "unknown_contig":
-            self.unknown_contigs[record.chromosome] += 1
-        if reason == "reference_mismatch" and len(self.mismatches) < _EXAMPLES:
-            chromosome, allele = reference.resolve(record.chromosome), record.reference_allele
-            start = record.position - 1
-            there = reference.bases(chromosome, start, start + len(allele))
-            self.mismatches.append(
-                f"record {record.record} ({record.chromosome}:{record.position}) has REF {_shorten(allele)} where the "
-                f"FASTA has {_shorten(there)}"
-            )
+    def add(self, reasons: NDArray[np.int8]) -> None:
+        """Count the records of a batch."""
+        counts = np.bincount(reasons.astype(np.int64) + 1, minlength=len(REASONS) + 1).tolist()
+        self.accepted += counts[0]
+        self.rejected.update({reason: n for reason, n in zip(REASONS, counts[1:], strict=True) if n})
+
+    def keep_examples(self, batch: pa.RecordBatch, rows: NDArray[np.int64], bases: ContigBases) -> None:
+        """Keep the first records of the file, by number, whose reference allele is not the FASTA's."""
+        names = ["record", "chromosome", "position", "reference_allele"]
+        for row in batch.select(names).take(pa.array(rows[:_EXAMPLES])).to_pylist():
+            record, contig, position, allele = (row[name] for name in names)
+            there = bases.bases(bases.name, position - 1, position - 1 + len(allele))
+            text = f"record {record} ({contig}:{position}) has REF {_shorten(allele.upper())} where the FASTA has "
+            self.mismatches.append((record, text + _shorten(there)))
+        self.mismatches = sorted(self.mismatches)[:_EXAMPLES]
 
     @property
     def compared(self) -> int:
@@ -65,26 +71,26 @@ def check_assembly(tally: FileTally, reference: ReferenceGenome, max_ref_mismatc
     raise AssemblyMismatchError(
         f"{wrong:,} of {compared:,} reference alleles in {tally.path} ({wrong / compared:.1%}) are not what "
         f"{reference.path} has at their positions; more than {max_ref_mismatch:.1%} stop the plan. "
-        f"{'; '.join(tally.mismatches)}. The file is probably of another assembly (GRCh37 against GRCh38), or has REF "
+        f"{'; '.join(text for _, text in tally.mismatches)}. The file is probably of another assembly (GRCh37 against GRCh38), or has REF "
         "and ALT swapped, or the FASTA is hard-masked. Give the FASTA of the file's assembly or lift the file over; if "
         "the mismatches are expected, raise the share with --max-ref-mismatch: each is then rejected by itself."
     )
 
 
-def check_contigs(tallies: Sequence[FileTally], total: int, reference: ReferenceGenome) -> None:
+def check_contigs(loaded: Sequence[LoadedPart], files: Sequence[str], total: int, reference: ReferenceGenome) -> None:
     """Stop when hardly any record lies on a contig that the FASTA has.
 
     Raises:
         UnknownContigError: more than nine in ten records do not.
     """
-    contigs = sum((tally.unknown_contigs for tally in tallies), Counter())
+    contigs = sum((part.unknown for part in loaded), Counter())
     unknown = contigs.total()
     if unknown <= UNKNOWN_CONTIG_SHARE * total:
         return
-    files = _some([str(tally.path) for tally in tallies if tally.unknown_contigs])
+    names = _some(list(dict.fromkeys(files[part.part.file] for part in loaded if part.unknown)))
     raise UnknownContigError(
         f"{unknown:,} of {total:,} records lie on contigs that {reference.path} does not have. Unknown contigs in "
-        f"{files}: {_some([name for name, _ in contigs.most_common()])}; the FASTA has "
+        f"{names}: {_some([name for name, _ in contigs.most_common()])}; the FASTA has "
         f"{_some(reference.chromosomes)} (with or without chr). If they are the same contigs by other names, give a "
         "table of contig aliases (--contig-aliases); if the FASTA is meant to hold only a few contigs, cut the "
         "variants down to them, for example with `bcftools view --targets`."

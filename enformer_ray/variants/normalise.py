@@ -14,6 +14,7 @@ from enformer_ray.variants.readers.record import InputRecord
 from enformer_ray.variants.variant import Variant
 
 REASONS = {
+    "bad_record": "the record cannot be read; the column problem says why",
     "unknown_contig": "the FASTA has no such contig",
     "no_alternate_allele": "the record has no alternate allele",
     "symbolic_allele": "the alternate allele is symbolic, such as <DEL>",

@@ -15,7 +15,7 @@ class RowDigest:
     """sha256 over the columns of named tables, which are fed in batches of any size.
 
     A text column counts with its characters and their lengths in bytes (-1 for null), an integer column with its
-    values as little-endian int64 (0 for null) and a byte for each null.
+    values as little-endian int64 (0 for null) and a byte for each null, a float column with those of its values.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,8 @@ class RowDigest:
                 self._hashes[table, name, "lengths"].update(lengths.astype("<i8").tobytes())
             else:
                 values = column.fill_null(0).to_numpy(zero_copy_only=False)
-                self._hashes[table, name, "values"].update(values.astype("<i8").tobytes())
+                kind = "<f8" if pa.types.is_floating(column.type) else "<i8"
+                self._hashes[table, name, "values"].update(values.astype(kind).tobytes())
                 self._hashes[table, name, "nulls"].update(_nulls(column).tobytes())
 
     def hexdigest(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.config import DEFAULT_STRIDE, Placement
-from enformer_ray.genome import BIN, ReferenceGenome, window_start
+from enformer_ray.genome import BIN, window_start
 
 Integers = NDArray[np.int64]
 
@@ -17,8 +17,8 @@ class UnknownBases:
     """Counts the unknown bases of windows on one chromosome; bases beyond the contig are unknown.
 
     Args:
-        reference: the FASTA; the whole chromosome is read once.
-        chromosome: canonical name.
+        runs: starts and ends (0-based half-open) of the contig's runs of unknown bases, in order.
+        contig_length: bp.
         window_length: bp.
         placement: of the windows, see `window_start`.
         stride: of the windows, see `window_start`.
@@ -26,16 +26,16 @@ class UnknownBases:
 
     def __init__(
         self,
-        reference: ReferenceGenome,
-        chromosome: str,
+        runs: tuple[Integers, Integers],
+        contig_length: int,
         window_length: int,
         placement: Placement,
         stride: int = DEFAULT_STRIDE,
     ) -> None:
         self._length, self._placement, self._stride = window_length, placement, stride
-        starts, ends = reference.unknown_runs(chromosome)
+        starts, ends = runs
         # A window begins at most one window (and half a stride) before the contig and ends that far behind it.
-        beyond, size = 2 * window_length + BIN * stride, reference.lengths[chromosome]
+        beyond, size = 2 * window_length + BIN * stride, contig_length
         self._starts = np.concatenate([[-beyond], starts, [size]])
         self._ends = np.concatenate([[0], ends, [size + beyond]])
         self._before = np.concatenate([[0], np.cumsum(self._ends - self._starts)])

@@ -7,14 +7,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.bases import CachedBases
-from enformer_ray.variants.normalise import normalise
-
-from enformer_ray.variants.variant import Variant
+from enformer_ray.variants.catalogue import build_catalogue
 
 REFERENCE = "reference/grch38_demo_chr1_chr20_chr22.npad.fa.gz"
 
@@ -34,14 +32,17 @@ def with_bcftools(variants: Path, fasta: Path) -> list[str]:
     )
 
 
-def with_us(variants: Path, fasta: Path) -> list[str]:
-    reference = CachedBases(ReferenceGenome(fasta))
-    lines = []
-    for record in records_of(variants, CatalogueConfig()):
-        result = normalise(record, reference, 10**9)
-        assert isinstance(result, Variant), (record, result)
-        lines.append(f"{record.chromosome} {result.position} {result.reference_allele} {result.alternate_allele}")
-    return sorted(lines)
+def with_us(variants: Path, fasta: Path, scratch: Path) -> list[str]:
+    """What each input allele became, by the contig name of the file."""
+    scratch.mkdir()
+    catalogue = build_catalogue([variants], ReferenceGenome(fasta), CatalogueConfig(), 256, "binned", scratch)
+    assert {status for status, _ in catalogue.counts} <= {"planned", "duplicate"}
+    query = """
+        SELECT concat_ws(' ', original_chromosome, position, reference_allele, alternate_allele)
+        FROM read_parquet(?) JOIN read_parquet(?) USING (variant)
+    """
+    files = [[str(path) for path in paths.values()] for paths in (catalogue.inputs, catalogue.variants)]
+    return sorted(line for (line,) in duckdb.execute(query, files).fetchall())
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_real_catalogues(shared: Path, tmp_path: Path, name: str, alleles: int) 
     for file in (shared / "data/reference").glob(Path(REFERENCE).name + "*"):
         shutil.copy(file, tmp_path)  # so that an index can be built beside it
     fasta = tmp_path / Path(REFERENCE).name
-    ours = with_us(shared / "data/variants" / name, fasta)
+    ours = with_us(shared / "data/variants" / name, fasta, tmp_path / "ours")
     assert len(ours) == alleles
     assert ours == with_bcftools(shared / "data/variants" / name, fasta)
 
@@ -84,6 +85,6 @@ def test_random_records_in_repetitive_contigs(tmp_path: Path) -> None:
                 alt = rng.choice([insertion, ref[:cut] + ref[cut + rng.randint(1, 3) :], other])
                 if alt and alt != ref:
                     out.write(f"{name}\t{start + 1}\t.\t{ref}\t{alt}\t.\t.\t.\n")
-    ours = with_us(variants, fasta)
+    ours = with_us(variants, fasta, tmp_path / "ours")
     assert len(ours) > 5_000
     assert ours == with_bcftools(variants, fasta)

@@ -12,8 +12,8 @@ import pytest
 from enformer_ray.config import CatalogueConfig, Placement
 from enformer_ray.errors import EmptyCatalogueError, VariantFileError
 from enformer_ray.genome import ReferenceGenome, window_start
-from enformer_ray.variants import records as records_module
 from enformer_ray.variants.catalogue import Catalogue, build_catalogue
+from enformer_ray.variants.readers.batch import STUDY_SCHEMA
 from tests.variants.worlds import HEADER, make_reference, vcf_text
 
 WINDOW = 256
@@ -27,6 +27,7 @@ INPUT_COLUMNS = {
     "input": pa.int64(),
     "file": pa.string(),
     "record": pa.int64(),
+    "line": pa.int64(),
     "source_id": pa.string(),
     "original_chromosome": pa.string(),
     "original_position": pa.int64(),
@@ -35,6 +36,10 @@ INPUT_COLUMNS = {
     "status": pa.string(),
     "reason": pa.string(),
     "variant": pa.int64(),
+    "harmonisation": pa.string(),
+    "lifted": pa.string(),
+    "problem": pa.string(),
+    **dict(zip(STUDY_SCHEMA.names, STUDY_SCHEMA.types, strict=True)),
 }
 VARIANT_COLUMNS = {
     "variant": pa.int64(),
@@ -189,9 +194,9 @@ def test_batches_do_not_show(reference: ReferenceGenome, tmp_path: Path, monkeyp
     path = tmp_path / "a.vcf"
     path.write_text(vcf_text(records))
     whole = build([path], reference, tmp_path / "whole")
-    monkeypatch.setattr(records_module, "_BATCH_ROWS", 7)
-    monkeypatch.setattr(records_module, "_BATCHES", 3)
-    monkeypatch.setattr("enformer_ray.variants.catalogue._BATCH_ROWS", 64)
+    monkeypatch.setattr("enformer_ray.variants.readers.text.BLOCK_BYTES", 100)
+    monkeypatch.setattr("enformer_ray.variants.scratch._FLUSH_ROWS", 7)
+    monkeypatch.setattr("enformer_ray.variants.contig._BATCH_ROWS", 64)
     cut = build([path], reference, tmp_path / "cut")
     assert cut.digest == whole.digest
     assert rows_of(cut.inputs) == rows_of(whole.inputs)

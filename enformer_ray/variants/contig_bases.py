@@ -1,0 +1,65 @@
+"""The bases of one contig in memory, for many look-ups all over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enformer_ray.errors import UnknownContigError
+from enformer_ray.genome import ReferenceGenome
+
+_LETTERS = np.frombuffer(b"ACGTN", dtype=np.uint8)
+_STEP = 1 << 22
+
+
+class ContigBases:
+    """All bases of a contig, a byte each (250 MB for the longest human chromosome).
+
+    Attributes:
+        name: canonical name.
+        letters: A, C, G, T or N as ASCII codes.
+    """
+
+    def __init__(self, reference: ReferenceGenome, name: str) -> None:
+        self.name = name
+        self.letters: NDArray[np.uint8] = np.empty(reference.lengths[name], dtype=np.uint8)
+        at = 0
+        for codes in reference.iterate_chunks(name):
+            self.letters[at : at + len(codes)] = _LETTERS[codes]
+            at += len(codes)
+        self._view = memoryview(self.letters)
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """Its length, bp, by its name."""
+        return {self.name: len(self.letters)}
+
+    def resolve(self, name: str) -> str:
+        """Its name.
+
+        Raises:
+            UnknownContigError: asked for another.
+        """
+        if name != self.name:
+            raise UnknownContigError(f"only {self.name} is here, not {name}.")
+        return name
+
+    def bases(self, chromosome: str, start: int, end: int) -> str:  # noqa: ARG002 (there is one)
+        """Bases `start`..`end` (0-based half-open) within the contig."""
+        return str(self._view[start:end], "ascii")
+
+    def unknown_runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Starts and ends (0-based half-open) of the runs of unknown bases, in order."""
+        starts, ends, before = [], [], False
+        for at in range(0, len(self.letters), _STEP):
+            unknown = self.letters[at : at + _STEP] == _LETTERS[4]
+            edges = np.flatnonzero(np.diff(unknown, prepend=before)) + at
+            starts.append(edges[int(before) :: 2])
+            ends.append(edges[1 - int(before) :: 2])
+            before = bool(unknown[-1])
+        if before:
+            ends.append(np.array([len(self.letters)]))
+        none = [np.empty(0, dtype=np.int64)]
+        return np.concatenate(none + starts), np.concatenate(none + ends)

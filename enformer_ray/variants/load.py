@@ -1,0 +1,126 @@
+"""The first pass: parts of variant files, read and divided by contig into scratch files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from enformer_ray.config import CatalogueConfig
+from enformer_ray.errors import UnknownContigError
+from enformer_ray.genome import ReferenceGenome
+from enformer_ray.variants.parts import Part, read_part
+from enformer_ray.variants.prepare import prepared
+from enformer_ray.variants.scratch import SCRATCH_SCHEMA, ScratchWriter
+
+Item = TypeVar("Item")
+Lift = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+_AHEAD = 3
+
+
+@dataclass
+class LoadedPart:
+    """A part in its scratch folder.
+
+    Attributes:
+        part: what was read.
+        folder: where its scratch files are.
+        rows: alleles.
+        records: records of the file; numbers of a part begin at 1.
+        lines: lines; numbers of a part begin at 1 behind the header.
+        contigs: alleles by number of the contig in the FASTA; behind its last one are those on none of them.
+        unknown: alleles by name of a contig that the FASTA does not have.
+    """
+
+    part: Part
+    folder: Path
+    rows: int = 0
+    records: int = 0
+    lines: int = 0
+    contigs: Counter[int] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+
+def load_part(
+    part: Part, reference: ReferenceGenome, config: CatalogueConfig, folder: Path, lift: Lift | None = None
+) -> LoadedPart:
+    """Read a part of a variant file into scratch files.
+
+    Args:
+        part: what to read.
+        reference: the FASTA.
+        config: how files are read.
+        folder: made for the part.
+        lift: takes prepared batches to the assembly of the FASTA.
+
+    Raises:
+        VariantFileError: the file cannot be read.
+    """
+    folder.mkdir(parents=True)
+    loaded, writer = LoadedPart(part, folder), ScratchWriter(folder)
+    names = _ContigNumbers(reference)
+    for batch in ahead(read_part(part, config, loaded), _AHEAD):
+        records = prepared(batch)
+        records = lift(records) if lift else records
+        numbers = np.arange(loaded.rows, loaded.rows + len(batch))
+        loaded.rows += len(batch)
+        loaded.records = batch.column("record")[-1].as_py()
+        contigs = names.numbers(records, loaded)
+        writer.add(pa.record_batch([*records.columns, pa.array(numbers)], schema=SCRATCH_SCHEMA), contigs)
+    writer.flush()
+    return loaded
+
+
+class _ContigNumbers:
+    """Numbers of contigs in the FASTA, by the names that files use."""
+
+    def __init__(self, reference: ReferenceGenome) -> None:
+        self._reference = reference
+        self._numbers = {name: number for number, name in enumerate(reference.chromosomes)}
+        self._known: dict[str | None, int] = {None: len(self._numbers)}
+
+    def numbers(self, batch: pa.RecordBatch, loaded: LoadedPart) -> NDArray[np.int32]:
+        """Contig of each record, counted in `loaded`."""
+        column = batch.column("chromosome")
+        if column.null_count:  # what could not be read has no place either
+            column = column.fill_null("")
+        encoded = pc.dictionary_encode(column)
+        names = encoded.dictionary.to_pylist()
+        counts = np.bincount(encoded.indices.to_numpy(), minlength=len(names)).tolist()
+        numbers = np.array([self._number(name) for name in names], dtype=np.int32)
+        for name, number, count in zip(names, numbers.tolist(), counts, strict=True):
+            loaded.contigs[number] += count
+            if number == len(self._numbers) and name:
+                loaded.unknown[name] += count
+        return numbers[encoded.indices.to_numpy()]
+
+    def _number(self, name: str) -> int:
+        if name not in self._known:
+            try:
+                self._known[name] = self._numbers[self._reference.resolve(name)]
+            except UnknownContigError:
+                self._known[name] = len(self._numbers)
+        return self._known[name]
+
+
+def ahead(items: Iterator[Item], most: int) -> Iterator[Item]:
+    """Items, of which a few are made in another thread before they are asked for."""
+    ended = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        waiting = [pool.submit(next, items, ended) for _ in range(most)]
+        try:
+            while (item := waiting.pop(0).result()) is not ended:
+                waiting.append(pool.submit(next, items, ended))
+                yield item  # type: ignore[misc]  # `ended` was ruled out
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,170 @@
+"""Normalisation of whole batches: what `normalise` says of each record, mostly without asking it.
+
+Most records need no more than a comparison with the FASTA: single bases, and insertions and deletions that end in
+different bases, which no shift to the left can change. Those are done as arrays; all others go through `normalise`,
+which is the definition.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from enformer_ray.variants.contig_bases import ContigBases
+from enformer_ray.variants.normalise import REASONS, Rejection, normalise
+from enformer_ray.variants.readers.record import InputRecord
+
+Flags = NDArray[np.bool_]
+
+REASON_CODES = {reason: code for code, reason in enumerate(REASONS)}
+ACCEPTED = -1
+REASON_NAMES = pa.array(list(REASONS), pa.string())
+
+_UPPER = np.zeros(256, dtype=np.uint8)
+for _base in b"ACGTN":
+    _UPPER[[_base, _base + 32]] = _base
+
+
+class Normalised(NamedTuple):
+    """A batch, normalised.
+
+    Attributes:
+        reasons: of each record, its code in `REASON_CODES`, or `ACCEPTED`.
+        position: 1-based; of accepted records alone it means something, as do the alleles.
+        reference_allele: upper case.
+        alternate_allele: upper case.
+    """
+
+    reasons: NDArray[np.int8]
+    position: NDArray[np.int64]
+    reference_allele: pa.Array
+    alternate_allele: pa.Array
+
+
+def normalise_batch(batch: pa.RecordBatch, bases: ContigBases, max_allele_length: int) -> Normalised:
+    """Check and normalise a batch (`PREPARED_SCHEMA`) of one contig.
+
+    Args:
+        batch: records on the contig, whatever name their file gives it.
+        bases: of the contig.
+        max_allele_length: see `normalise`.
+    """
+    reference, alternate = _Alleles(batch.column("reference_allele")), _Alleles(batch.column("alternate_allele"))
+    position = batch.column("position").fill_null(0).to_numpy().copy()
+    inside = (position > 0) & (position - 1 + reference.lengths <= len(bases.letters))
+    known = reference.known & alternate.known
+    # Their last bases differ, so they are different alleles, and no shift to the left is possible.
+    plain = known & (reference.last != alternate.last)
+    matching = _matches(reference, position - 1, bases.letters, plain & inside)
+    shortest = np.minimum(reference.lengths, alternate.lengths)
+    longest = np.maximum(reference.lengths, alternate.lengths)
+
+    reasons = np.full(len(batch), ACCEPTED, dtype=np.int8)
+    reasons[plain & inside & ~matching] = REASON_CODES["reference_mismatch"]
+    reasons[plain & ~inside] = REASON_CODES["position_outside_contig"]
+    reasons[known & (longest == 1) & ~plain] = REASON_CODES["alternate_equals_reference"]
+    reasons[_flags(batch.column("alternate_allele").is_null())] = REASON_CODES["no_alternate_allele"]
+    done = (reasons != ACCEPTED) | (plain & matching & (shortest == 1) & (longest <= max_allele_length))
+    done |= _given(batch, reasons)
+    result = Normalised(reasons, position, reference.upper(), alternate.upper())
+    rest = np.flatnonzero(~done)
+    return _one_by_one(batch, rest, result, bases, max_allele_length) if len(rest) else result
+
+
+def reason_names(reasons: NDArray[np.int8]) -> pa.Array:
+    """Reasons by name, null for accepted records."""
+    return REASON_NAMES.take(pa.array(reasons, mask=reasons == ACCEPTED))
+
+
+def given_reasons(batch: pa.RecordBatch) -> NDArray[np.int8]:
+    """Reasons that records of a batch have before normalisation."""
+    reasons = np.full(len(batch), ACCEPTED, dtype=np.int8)
+    _given(batch, reasons)
+    return reasons
+
+
+def _given(batch: pa.RecordBatch, reasons: NDArray[np.int8]) -> Flags:
+    """Set the reasons of records that had one when they came, or could not be read; says which those are."""
+    given, problem = batch.column("reason"), batch.column("problem")
+    if given.null_count < len(batch):
+        codes = pc.index_in(given, REASON_NAMES)
+        there = _flags(given.is_valid())
+        reasons[there] = codes.filter(pa.array(there)).to_numpy().astype(np.int8)
+    unreadable = _flags(problem.is_valid())
+    reasons[unreadable] = REASON_CODES["bad_record"]
+    return unreadable | _flags(given.is_valid())
+
+
+class _Alleles:
+    """A column of alleles as one array of letters.
+
+    Attributes:
+        lengths: of each allele, 0 for null.
+        known: whether an allele is not empty and has no other letters than A, C, G, T and N, in any case.
+        last: last letter, upper case; 0 for other characters.
+        letters: of all alleles, upper case.
+        firsts: where each allele begins in them.
+    """
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column.fill_null("")
+        _, offsets, data = self._column.buffers()
+        start, size = self._column.offset, len(self._column)
+        bounds = np.frombuffer(offsets, dtype=np.int32)[start : start + size + 1].astype(np.int64)
+        raw = np.frombuffer(data or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
+        self.letters = _UPPER[raw]
+        self.firsts = bounds[:-1] - bounds[0]
+        self.lengths = np.diff(bounds)
+        self._lower = bool((raw != self.letters).any())
+        odd = np.concatenate([[0], np.cumsum(self.letters == 0)])
+        ends = self.firsts + self.lengths
+        self.known: Flags = (self.lengths > 0) & (odd[ends] == odd[self.firsts])
+        self.last = np.append(self.letters, np.uint8(0))[np.maximum(ends - 1, 0)]
+
+    def upper(self) -> pa.Array:
+        """The column in upper case."""
+        return pc.ascii_upper(self._column) if self._lower else self._column
+
+
+def _matches(alleles: _Alleles, starts: NDArray[np.int64], letters: NDArray[np.uint8], rows: Flags) -> Flags:
+    """Which of some rows have the alleles that a contig has at their starts."""
+    lengths = np.where(rows, alleles.lengths, 0)
+    firsts = np.concatenate([[0], np.cumsum(lengths)])
+    within = np.arange(firsts[-1]) - np.repeat(firsts[:-1], lengths)
+    other = letters[np.repeat(starts, lengths) + within] != alleles.letters[np.repeat(alleles.firsts, lengths) + within]
+    wrong = np.concatenate([[0], np.cumsum(other)])
+    return rows & (wrong[firsts[1:]] == wrong[firsts[:-1]])
+
+
+def _one_by_one(
+    batch: pa.RecordBatch, rows: NDArray[np.int64], result: Normalised, bases: ContigBases, max_allele_length: int
+) -> Normalised:
+    records = batch.select(["position", "reference_allele", "alternate_allele"]).take(pa.array(rows))
+    positions, references, alternates = (column.to_pylist() for column in records.columns)
+    changed: list[tuple[int, str, str]] = []
+    for row, position, reference, alternate in zip(rows, positions, references, alternates, strict=True):
+        record = InputRecord("", 0, None, bases.name, position or 0, reference or "", alternate)
+        variant = normalise(record, bases, max_allele_length)
+        if isinstance(variant, Rejection):
+            result.reasons[row] = REASON_CODES[variant.reason]
+        else:
+            result.position[row] = variant.position
+            changed.append((row, variant.reference_allele, variant.alternate_allele))
+    if not changed:
+        return result
+    where = np.zeros(len(batch), dtype=np.bool_)
+    where[[row for row, _, _ in changed]] = True
+    alleles = (
+        pc.replace_with_mask(column, pa.array(where), pa.array([change[i] for change in changed], pa.string()))
+        for i, column in ((1, result.reference_allele), (2, result.alternate_allele))
+    )
+    return Normalised(result.reasons, result.position, *alleles)
+
+
+def _flags(column: pa.Array) -> Flags:
+    flags: Flags = column.to_numpy(zero_copy_only=False)
+    return flags

@@ -1,0 +1,47 @@
+"""Which files a job's `variants` mean: paths, globs, and standard input."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from enformer_ray.errors import VariantFileError
+
+STANDARD_INPUT = "-"
+
+
+def find_sources(patterns: Sequence[str | Path], scratch: Path, stdin: BinaryIO | None = None) -> dict[str, Path]:
+    """Files in the order in which they are read: name -> where it is.
+
+    Args:
+        patterns: paths, globs such as `data/*.vcf.gz` (sorted), or `-` for standard input.
+        scratch: an existing folder; standard input is copied to it, since files are read twice.
+        stdin: standard input; the process's own by default.
+
+    Raises:
+        VariantFileError: nothing matches a glob, or a file is named twice.
+    """
+    found: dict[str, Path] = {}
+    for pattern in map(str, patterns):
+        if pattern == STANDARD_INPUT:
+            matches = {pattern: scratch / "standard-input"}
+        elif glob.has_magic(pattern) and not Path(pattern).exists():
+            matches = {path: Path(path) for path in sorted(glob.glob(pattern, recursive=True))}
+        else:
+            matches = {pattern: Path(pattern)}
+        if not matches:
+            raise VariantFileError(
+                f"no file matches {pattern!r}. Check the pattern; in a shell, quotes around it leave it to this program."
+            )
+        twice = sorted(found.keys() & matches.keys())
+        if twice:
+            raise VariantFileError(f"{', '.join(twice[:3])} is named twice among the variant files; name it once.")
+        found |= matches
+        if pattern == STANDARD_INPUT:
+            with matches[pattern].open("wb") as target:
+                shutil.copyfileobj(stdin or sys.stdin.buffer, target, 1 << 20)
+    return found
