@@ -20,6 +20,7 @@ from enformer_ray.config import DEFAULT_STRIDE, CatalogueConfig, Placement
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.account import Counts, check_assembly, check_contigs, check_not_empty
 from enformer_ray.variants.contig import ContigBuilder
+from enformer_ray.variants.harmonise import Harmoniser
 from enformer_ray.variants.load import LoadedPart, load_part
 from enformer_ray.variants.parts import Part, list_parts
 from enformer_ray.variants.sources import find_sources
@@ -98,7 +99,8 @@ def build_catalogue(
         total = sum(part.rows for part in loaded)
         check_contigs(loaded, list(files), total, reference)
         window = (window_length, placement, stride)
-        builder = ContigBuilder(database, reference, config, window, files, scratch)
+        harmonise = Harmoniser(config, reference).harmonise
+        builder = ContigBuilder(database, reference, config, window, files, scratch, harmonise)
         with _removed_on_error(builder):
             for number, name in enumerate([*reference.chromosomes, OTHER]):
                 if any(part.contigs[number] for part in loaded):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import UnknownContigError
 from enformer_ray.genome import ReferenceGenome
+from enformer_ray.variants.orientation import Orientation
 from enformer_ray.variants.parts import Part, read_part
 from enformer_ray.variants.prepare import prepared
 from enformer_ray.variants.scratch import SCRATCH_SCHEMA, ScratchWriter
@@ -39,6 +40,7 @@ class LoadedPart:
         lines: lines; numbers of a part begin at 1 behind the header.
         contigs: alleles by number of the contig in the FASTA; behind its last one are those on none of them.
         unknown: alleles by name of a contig that the FASTA does not have.
+        orientation: where its first records have the reference allele, if the file does not say.
     """
 
     part: Part
@@ -48,6 +50,7 @@ class LoadedPart:
     lines: int = 0
     contigs: Counter[int] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    orientation: Orientation = field(default_factory=Orientation)
 
 
 def load_part(
@@ -71,6 +74,7 @@ def load_part(
     for batch in ahead(read_part(part, config, loaded), _AHEAD):
         records = prepared(batch)
         records = lift(records) if lift else records
+        loaded.orientation.look(records, reference)
         numbers = np.arange(loaded.rows, loaded.rows + len(batch))
         loaded.rows += len(batch)
         loaded.records = batch.column("record")[-1].as_py()

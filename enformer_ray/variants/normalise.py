@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from enformer_ray.errors import UnknownContigError
 from enformer_ray.variants.bases import BaseSource
+from enformer_ray.variants.readers.problems import PROBLEM_CODES
 from enformer_ray.variants.readers.record import InputRecord
 from enformer_ray.variants.variant import Variant
 
 REASONS = {
     "bad_record": "the record cannot be read; the column problem says why",
     "unknown_contig": "the FASTA has no such contig",
-    "no_alternate_allele": "the record has no alternate allele",
+    **PROBLEM_CODES,
     "symbolic_allele": "the alternate allele is symbolic, such as <DEL>",
     "overlapping_deletion": "the alternate allele is *, a deletion that another record describes",
     "breakend": "the alternate allele is a breakend",

@@ -34,8 +34,8 @@ class Format(NamedTuple):
     read: Callable[[Path, CatalogueConfig], Iterator[pa.RecordBatch]]
 
 
-# The first that recognises a file's first bytes (unpacked) reads it, so the most general comes last; PLINK2's .glm begins
-# as a VCF does.
+# The first that recognises a file's first bytes (unpacked) reads it, so the most general comes last; a .glm of PLINK2
+# begins as a VCF does.
 _FORMATS = (
     Format("bcf", "BCF", is_bcf, read_bcf),
     Format("parquet", "Parquet", is_parquet, read_parquet),

@@ -59,7 +59,7 @@ class Dialect:
         signature: a file is of this dialect if it has at least one column of each group.
         columns: for each role, the names that its column can have, in order of preference.
         without: a file with one of these columns is of another dialect.
-        tests: values of the role `test` that mark results of the variant itself; other rows are counted as `other_test`.
+        tests: values of the role `test` that mark results of the variant itself; other rows are `other_test`.
         chromosomes: what numbers stand for.
         missing: further texts that stand for a missing allele.
         convert: fills roles from other columns.

@@ -2,8 +2,8 @@
 
 Source: alkesgroup.broadinstitute.org/BOLT-LMM/BOLT-LMM_manual.html, section "Association test statistics output": tab
 separated, ALLELE1 is the effect allele and A1FREQ its frequency, ALLELE0 the other; P_BOLT_LMM is the p-value of the
-non-infinitesimal model where it was run, else P_BOLT_LMM_INF; P_LINREG is that of plain regression and is the last resort.
-The manual's header reads SNP CHR BP GENPOS ALLELE1 ALLELE0 A1FREQ F_MISS ...; GENPOS is a genetic position.
+non-infinitesimal model where it was run, else P_BOLT_LMM_INF; P_LINREG is that of plain regression and is the last
+resort. The manual's header reads SNP CHR BP GENPOS ALLELE1 ALLELE0 A1FREQ F_MISS ...; GENPOS is a genetic position.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Credible-set tables: the eQTL Catalogue's, and any table with a probability, a credible set and named alleles.
 
-Source: github.com/eQTL-Catalogue/eQTL-Catalogue-resources (`{dataset}.credible_sets.tsv.gz`): `molecular_trait_id gene_id
-cs_id variant rsid cs_size pip pvalue beta se z cs_min_r2 region`, with variants as `chr1_108004887_G_T` (reference, then
-alternate, which is the effect allele) on GRCh38.
+Source: github.com/eQTL-Catalogue/eQTL-Catalogue-resources (`{dataset}.credible_sets.tsv.gz`): `molecular_trait_id
+gene_id cs_id variant rsid cs_size pip pvalue beta se z cs_min_r2 region`, with variants as `chr1_108004887_G_T`
+(reference, then alternate, which is the effect allele) on GRCh38.
 
-Other tables need columns whose names leave no doubt which allele is the effect allele; allele1 and allele2 differ from tool
-to tool and want `columns` in the job file. A credible set that is only a number is joined to the trait and the region where
-the table has them, as sets are numbered anew in each region.
+Other tables need columns whose names leave no doubt which allele is the effect allele; allele1 and allele2 differ
+from tool to tool and want `columns` in the job file. A credible set that is only a number is joined to the trait and
+the region where the table has them, as sets are numbered anew in each region.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import pyarrow.compute as pc
 
 from enformer_ray.variants.readers.dialects.base import X_Y_XY_MT, Dialect, TextColumns, join_texts, split_variant
 
-_VARIANT = r"^(?P<chromosome>[^_:]+)[_:](?P<position>[0-9]+)[_:](?P<other_allele>[A-Za-z*]+)[_:/](?P<effect_allele>[A-Za-z*]+)$"
+_VARIANT = (
+    r"^(?P<chromosome>[^_:]+)[_:](?P<position>[0-9]+)[_:]"
+    r"(?P<other_allele>[A-Za-z*]+)[_:/](?P<effect_allele>[A-Za-z*]+)$"
+)
 
 _PIP = ("pip", "posterior_inclusion_probability", "posterior_probability", "posterior_prob", "postprob", "prob")
 _CREDIBLE_SET = ("credible_set", "credible_set_id", "cs_id", "cs")

@@ -1,9 +1,9 @@
 """EPACTS, single-variant tests.
 
-Source: genome.sph.umich.edu/wiki/EPACTS, section "Output Files": tab separated, `#CHROM BEG` (or BEGIN) `END MARKER_ID NS AC
-CALLRATE GENOCNT MAF STAT PVALUE BETA SEBETA ...`; the alleles stand in MARKER_ID, `1:534221_C/T_1:534221` being
-CHROM:POS_REF/ALT_ID, and BETA is of the non-reference allele. MAF is a minor allele frequency, and so not that of the
-effect allele; it is not used.
+Source: genome.sph.umich.edu/wiki/EPACTS, section "Output Files": tab separated, `#CHROM BEG` (or BEGIN) `END
+MARKER_ID NS AC CALLRATE GENOCNT MAF STAT PVALUE BETA SEBETA ...`; the alleles stand in MARKER_ID,
+`1:534221_C/T_1:534221` being CHROM:POS_REF/ALT_ID, and BETA is of the non-reference allele. MAF is a minor allele
+frequency, and so not that of the effect allele; it is not used.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """FinnGen: summary statistics (`{endpoint}.gz`) and SuSiE fine-mapping (`{endpoint}.SUSIE.snp.bgz`).
 
-Source: finngen.gitbook.io/documentation/r9/data-description. Summary statistics: `#chrom pos ref alt rsids nearest_genes
-pval mlogp beta sebeta af_alt ...`, alt is the effect allele, chromosomes 1-23. (Releases up to 3 call the frequency of alt
-`maf`; it is not used.) SuSiE: allele1 is the reference, allele2 the effect allele, `maf` a minor allele frequency, which is not used, `prob`
-the posterior inclusion probability, `cs` the credible set within the region, -1 for none: with the trait and the region it
-gets a name of its own, `TRAIT|REGION|CS`.
+Source: finngen.gitbook.io/documentation/r9/data-description. Summary statistics: `#chrom pos ref alt rsids
+nearest_genes pval mlogp beta sebeta af_alt ...`, alt is the effect allele, chromosomes 1-23. (Releases up to 3 call
+the frequency of alt `maf`; it is not used.) SuSiE: allele1 is the reference, allele2 the effect allele, `maf` a minor
+allele frequency, which is not used, `prob` the posterior inclusion probability, `cs` the credible set within the
+region, -1 for none: with the trait and the region it gets a name of its own, `TRAIT|REGION|CS`.
 """
 
 from __future__ import annotations

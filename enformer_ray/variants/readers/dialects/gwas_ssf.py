@@ -2,9 +2,9 @@
 
 Sources: github.com/EBISPOT/gwas-summary-statistics-standard (specification 1.0; 1.1.0 in gwas-ssf_v1.1.0.tex): tab
 separated, `#NA` for a missing value, either `p_value` or `neg_log_10_p_value`, one of `beta`, `odds_ratio` and
-`hazard_ratio`, chromosomes 1-25 with X = 23, Y = 24, MT = 25. Harmonised files before GWAS-SSF keep the submitted columns
-and add `hm_` ones on GRCh38 (github.com/EBISPOT/gwas-sumstats-harmoniser); those are read. `odds_ratio` and `hazard_ratio`
-give beta = ln(ratio); `standard_error` is taken as it stands.
+`hazard_ratio`, chromosomes 1-25 with X = 23, Y = 24, MT = 25. Harmonised files before GWAS-SSF keep the submitted
+columns and add `hm_` ones on GRCh38 (github.com/EBISPOT/gwas-sumstats-harmoniser); those are read. `odds_ratio` and
+`hazard_ratio` give beta = ln(ratio); `standard_error` is taken as it stands.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """PLINK 2 association results (`.glm.linear`, `.glm.logistic`, `.glm.logistic.hybrid`, `.glm.firth`) and PLINK `.bim`.
 
-Source: cog-genomics.org/plink/2.0/formats (glm_linear, glm_logistic) and /plink/1.9/formats (bim). In `.glm` files A1 is
-the tested allele and A1_FREQ its frequency; BETA, or OR with LOG(OR)_SE; OMITTED (newer versions) is the allele that A1 is
-tested against, else the one of REF and ALT that is not A1; P, or NEG_LOG10_P (LOG10_P in earlier versions) with the
-modifier `log10`. Each covariate has a row of its own: only TEST = ADD is the variant. A `.bim` has no header: chromosome,
-identifier, centimorgans, position, A1 (usually the minor allele), A2; `0` is a missing allele. It says nothing of effects,
-so A1 is taken as the effect allele and A2 as the other one.
+Source: cog-genomics.org/plink/2.0/formats (glm_linear, glm_logistic) and /plink/1.9/formats (bim). In `.glm` files A1
+is the tested allele and A1_FREQ its frequency; BETA, or OR with LOG(OR)_SE; OMITTED (newer versions) is the allele
+that A1 is tested against, else the one of REF and ALT that is not A1; P, or NEG_LOG10_P (LOG10_P in earlier versions)
+with the modifier `log10`. Each covariate has a row of its own: only TEST = ADD is the variant. A `.bim` has no
+header: chromosome, identifier, centimorgans, position, A1 (usually the minor allele), A2; `0` is a missing allele. It
+says nothing of effects, so A1 is taken as the effect allele and A2 as the other one.
 """
 
 from __future__ import annotations

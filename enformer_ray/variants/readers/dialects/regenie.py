@@ -1,9 +1,9 @@
 """REGENIE, step 2.
 
-Source: rgcgithub.github.io/regenie/options (output of step 2): separated by spaces, ALLELE0 is the reference allele of the
-genotype file and ALLELE1 the effect allele, A1FREQ its frequency, LOG10P the negative decadic logarithm of the p-value, NA
-for what was not computed. Rows of TEST other than ADD (DOM, REC, ADD-CONDTL, interactions, gene-based masks) are no
-additive results of one variant.
+Source: rgcgithub.github.io/regenie/options (output of step 2): separated by spaces, ALLELE0 is the reference allele
+of the genotype file and ALLELE1 the effect allele, A1FREQ its frequency, LOG10P the negative decadic logarithm of the
+p-value, NA for what was not computed. Rows of TEST other than ADD (DOM, REC, ADD-CONDTL, interactions, gene-based
+masks) are no additive results of one variant.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """SAIGE, step 2, single variants.
 
-Source: saigegit.github.io/SAIGE-doc/docs/single_step2.html: tab separated, BETA and AF_Allele2 are of Allele2, p.value is
-after the saddle-point approximation (p.value.NA before it). Binary traits have N_case and N_ctrl, quantitative ones N.
-Versions before 1.0 call the identifier SNPID (or rsid) and separate by spaces.
+Source: saigegit.github.io/SAIGE-doc/docs/single_step2.html: tab separated, BETA and AF_Allele2 are of Allele2,
+p.value is after the saddle-point approximation (p.value.NA before it). Binary traits have N_case and N_ctrl,
+quantitative ones N. Versions before 1.0 call the identifier SNPID (or rsid) and separate by spaces.
 """
 
 from __future__ import annotations
