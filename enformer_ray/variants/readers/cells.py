@@ -60,11 +60,11 @@ def split_line(line: str, layout: Layout) -> list[str]:
     Raises:
         csv.Error: quotes do not close.
     """
-    if layout.delimiter == " ":
-        line = " ".join(line.split())
+    spaces = layout.delimiter == " "
+    line = line.replace("\t", " ").strip(" ") if spaces else line
     if layout.quoted:
-        return next(csv.reader([line], delimiter=layout.delimiter, strict=True), [])
-    return line.split(layout.delimiter)
+        return next(csv.reader([line], delimiter=layout.delimiter, skipinitialspace=spaces, strict=True), [])
+    return [cell for cell in line.split(" ") if cell] if spaces else line.split(layout.delimiter)
 
 
 def split_block(block: Block, layout: Layout, wanted: Sequence[int]) -> Cells:
@@ -103,7 +103,7 @@ def _line_by_line(block: Block, layout: Layout, wanted: Sequence[int]) -> Cells:
     numbers: list[int] = []
     problems: dict[int, str] = {}
     for number, line in block.lines():
-        if not line.strip():
+        if not line.strip(" \t" if layout.delimiter == " " else " "):
             continue
         try:
             cells = split_line(line, layout)
