@@ -52,13 +52,14 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "saige": (
-        "CHR POS MarkerID Allele1 Allele2 AC_Allele2 AF_Allele2 MissingRate BETA SE Tstat var p.value p.value.NA Is.SPA "
-        "AF_case AF_ctrl N_case N_ctrl\n1 100 1:100:G:A G A 50 0.25 0 0.5 0.1 1 1 0.001 0.002 true 0.2 0.3 40 60\n",
+        "CHR POS MarkerID Allele1 Allele2 AC_Allele2 AF_Allele2 MissingRate BETA SE Tstat var p.value p.value.NA "
+        "Is.SPA AF_case AF_ctrl N_case N_ctrl\n"
+        "1 100 1:100:G:A G A 50 0.25 0 0.5 0.1 1 1 0.001 0.002 true 0.2 0.3 40 60\n",
         {"effect_allele": "A", "other_allele": "G", "n": 100.0, "p_value": 0.001, "neg_log_10_p_value": 3.0},
     ),
     "plink2-glm": (
-        "#CHROM POS ID REF ALT PROVISIONAL_REF? A1 OMITTED A1_FREQ FIRTH? TEST OBS_CT OR LOG(OR)_SE Z_STAT P ERRCODE\n"
-        "1 100 rs5 G A Y G A 0.75 N ADD 900 0.5 0.1 -2 0.01 .\n",
+        "#CHROM POS ID REF ALT PROVISIONAL_REF? A1 OMITTED A1_FREQ FIRTH? TEST OBS_CT OR LOG(OR)_SE Z_STAT P "
+        "ERRCODE\n1 100 rs5 G A Y G A 0.75 N ADD 900 0.5 0.1 -2 0.01 .\n",
         {
             "effect_allele": "G",
             "other_allele": "A",
@@ -249,7 +250,7 @@ def test_unknown_role(tmp_path: Path) -> None:
 def test_two_dialects_at_once(tmp_path: Path) -> None:
     header = "CHROM GENPOS ALLELE0 ALLELE1 LOG10P SNP CHR BP P_LINREG\n"
     path = written(tmp_path, header + "1 100 G A 1 rs5 1 100 0.1\n")
-    with pytest.raises(VariantFileError, match="several formats by its column names: REGENIE, BOLT-LMM.*format: regenie"):
+    with pytest.raises(VariantFileError, match=r"several formats .*: REGENIE, BOLT-LMM.*format: regenie"):
         rows_of(path)
     assert len(rows_of(path, format="bolt-lmm")) == 1
 
@@ -271,5 +272,5 @@ def test_every_file_of_the_shared_data_is_read_by_its_own_reader(shared: Path) -
         assert [row["line"] for row in found] == list(range(2, rows + 2))
         assert not any(row["problem"] for row in found)
         with_beta = [row for row in found if row["beta"] is not None]
-        assert len(with_beta) > 0.9 * rows
+        assert len(with_beta) > 0.8 * rows
         assert all(row["neg_log_10_p_value"] >= 0 and row["standard_error"] > 0 for row in with_beta)
