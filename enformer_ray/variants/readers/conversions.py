@@ -55,7 +55,7 @@ def to_records(
     cells = {role: _without_missing(role, text, dialect) for role, text in cells.items()}
     if dialect.convert:
         dialect.convert(cells)
-    if dialect.tests:
+    if dialect.tests and "test" in cells:
         other = pc.invert(pc.is_in(cells["test"], value_set=pa.array(sorted(dialect.tests))))
         problems.add(other, OTHER_TEST)
     columns = {

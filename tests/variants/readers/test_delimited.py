@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import CatalogueConfig
@@ -101,6 +102,34 @@ def test_blocks_of_any_size_give_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     for size in (70, 333, 1000):
         monkeypatch.setattr(text, "BLOCK_BYTES", size)
         assert read(path) == expected
+
+
+WHOLE = "\n".join([HEADER, *(GOOD.format(i, i) for i in range(3)), ""]).encode()
+PIECES = st.binary(max_size=6) | st.sampled_from([b"\n", b"\r", b"\0", b'"', b"\t", b" ", b"1e999", b"\xff\xfe", b"NA"])
+
+
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 9), PIECES), max_size=4), st.booleans())
+@settings(max_examples=300)
+def test_any_change_of_a_file_gives_rows_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int, bytes]], keep: bool
+) -> None:
+    data = WHOLE
+    for at, cut, piece in changes:
+        data = data[:at] + piece + data[at + cut :]
+    path = tmp_path_factory.getbasetemp() / "changed.regenie"
+    path.write_bytes(data)
+    try:
+        rows = read(path, keep)
+    except VariantFileError as raised:
+        error = str(raised)
+    else:
+        error = ""
+    if error:
+        assert str(path) in error
+        return
+    assert [row["record"] for row in rows] == list(range(1, len(rows) + 1))
+    lines = [line for line in re.split(rb"\r\n|\r|\n", data) if line.strip(b" \t") and not line.startswith(b"##")]
+    assert len(rows) == len(lines) - 1
 
 
 CELLS = st.text(st.sampled_from('ab1."é\t ,'), max_size=4)
