@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from enformer_ray.config import BadRecords, Device, IndelConvention, JobConfig, Placement, Precision, build_config, load_job_file
+from enformer_ray.config import (
+    BadRecords,
+    Device,
+    IndelConvention,
+    JobConfig,
+    Placement,
+    Precision,
+    build_config,
+    load_job_file,
+)
 
 _WHAT, _HOW, _WHERE = "What is scored", "How it is scored", "Where it runs"
 

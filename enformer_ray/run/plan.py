@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from enformer_ray.run.fingerprint import Parts, fingerprint, model_parts, refuse
 from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.lease import Lease, hold
+from enformer_ray.run.load_tasks import part_loader
 from enformer_ray.run.plan_files import (
     Shard,
     read_reference_digests,
@@ -162,38 +163,39 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
         EnformerRayError: what the catalogue, reference, weights or tracks raise.
     """
     store.check_writable()
-    with interruptible(), tempfile.TemporaryDirectory(prefix="enformer-ray-plan-") as folder:
+    with interruptible() as watch, tempfile.TemporaryDirectory(prefix="enformer-ray-plan-") as folder:
         scratch = Path(folder)
         if store.exists(layout.PLAN):
             with hold(store, take_over):
-                return _accept(load_plan(store), config, scratch)
+                return _accept(load_plan(store), config, scratch, watch)
         _refuse_foreign(store)
         job = open_job(config)
-        catalogue = catalogue_of(job, scratch / "catalogue")
+        catalogue = catalogue_of(job, scratch / "catalogue", watch)
         with hold(store, take_over) as lease:
             return _write_plan(job, catalogue, store, scratch, lease)
 
 
-def _accept(existing: Plan, config: JobConfig, scratch: Path) -> Plan:
+def _accept(existing: Plan, config: JobConfig, scratch: Path, watch: Callable[[], None]) -> Plan:
     job = open_job(config, existing.document.config.scoring)
     _refuse_early(existing, job)
-    catalogue = catalogue_of(job, scratch / "catalogue")
+    catalogue = catalogue_of(job, scratch / "catalogue", watch)
     refuse_if_other(existing.document.parts, {"catalogue": catalogue.digest}, existing.store.uri)
     refuse_if_other({"audit": existing.document.config.audit}, {"audit": config.audit}, existing.store.uri)
     return existing
 
 
-def catalogue_of(job: Job, scratch: Path) -> Catalogue:
-    """Read, normalise and sort the variants of a job into files under `scratch`."""
+def catalogue_of(job: Job, scratch: Path, watch: Callable[[], None] = lambda: None) -> Catalogue:
+    """Read, normalise and sort the variants of a job into files under `scratch`; `watch` as in `part_loader`."""
     scratch.mkdir(parents=True, exist_ok=True)
     return build_catalogue(
-        [Path(path) for path in job.config.variants],
+        job.config.variants,
         job.reference,
         job.config.catalogue,
         job.geometry.sequence_length,
         job.config.scoring.placement,
         scratch,
         job.config.scoring.stride,
+        part_loader(job, watch),
     )
 
 

@@ -71,9 +71,10 @@ def check_assembly(tally: FileTally, reference: ReferenceGenome, max_ref_mismatc
     raise AssemblyMismatchError(
         f"{wrong:,} of {compared:,} reference alleles in {tally.path} ({wrong / compared:.1%}) are not what "
         f"{reference.path} has at their positions; more than {max_ref_mismatch:.1%} stop the plan. "
-        f"{'; '.join(text for _, text in tally.mismatches)}. The file is probably of another assembly (GRCh37 against GRCh38), or has REF "
-        "and ALT swapped, or the FASTA is hard-masked. Give the FASTA of the file's assembly or lift the file over; if "
-        "the mismatches are expected, raise the share with --max-ref-mismatch: each is then rejected by itself."
+        f"{'; '.join(text for _, text in tally.mismatches)}. The file is probably of another assembly (GRCh37 against "
+        "GRCh38), or has REF and ALT swapped, or the FASTA is hard-masked. Give the FASTA of the file's assembly or "
+        "lift the file over; if the mismatches are expected, raise the share with --max-ref-mismatch: each is then "
+        "rejected by itself."
     )
 
 

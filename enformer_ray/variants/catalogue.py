@@ -21,7 +21,7 @@ from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.account import Counts, check_assembly, check_contigs, check_not_empty
 from enformer_ray.variants.contig import ContigBuilder
 from enformer_ray.variants.harmonise import Harmoniser
-from enformer_ray.variants.load import LoadedPart, load_part
+from enformer_ray.variants.load import LoadedPart, load_part, load_parts
 from enformer_ray.variants.parts import Part, list_parts
 from enformer_ray.variants.sources import find_sources
 
@@ -31,7 +31,7 @@ OTHER = "other"
 _MEMORY = "1GB"
 _MOST_THREADS = 8  # each thread of a sort wants its share of the memory
 
-LoadAll = Callable[[Sequence[Part], CatalogueConfig, Path], Iterable[LoadedPart]]
+Load = Callable[[Sequence[Part], Path], Iterable[LoadedPart]]
 """Loads parts into folders of their own under a folder, in their order."""
 
 
@@ -71,7 +71,7 @@ def build_catalogue(
     placement: Placement,
     scratch: Path,
     stride: int = DEFAULT_STRIDE,
-    load_all: LoadAll | None = None,
+    load: Load | None = None,
 ) -> Catalogue:
     """Read variant files into a catalogue.
 
@@ -83,7 +83,7 @@ def build_catalogue(
         placement: of the windows in which unknown bases are counted.
         scratch: an existing folder; the catalogue's files are written to it.
         stride: of the placement `shared`, bins.
-        load_all: reads the parts of the files; by default one after the other in this process.
+        load: reads parts of a file (see `load_parts`); by default one after the other in this process.
 
     Raises:
         VariantFileError: a file cannot be read.
@@ -95,7 +95,7 @@ def build_catalogue(
         folder = Path(workspace)
         files = find_sources(variants, folder)
         parts = [part for number, path in enumerate(files.values()) for part in list_parts(number, path, config)]
-        loaded = list((load_all or _one_by_one(reference))(parts, config, folder / "parts"))
+        loaded = load_parts(parts, load or _one_by_one(reference, config), folder)
         total = sum(part.rows for part in loaded)
         check_contigs(loaded, list(files), total, reference)
         window = (window_length, placement, stride)
@@ -119,11 +119,11 @@ def build_catalogue(
     )
 
 
-def _one_by_one(reference: ReferenceGenome) -> LoadAll:
-    def load_all(parts: Sequence[Part], config: CatalogueConfig, folder: Path) -> Iterable[LoadedPart]:
+def _one_by_one(reference: ReferenceGenome, config: CatalogueConfig) -> Load:
+    def load(parts: Sequence[Part], folder: Path) -> Iterable[LoadedPart]:
         return (load_part(part, reference, config, folder / str(i)) for i, part in enumerate(parts))
 
-    return load_all
+    return load
 
 
 @contextmanager

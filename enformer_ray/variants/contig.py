@@ -301,7 +301,7 @@ def _ends(reasons: NDArray[np.int8], numbers: NDArray[np.int64]) -> dict[str, pa
 
 
 def _inputs(batch: pa.RecordBatch, file: str, ends: Mapping[str, pa.Array]) -> pa.RecordBatch:
-    columns = {name: batch.column(name) for name in batch.schema.names} | ends
+    columns = {name: batch.column(name) for name in batch.schema.names} | dict(ends)
     columns["file"] = pa.repeat(pa.scalar(file), len(batch))
     for name in ("chromosome", "position", "reference_allele", "alternate_allele"):
         original = columns[f"original_{name}"]

@@ -29,7 +29,7 @@ class ContigBases:
         for codes in reference.iterate_chunks(name):
             self.letters[at : at + len(codes)] = _LETTERS[codes]
             at += len(codes)
-        self._view = memoryview(self.letters)
+        self._view = memoryview(self.letters)  # type: ignore[arg-type]  # an array is a buffer
 
     @property
     def lengths(self) -> Mapping[str, int]:

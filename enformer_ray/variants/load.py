@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,10 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import UnknownContigError
+from enformer_ray.errors import UnknownContigError, VariantFileError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.orientation import Orientation
-from enformer_ray.variants.parts import Part, read_part
+from enformer_ray.variants.parts import Part, PartReader
 from enformer_ray.variants.prepare import prepared
 from enformer_ray.variants.scratch import SCRATCH_SCHEMA, ScratchWriter
 
@@ -37,7 +39,8 @@ class LoadedPart:
         folder: where its scratch files are.
         rows: alleles.
         records: records of the file; numbers of a part begin at 1.
-        lines: lines; numbers of a part begin at 1 behind the header.
+        lines: lines of a part that is not a whole file, numbered from 1.
+        problems: records that could not be read.
         contigs: alleles by number of the contig in the FASTA; behind its last one are those on none of them.
         unknown: alleles by name of a contig that the FASTA does not have.
         orientation: where its first records have the reference allele, if the file does not say.
@@ -48,6 +51,7 @@ class LoadedPart:
     rows: int = 0
     records: int = 0
     lines: int = 0
+    problems: int = 0
     contigs: Counter[int] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     orientation: Orientation = field(default_factory=Orientation)
@@ -71,16 +75,50 @@ def load_part(
     folder.mkdir(parents=True)
     loaded, writer = LoadedPart(part, folder), ScratchWriter(folder)
     names = _ContigNumbers(reference)
-    for batch in ahead(read_part(part, config, loaded), _AHEAD):
+    reader = PartReader(part, config)
+    for batch in ahead(iter(reader), _AHEAD):
         records = prepared(batch)
         records = lift(records) if lift else records
         loaded.orientation.look(records, reference)
         numbers = np.arange(loaded.rows, loaded.rows + len(batch))
         loaded.rows += len(batch)
         loaded.records = batch.column("record")[-1].as_py()
+        loaded.problems += len(batch) - batch.column("problem").null_count
         contigs = names.numbers(records, loaded)
         writer.add(pa.record_batch([*records.columns, pa.array(numbers)], schema=SCRATCH_SCHEMA), contigs)
     writer.flush()
+    loaded.lines = reader.lines
+    return loaded
+
+
+def load_parts(
+    parts: Sequence[Part], load: Callable[[Sequence[Part], Path], Iterable[LoadedPart]], folder: Path
+) -> list[LoadedPart]:
+    """Load parts, so that numbers, order and errors are those of files that are read in one go.
+
+    What is said of a bad record names its line, which a part does not know: a file with any is read again, whole.
+
+    Args:
+        parts: of all files, in order.
+        load: loads parts into folders of their own under a folder, in their order.
+        folder: for them.
+
+    Raises:
+        VariantFileError: a file cannot be read.
+    """
+    loaded: list[LoadedPart] = []
+    for number, group in groupby(parts, key=lambda part: part.file):
+        pieces = list(group)
+        try:
+            found = list(load(pieces, folder / f"{number}-parts"))
+        except VariantFileError:
+            if len(pieces) == 1:
+                raise
+            found = []
+        if len(pieces) > 1 and (not found or any(part.problems for part in found)):
+            shutil.rmtree(folder / f"{number}-parts", ignore_errors=True)
+            found = list(load([Part(number, pieces[0].path)], folder / f"{number}-whole"))
+        loaded += found
     return loaded
 
 
@@ -105,7 +143,8 @@ class _ContigNumbers:
             loaded.contigs[number] += count
             if number == len(self._numbers) and name:
                 loaded.unknown[name] += count
-        return numbers[encoded.indices.to_numpy()]
+        of_records: NDArray[np.int32] = numbers[encoded.indices.to_numpy()]
+        return of_records
 
     def _number(self, name: str) -> int:
         if name not in self._known:

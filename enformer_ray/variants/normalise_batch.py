@@ -137,7 +137,8 @@ def _matches(alleles: _Alleles, starts: NDArray[np.int64], letters: NDArray[np.u
     within = np.arange(firsts[-1]) - np.repeat(firsts[:-1], lengths)
     other = letters[np.repeat(starts, lengths) + within] != alleles.letters[np.repeat(alleles.firsts, lengths) + within]
     wrong = np.concatenate([[0], np.cumsum(other)])
-    return rows & (wrong[firsts[1:]] == wrong[firsts[:-1]])
+    matching: Flags = rows & (wrong[firsts[1:]] == wrong[firsts[:-1]])
+    return matching
 
 
 def _one_by_one(

@@ -6,6 +6,7 @@ A file is a sequence of Arrow IPC streams, so that it can be closed after each: 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class ScratchWriter:
             order = np.argsort(contigs, kind="stable")
             batch, contigs = batch.take(pa.array(order)), contigs[order]
             cuts = [0, *(np.flatnonzero(np.diff(contigs)) + 1).tolist(), len(batch)]
-            for start, end in zip(cuts, cuts[1:], strict=False):
+            for start, end in pairwise(cuts):
                 self._keep(int(contigs[start]), batch.slice(start, end - start))
         if sum(self._rows.values()) > _MOST_ROWS:
             self.flush()

@@ -30,12 +30,12 @@ def find_sources(patterns: Sequence[str | Path], scratch: Path, stdin: BinaryIO 
         if pattern == STANDARD_INPUT:
             matches = {pattern: scratch / "standard-input"}
         elif glob.has_magic(pattern) and not Path(pattern).exists():
-            matches = {path: Path(path) for path in sorted(glob.glob(pattern, recursive=True))}
+            matches = {path: Path(path) for path in sorted(glob.glob(pattern, recursive=True))}  # noqa: PTH207 (absolute ones, too)
         else:
             matches = {pattern: Path(pattern)}
         if not matches:
             raise VariantFileError(
-                f"no file matches {pattern!r}. Check the pattern; in a shell, quotes around it leave it to this program."
+                f"no file matches {pattern!r}. Check the pattern; quotes around it keep a shell from expanding it."
             )
         twice = sorted(found.keys() & matches.keys())
         if twice:

@@ -25,9 +25,7 @@ def test_the_bases_of_the_contig_and_no_other(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(st.text("AN", min_size=1, max_size=30))
-def test_runs_of_unknown_bases_are_those_of_the_reference(
-    tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
+def test_runs_of_unknown_bases_are_those_of_the_reference(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     reference = make_reference(tmp_path_factory.mktemp("fasta"), {"1": text})
     found, expected = ContigBases(reference, "1").unknown_runs(), reference.unknown_runs("1")
     assert [runs.tolist() for runs in found] == [runs.tolist() for runs in expected]

@@ -56,6 +56,8 @@ def read_bcf_part(path: Path, start: int | None, end: int | None) -> Iterator[pa
             rows = []
     if rows:
         yield _batch(rows)
+    if end is not None and source.tell() != end:
+        raise _unreadable(path, f"record {record}", ValueError("its index (.csi) is that of another file"))
 
 
 def _batch(rows: list[_Row]) -> pa.RecordBatch:

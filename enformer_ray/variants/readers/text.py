@@ -55,6 +55,11 @@ class TextBlocks:
         self._rest, self._from = b"", 0  # what has been read, and how much of it has been given as lines
         self._at_start, self._ended = line == 1, False
 
+    @property
+    def lines_read(self) -> int:
+        """Number of the last line that was given, alone or in a block."""
+        return self._line - 1
+
     def line(self) -> tuple[int, str] | None:
         """Number and text of the next line, None behind the last."""
         while (end := self._rest.find(b"\n", self._from)) < 0 and not self._ended:

@@ -12,7 +12,6 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-
 from tests.variants.worlds import records_of, vcf_text
 
 
