@@ -16,6 +16,7 @@ Statistic = Literal["sad", "log2_ratio", "log_sad", "sax", "d2", "centre", "ref"
 Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 BadRecords = Literal["fail", "keep"]
+Palindromic = Literal["keep", "frequency", "drop"]
 ShiftCount = Literal[1, 2, 4, 8, 16, 32, 64]
 
 DEFAULT_STRIDE = 32
@@ -65,7 +66,15 @@ class CatalogueConfig(_Frozen):
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id",
+        description="column names of a table: chromosome, position, reference_allele, alternate_allele, source_id, or "
+        "effect_allele, other_allele, beta, odds_ratio, ...; docs/inputs.md lists them",
+    )
+    palindromic: Palindromic = Field("keep", description="A/T and C/G SNPs of files that do not say what REF is")
+    palindromic_frequencies: Path | None = Field(
+        None, description="summary statistics or table of allele frequencies on the forward strand, for `frequency`"
+    )
+    palindromic_threshold: float = Field(
+        0.42, gt=0, lt=0.5, description="highest minor allele frequency at which `frequency` tells the strand"
     )
     contig_aliases: Path | None = Field(None, description="two-column TSV: name in the variants, contig of the FASTA")
     chain: Path | dict[str, Path] | None = Field(

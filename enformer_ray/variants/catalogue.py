@@ -21,6 +21,7 @@ from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.account import Counts, check_assembly, check_contigs, check_not_empty
 from enformer_ray.variants.assembly import header_lengths
 from enformer_ray.variants.contig import ContigBuilder
+from enformer_ray.variants.harmonise import Harmoniser
 from enformer_ray.variants.liftover import chain_of, check_chain_patterns
 from enformer_ray.variants.load import LoadedPart, load_part, load_parts
 from enformer_ray.variants.parts import Part, list_parts
@@ -103,7 +104,8 @@ def build_catalogue(
         total = sum(part.rows for part in loaded)
         check_contigs(loaded, list(files), total, reference)
         window = (window_length, placement, stride)
-        builder = ContigBuilder(database, reference, config, window, files, scratch)
+        harmonise = Harmoniser(config, reference).harmonise
+        builder = ContigBuilder(database, reference, config, window, files, scratch, harmonise)
         with _removed_on_error(builder):
             for number, name in enumerate([*reference.chromosomes, OTHER]):
                 if any(part.contigs[number] for part in loaded):

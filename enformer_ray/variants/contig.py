@@ -26,12 +26,14 @@ from enformer_ray.variants.normalise_batch import (
     normalise_batch,
     reason_names,
 )
+from enformer_ray.variants.orientation import Orientation
 from enformer_ray.variants.readers.batch import STUDY_SCHEMA
 from enformer_ray.variants.row_digest import RowDigest
 from enformer_ray.variants.scratch import read_scratch, scratch_file
 from enformer_ray.variants.unknown import UnknownBases
 
-Harmonise = Callable[[pa.RecordBatch, ContigBases, CatalogueConfig], pa.RecordBatch]
+Harmonise = Callable[[pa.RecordBatch, ContigBases, bool | None], pa.RecordBatch]
+"""Takes a batch, the bases of its contig, and whether its file has the reference as the effect allele."""
 
 VARIANTS_SCHEMA = pa.schema(
     {
@@ -146,7 +148,7 @@ class ContigBuilder:
         for row, file, batch in records.batches():
             harmonised = batch
             if self._harmonise is not None and bases is not None:
-                harmonised = self._harmonise(batch, bases, self._config)
+                harmonised = self._harmonise(batch, bases, records.swapped[file])
             yield row, file, harmonised
 
     def _reject_all(self, records: _Contig, reasons: NDArray[np.int8]) -> None:
@@ -228,6 +230,10 @@ class _Contig:
 
     def __init__(self, number: int, parts: Sequence[LoadedPart]) -> None:
         self._number, self._parts = number, parts
+        orientations: dict[int, Orientation] = {}
+        for part in parts:
+            orientations.setdefault(part.part.file, Orientation()).add(part.orientation)
+        self.swapped = {file: orientation.swapped for file, orientation in orientations.items()}
         self.rows = sum(part.contigs[number] for part in parts)
 
     def batches(self) -> Iterator[tuple[int, int, pa.RecordBatch]]:

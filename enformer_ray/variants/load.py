@@ -20,6 +20,7 @@ from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import UnknownContigError, VariantFileError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.liftover import chain_of, lift_batch
+from enformer_ray.variants.orientation import Orientation
 from enformer_ray.variants.parts import Part, PartReader
 from enformer_ray.variants.prepare import prepared
 from enformer_ray.variants.scratch import SCRATCH_SCHEMA, ScratchWriter
@@ -42,6 +43,7 @@ class LoadedPart:
         problems: records that could not be read.
         contigs: alleles by number of the contig in the FASTA; behind its last one are those on none of them.
         unknown: alleles by name of a contig that the FASTA does not have.
+        orientation: where its first records have the reference allele, if the file does not say.
     """
 
     part: Part
@@ -52,6 +54,7 @@ class LoadedPart:
     problems: int = 0
     contigs: Counter[int] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    orientation: Orientation = field(default_factory=Orientation)
 
 
 def load_part(part: Part, reference: ReferenceGenome, config: CatalogueConfig, folder: Path) -> LoadedPart:
@@ -74,6 +77,7 @@ def load_part(part: Part, reference: ReferenceGenome, config: CatalogueConfig, f
     for batch in ahead(iter(reader), _AHEAD):
         records = prepared(batch)
         records = lift_batch(records, chain) if chain else records
+        loaded.orientation.look(records, reference)
         numbers = np.arange(loaded.rows, loaded.rows + len(batch))
         loaded.rows += len(batch)
         loaded.records = batch.column("record")[-1].as_py()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from enformer_ray.errors import UnknownContigError
 from enformer_ray.variants.bases import BaseSource
+from enformer_ray.variants.readers.problems import PROBLEM_CODES
 from enformer_ray.variants.readers.record import InputRecord
 from enformer_ray.variants.variant import Variant
 
@@ -22,7 +23,7 @@ REASONS = {
     "indel_on_reverse_strand": "the new assembly has the indel's stretch reversed, and its place there depends on "
     "which allele is the reference, which the file does not say",
     "unknown_contig": "the FASTA has no such contig",
-    "no_alternate_allele": "the record has no alternate allele",
+    **PROBLEM_CODES,
     "symbolic_allele": "the alternate allele is symbolic, such as <DEL>",
     "overlapping_deletion": "the alternate allele is *, a deletion that another record describes",
     "breakend": "the alternate allele is a breakend",

@@ -8,8 +8,10 @@ prepared twice.
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
+from enformer_ray.variants.readers.problems import PROBLEM_CODES
 
 ADDED_SCHEMA = pa.schema(
     {
@@ -34,6 +36,20 @@ PREPARED_SCHEMA = pa.schema([*RECORD_SCHEMA, *ADDED_SCHEMA])
 
 
 def prepared(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A reader's batch with the columns that preparing adds, all null."""
-    added = [pa.nulls(len(batch), field.type) for field in ADDED_SCHEMA]
-    return pa.record_batch([*batch.columns, *added], schema=PREPARED_SCHEMA)
+    """A reader's batch with the columns that preparing adds.
+
+    A problem that is a code becomes the reason. Of records without a reference allele, the other and the effect allele
+    are the original ones; all else is null.
+    """
+    columns = {name: batch.column(name) for name in RECORD_SCHEMA.names}
+    columns |= {field.name: pa.nulls(len(batch), field.type) for field in ADDED_SCHEMA}
+    problem = columns["problem"]
+    if problem.null_count < len(batch):
+        coded = pc.fill_null(pc.is_in(problem, value_set=pa.array(list(PROBLEM_CODES))), False)
+        columns["reason"] = pc.if_else(coded, problem, None)
+        columns["problem"] = pc.if_else(coded, None, problem)
+    if columns["effect_allele"].null_count < len(batch):
+        unknown = pc.is_null(columns["reference_allele"])
+        columns["original_reference_allele"] = pc.if_else(unknown, columns["other_allele"], None)
+        columns["original_alternate_allele"] = pc.if_else(unknown, columns["effect_allele"], None)
+    return pa.record_batch(list(columns.values()), schema=PREPARED_SCHEMA)

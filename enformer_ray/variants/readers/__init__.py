@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,10 @@ import pyarrow as pa
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
 from enformer_ray.variants.readers.bcf import is_bcf, read_bcf
+from enformer_ray.variants.readers.columns import SYNONYMS
 from enformer_ray.variants.readers.compression import check_file, read_head
+from enformer_ray.variants.readers.delimited import is_dialect, read_delimited
+from enformer_ray.variants.readers.dialects import DIALECTS, MAPPED
 from enformer_ray.variants.readers.gwas_vcf import is_gwas_vcf, read_gwas_vcf
 from enformer_ray.variants.readers.parquet import is_parquet, parquet_files, read_parquet
 from enformer_ray.variants.readers.record import InputRecord
@@ -30,15 +34,18 @@ class Format(NamedTuple):
     read: Callable[[Path, CatalogueConfig], Iterator[pa.RecordBatch]]
 
 
-# The first that recognises a file's first bytes (unpacked) reads it, so the most general comes last.
+# The first that recognises a file's first bytes (unpacked) reads it, so the most general comes last; a .glm of PLINK2
+# begins as a VCF does.
 _FORMATS = (
     Format("bcf", "BCF", is_bcf, read_bcf),
     Format("parquet", "Parquet", is_parquet, read_parquet),
+    *(Format(known.key, known.name, partial(is_dialect, known), read_delimited) for known in DIALECTS),
     Format("gwas-vcf", "GWAS-VCF", is_gwas_vcf, read_gwas_vcf),
     Format("vcf", "VCF", is_vcf, read_vcf),
     Format("table", "TSV or CSV", is_table, read_table),
 )
-_BY_NAME = {known.name: known for known in _FORMATS}
+_BY_COLUMNS = Format(MAPPED, "table by `columns`", lambda _: False, read_delimited)
+_BY_NAME = {known.name: known for known in (*_FORMATS, _BY_COLUMNS)}
 
 
 def format_of(path: Path, config: CatalogueConfig) -> Format:
@@ -55,6 +62,8 @@ def format_of(path: Path, config: CatalogueConfig) -> Format:
         )
     if path.is_dir() and parquet_files(path):
         return _BY_NAME["parquet"]
+    if config.format is None and set(config.columns) - set(SYNONYMS) and not path.is_dir():
+        return _BY_COLUMNS
     if config.format is not None:
         check_file(path)
         return _BY_NAME[config.format]
