@@ -24,6 +24,7 @@ Counts = dict[tuple[str, str | None], int]
 UNKNOWN_CONTIG_SHARE = 0.9
 _EXAMPLES = 3
 _NOT_COMPARED = frozenset(REASONS) - {"reference_mismatch", "allele_too_long"}
+_NOT_COMPARED_CODES = np.array([code for code, reason in enumerate(REASONS) if reason in _NOT_COMPARED], dtype=np.int8)
 
 
 @dataclass
@@ -44,6 +45,13 @@ class FileTally:
         counts = np.bincount(reasons.astype(np.int64) + 1, minlength=len(REASONS) + 1).tolist()
         self.accepted += counts[0]
         self.rejected.update({reason: n for reason, n in zip(REASONS, counts[1:], strict=True) if n})
+
+    def add_codes(self, codes: pa.Array, reasons: NDArray[np.int8]) -> None:
+        """Count how the records of a batch were harmonised whose alleles were compared with the FASTA."""
+        if codes.null_count < len(codes):
+            compared = pa.array(~np.isin(reasons, _NOT_COMPARED_CODES))
+            for count in codes.filter(compared).drop_null().value_counts().to_pylist():
+                self.codes[count["values"]] += count["counts"]
 
     def keep_examples(self, batch: pa.RecordBatch, rows: NDArray[np.int64], bases: ContigBases) -> None:
         """Keep the first records of the file, by number, whose reference allele is not the FASTA's."""

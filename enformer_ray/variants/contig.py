@@ -165,6 +165,7 @@ class ContigBuilder:
             result = normalise_batch(batch, bases, self._config.max_allele_length)
             reasons[row : row + len(batch)] = result.reasons
             self.tallies[file].add(result.reasons)
+            self.tallies[file].add_codes(batch.column("harmonisation"), result.reasons)
             mismatches = np.flatnonzero(result.reasons == REASON_CODES["reference_mismatch"])
             if len(mismatches):
                 self.tallies[file].keep_examples(batch, mismatches, bases)
