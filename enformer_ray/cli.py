@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import EnformerRayError, disk_error
+from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
 from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
 
 if TYPE_CHECKING:
@@ -323,6 +324,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except EnformerRayError as error:
+        if isinstance(error, RunInterruptedError):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not change the exit status any more
         from enformer_ray import cli_output as output
 
         output.print_error(error)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 from enformer_ray.errors import RunInterruptedError
 
@@ -25,10 +24,12 @@ def interruptible() -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     before = {number: signal.getsignal(number) for number in _NAMES}
-    received = [signal.SIGINT]
+    received: list[signal.Signals] = []
 
-    def stop(number: int, _: FrameType | None) -> NoReturn:
-        received[:] = [signal.Signals(number)]
+    def stop(number: int, _: FrameType | None) -> None:
+        if received and number != signal.SIGINT:
+            return  # Slurm and systemd send it twice: the first one is being obeyed
+        received.append(signal.Signals(number))
         # Ray's waiting calls pass on this exception and swallow any other that a signal handler raises.
         raise KeyboardInterrupt
 
@@ -41,7 +42,8 @@ def interruptible() -> Iterator[Callable[[], None]]:
         yield watch
     except KeyboardInterrupt:
         # 128 + signal number, as shells report it.
-        raise RunInterruptedError(_NAMES[received[0]], 128 + received[0]) from None
+        first = received[0] if received else signal.SIGINT
+        raise RunInterruptedError(_NAMES[first], 128 + first) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +185,8 @@ def test_a_run_told_to_stop_says_how_to_go_on(planned: LocalStore) -> None:
         for line in stopped.stdout:
             if line == "done 1\n":
                 stopped.send_signal(signal.SIGTERM)
+                time.sleep(0.15)
+                stopped.send_signal(signal.SIGTERM)  # as Slurm does: the first one counts
                 break
         output, _ = stopped.communicate(timeout=120)
     assert stopped.returncode == 143
