@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from null_worker import SECONDS, NullWorker
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.model import Enformer, EnformerConfig, save_weights
 from enformer_ray.run import driver
-from enformer_ray.run.events import read_events
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.progress import Progress
 from enformer_ray.run.receipts import read_receipt
@@ -88,7 +88,8 @@ def drive(folder: Path) -> dict[str, Any]:
         if progress.shards_done in {1, progress.shards_total}:
             seen.append((progress.shards_done, time.monotonic(), time.process_time()))
         if progress.shards_done == progress.shards_total:
-            peaks.extend(resident(pid, "VmHWM") for pid in worker_pids(folder))
+            peaks.append(resident(os.getpid(), "VmHWM"))
+            peaks.extend(resident(pid, "VmHWM") for pid in worker_pids())
 
     peaks: list[float] = []
     driver.ScoringWorker = NullWorker  # type: ignore[misc]
@@ -99,15 +100,20 @@ def drive(folder: Path) -> dict[str, Any]:
         "seconds": ended - began,
         "cpu": cpu_ended - cpu_began,
         "start": start[0],
-        "peak": resident(os.getpid(), "VmHWM"),
-        "worker_peak": max(peaks, default=float("nan")),
+        "peak": peaks[0],
+        "worker_peak": max(peaks[1:]),
     }
 
 
-def worker_pids(folder: Path) -> list[int]:
-    """Processes of the workers that the event log names."""
-    events = read_events(LocalStore(folder / "run"))
-    return [event["pid"] for event in events if event["event"] == "worker_started"]
+def worker_pids() -> list[int]:
+    """Processes of this machine that Ray gave the title of the worker's class."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        # A process may end meanwhile.
+        with suppress(OSError):
+            if path.read_bytes().startswith(b"ray::NullWorker"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def resident(pid: int, what: str) -> float:

@@ -131,6 +131,10 @@ class WorkersLostError(EnformerRayError, RuntimeError):
     """Worker processes that die again and again before any of them scores a shard."""
 
 
+class ClusterUnreachableError(EnformerRayError, ConnectionError):
+    """A Ray cluster that does not answer, or does not let this program join."""
+
+
 class SubmissionError(EnformerRayError, ConnectionError):
     """A Ray cluster that cannot be reached, refuses the token or the job, or lost a job that it had taken."""
 

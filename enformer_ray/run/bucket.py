@@ -33,7 +33,7 @@ _ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
 _PASSING_CODES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
-class UnsupportedError(Exception):
+class UnsupportedError(StoreError):
     """A request that the server, or the library for it, does not know."""
 
 
@@ -84,10 +84,10 @@ class Bucket:
                     self._reached = True
                     raise
             except NotImplementedError as error:
-                raise UnsupportedError(str(error)) from None
+                raise self._unsupported(what, path, error) from None
             except BaseError as error:
                 if isinstance(error, NotSupportedError) or _status(error) == 501:
-                    raise UnsupportedError(str(error)) from None
+                    raise self._unsupported(what, path, error) from None
                 if not self._worthwhile(error, began):
                     raise self.explained(what, path, error) from None
             else:
@@ -107,6 +107,12 @@ class Bucket:
         return StoreError(
             f"the run directory {self.uri} cannot be used: {where} cannot be {what} ({_reason(error)}). "
             f"{self._advice(error)}"
+        )
+
+    def _unsupported(self, what: str, path: str, error: Exception) -> UnsupportedError:
+        return UnsupportedError(
+            f"the run directory {self.uri} cannot be used: {self.uri}/{path} cannot be {what} ({_reason(error)}): this "
+            "server does not know such a request. Use another one, or a local or mounted path."
         )
 
     def _worthwhile(self, error: Exception, began: float) -> bool:

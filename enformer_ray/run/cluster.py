@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +13,14 @@ from typing import Any
 import torch
 
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import DeviceError
+from enformer_ray.errors import ClusterUnreachableError, DeviceError
 
 _LOCAL_OBJECT_STORE = 128 * 2**20
 """Bytes. Only shard descriptions and receipts pass through the object store; 75 MiB is the least Ray accepts."""
+
+
+_PATIENCE = 30.0
+"""Seconds for the head of a cluster to answer."""
 
 
 @contextmanager
@@ -24,6 +30,9 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
     Args:
         address: Ray cluster; None starts one on this machine that ends with the session.
         lanes: workers that the local cluster has room for.
+
+    Raises:
+        ClusterUnreachableError: the cluster cannot be joined.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None:
@@ -45,12 +54,46 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
             logging_level=logging.ERROR,
         )
     else:
-        # Workers log to files of their nodes; what matters of it comes back as answers and events.
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _join(address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        _knock(address)
+        # Workers log to files of their nodes; what matters of it comes back as answers and events.
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
+        raise ClusterUnreachableError(
+            f"the Ray cluster at {address} cannot be joined ({' '.join(str(error).split())[:600]}). Is it up, is "
+            "--address its head's as HOST:6379 (or `auto` on a machine of it), and does this machine have its version "
+            "of Ray and, where it wants one, its token? cluster/README.md describes each kind of cluster. Without "
+            "--address a local one is started."
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError unless somebody listens: Ray itself waits for minutes, and no signal ends that."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "://" in host:
+        return  # for Ray to find or to refuse
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)  # a head that is just starting
+        else:
+            return
 
 
 def local_lanes(config: JobConfig) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ from enformer_ray.run.store import RunStore
 from enformer_ray.run.worker import ScoringWorker
 
 __all__ = ["Progress", "RunOutcome", "run_shards"]
+
+_log = logging.getLogger(__name__)
 
 
 def run_shards(
@@ -116,8 +119,12 @@ def _run(
         why = f"{type(error).__name__}: {error}"
         raise
     finally:
-        events.add(f"run_{how}", shards_done=tally.shards_done, variants_done=tally.variants_done, why=why)
-        events.write()
+        try:
+            events.add(f"run_{how}", shards_done=tally.shards_done, variants_done=tally.variants_done, why=why)
+            events.write()
+        except OSError as error:
+            # What the run ended with, and its exit status, must not give way to this one.
+            _log.warning("the event log of %s could not be written to the end: %s", plan.store.uri, error)
 
 
 def _resources(plan: Plan, address: str | None) -> dict[str, float]:

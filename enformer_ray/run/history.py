@@ -145,6 +145,7 @@ class History:
 
     def _part_scored(self, event: Mapping[str, Any], current: bool) -> None:
         self.scored.add(event["part"])
+        self.failed.pop(event["part"], None)  # its receipt had been deleted, and this time it could be scored
         self.batch_sizes[event["batch_size"]] += 1
         if not current:
             return

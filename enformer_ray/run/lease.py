@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from enformer_ray.errors import LeaseHeldError, LeaseLostError, StoreError
+from enformer_ray.errors import LeaseHeldError, LeaseLostError
 from enformer_ray.run import layout
 from enformer_ray.run.store import RunStore
 
@@ -116,7 +116,7 @@ def hold(store: RunStore, take_over: bool = False) -> Iterator[Lease]:
         beats.join(HEARTBEAT_SECONDS)  # a store that is away must not keep the process
         try:
             lease.beat(released=True)
-        except StoreError as error:
+        except OSError as error:  # of the store, or of this machine's disk
             # The lease expires by itself; an error of the run, if there is one, must not give way to this one.
             _log.warning("the lease of %s could not be released: %s", store.uri, error)
 
@@ -159,11 +159,14 @@ def _wait_for_end(store: RunStore, claim: Claim) -> None:
         LeaseHeldError: its driver is alive: on this machine, or as its next heartbeat shows.
     """
     first = beat = _heartbeat(store, claim.epoch)
+    began = time.monotonic()
     if _ended(claim, beat) is None and not _is_here(claim):
         _log.warning("%s is held by %s: looking whether that is alive", store.uri, _in_words(claim))
     while _ended(claim, beat) is None:
         if _is_here(claim) or beat != first:
             raise _held(store, claim, beat)
+        if time.monotonic() - began > EXPIRES_SECONDS:
+            return  # not a sign of life in that time, whatever its clock said: it may be ahead of this one
         time.sleep(min(1.0, EXPIRES_SECONDS / 10))
         beat = _heartbeat(store, claim.epoch)
 
@@ -172,7 +175,7 @@ def _keep_beating(lease: Lease, ended: threading.Event) -> None:
     while not ended.wait(HEARTBEAT_SECONDS):
         try:
             lease.beat()
-        except StoreError as error:
+        except OSError as error:  # of the store, or of this machine's disk: this thread must not end with it
             # Nobody else may publish in our place before we find out: `check` looks for a later claim itself.
             _log.warning("the heartbeat of the lease failed, trying again: %s", error)
 

@@ -22,27 +22,32 @@ class Prefetcher(Generic[Key, Value]):
     def __init__(self, read: Callable[[Key], Value]) -> None:
         self._read = read
         self._futures: dict[Key, Future[Value]] = {}
-        self._asked: queue.SimpleQueue[Key] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._asked: queue.SimpleQueue[tuple[Key, Future[Value]]] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="prefetch", daemon=True).start()
 
     def expect(self, key: Key) -> None:
-        """Begin to read what `take` will soon be called for."""
-        if key not in self._futures:
-            self._futures[key] = Future()
-            self._asked.put(key)
+        """Begin to read what `take` will soon be called for; any thread may call this, also beside `take`."""
+        self._future(key)
 
     def take(self, key: Key) -> Value:
         """The value, when it is there; an error of reading it is raised here."""
-        self.expect(key)
         try:
-            return self._futures[key].result()
+            return self._future(key).result()
         finally:
-            del self._futures[key]
+            with self._lock:
+                del self._futures[key]
+
+    def _future(self, key: Key) -> Future[Value]:
+        with self._lock:
+            if key not in self._futures:
+                self._futures[key] = Future()
+                self._asked.put((key, self._futures[key]))
+            return self._futures[key]
 
     def _work(self) -> None:
         while True:
-            key = self._asked.get()
-            future = self._futures[key]
+            key, future = self._asked.get()
             try:
                 future.set_result(self._read(key))
             except BaseException as error:  # noqa: BLE001 (the caller of `take` gets it)

@@ -121,15 +121,15 @@ def follow(submission: Submission, write: Callable[[str], None]) -> int:
     Raises:
         SubmissionError: the cluster was not reached for `LOST_AFTER` seconds, or lost the job.
     """
-    log, answered = _Log(write), time.monotonic()
+    log = _Log(write)
     while True:
         try:
             with _jobs_api(submission.address) as client:
-                answered = time.monotonic()
+                log.heard = time.monotonic()
                 asyncio.run(log.tail(client, submission.submission_id))
                 status = exit_status(client.get_job_info(submission.submission_id))
         except _UnreachableError as error:
-            if time.monotonic() - answered > LOST_AFTER:
+            if time.monotonic() - log.heard > LOST_AFTER:
                 raise SubmissionError(
                     f"{error} The job {submission.submission_id} may well go on: look at its log with `ray job logs "
                     f"--address {submission.address} --follow {submission.submission_id}`."
@@ -146,6 +146,7 @@ class _Log:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._written = 0  # characters
+        self.heard = time.monotonic()  # when the cluster last answered
 
     async def tail(self, client: Any, name: str) -> None:
         """Write what is new until the log ends or is silent for a while: then the connection may be dead."""
@@ -154,6 +155,7 @@ class _Log:
         try:
             while True:
                 piece = await asyncio.wait_for(anext(pieces), _SILENT)
+                self.heard = time.monotonic()
                 seen += len(piece)
                 new = seen - self._written
                 if new > 0:

@@ -119,3 +119,10 @@ def test_few_large_parts_make_the_recent_minutes_longer() -> None:
     for number in range(100):
         history.see(scored(f"{number:05d}", 900.0 * (number + 1), rows=90 if number < 100 - LEAST_PARTS else 900))
     assert rate(history, 90_000) == pytest.approx(1.0)
+
+
+def test_a_variant_that_was_scored_after_all_is_not_failed() -> None:
+    failed = event("variant_failed", 2, part="00003.0", reason="timed_out", detail="", attempts=2)
+    again = [*started(9, epoch=2, worker="2.0"), scored("00003.0", 10, rows=1, epoch=2, worker="2.0")]
+    assert set(History([*started(1), failed]).failed) == {"00003.0"}
+    assert not History([*started(1), failed, *again]).failed

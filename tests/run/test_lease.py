@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -95,6 +96,15 @@ def test_a_driver_elsewhere_holds_as_long_as_its_heart_beats(
         assert lease.epoch == 2
 
 
+def test_a_dead_driver_whose_clock_was_ahead_is_not_waited_for_till_then(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXPIRES_SECONDS", 0.5)
+    elsewhere(store, -3600)
+    with hold(store) as lease:
+        assert lease.epoch == 2
+
+
 def test_an_old_heartbeat_is_not_waited_for(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", None)
     elsewhere(store, 61)
@@ -133,6 +143,23 @@ def test_the_heartbeat_goes_on(store: LocalStore, monkeypatch: pytest.MonkeyPatc
             seen.add(store.read_bytes(layout.heartbeat(1)))
             time.sleep(0.02)
     assert Heartbeat.model_validate_json(store.read_bytes(layout.heartbeat(1))).released
+
+
+def test_the_heartbeat_goes_on_after_a_full_disk(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.05)
+    with hold(store) as lease:
+        failed, beat = threading.Event(), lease.beat
+
+        def full() -> None:
+            failed.set()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(lease, "beat", full)
+        assert failed.wait(60)
+        beaten = threading.Event()
+        monkeypatch.setattr(lease, "beat", beaten.set)
+        assert beaten.wait(60)
+        monkeypatch.setattr(lease, "beat", beat)
 
 
 def claim_at_once(folder: Path, begin: threading.Event, won: multiprocessing.Queue[int]) -> None:
