@@ -99,10 +99,11 @@ def build_catalogue(
         check_contigs(loaded, list(files), total, reference)
         window = (window_length, placement, stride)
         builder = ContigBuilder(database, reference, config, window, files, scratch)
-        with _removed_on_error(builder):
+        with _removed_on_error(builder), builder:
             for number, name in enumerate([*reference.chromosomes, OTHER]):
                 if any(part.contigs[number] for part in loaded):
                     builder.add(name, number, loaded, folder)
+            builder.finish()
             for tally in builder.tallies:
                 check_assembly(tally, reference, config.max_ref_mismatch)
             check_not_empty(builder.counts, builder.planned, list(files.values()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
+from enformer_ray.variants.readers.nulls import null_column
 
 ADDED_SCHEMA = pa.schema(
     {
@@ -35,5 +36,5 @@ PREPARED_SCHEMA = pa.schema([*RECORD_SCHEMA, *ADDED_SCHEMA])
 
 def prepared(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A reader's batch with the columns that preparing adds, all null."""
-    added = [pa.nulls(len(batch), field.type) for field in ADDED_SCHEMA]
+    added = [null_column(field.type, len(batch)) for field in ADDED_SCHEMA]
     return pa.record_batch([*batch.columns, *added], schema=PREPARED_SCHEMA)
