@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import zlib
 from collections import OrderedDict
@@ -13,7 +14,7 @@ import numpy as np
 import pyfaidx
 
 from enformer_ray.errors import ReferenceChangedError, ReferenceFastaError, UnknownContigError
-from enformer_ray.genome.sequence import UNKNOWN, Codes, decode, encode
+from enformer_ray.genome.sequence import UNKNOWN, Codes, decode, encode_bytes
 
 BLOCK = 1024
 """Bases under one digest."""
@@ -169,7 +170,7 @@ class ReferenceGenome:
         start = chunk * _CHUNK
         end = min(start + _CHUNK, self.lengths[chromosome])
         try:
-            codes = encode(str(self._fasta[self._contigs[chromosome]][start:end]))
+            codes = encode_bytes(self._read(self._contigs[chromosome], start, end))
         except _DAMAGE as error:
             raise ReferenceFastaError(
                 f"{self.path}: contig {self._contigs[chromosome]} cannot be read behind base {start}: {error}. The "
@@ -186,6 +187,20 @@ class ReferenceGenome:
         if len(self._chunks) > _CACHED_CHUNKS:
             self._chunks.popitem(last=False)
         return codes
+
+    def _read(self, contig: str, start: int, end: int) -> bytes:
+        """Letters of a stretch of a contig, with line ends among them if the FASTA is plain."""
+        index = self._fasta.faidx
+        if not isinstance(index.file, io.BufferedReader):  # bgzip
+            return str(self._fasta[contig][start:end]).encode("latin-1", "replace")
+        entry = index.index[contig]  # pyfaidx itself takes five times as long to join the lines
+
+        def place(base: int) -> int:
+            return int(entry.offset + base // entry.lenc * entry.lenb + base % entry.lenc)
+
+        index.file.seek(place(start))
+        lines: bytes = index.file.read(place(end - 1) + 1 - place(start))
+        return lines
 
     def _check(self, chromosome: str, start: int, codes: Codes) -> None:
         expected = self._expected.get(chromosome)

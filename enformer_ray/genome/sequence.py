@@ -12,6 +12,7 @@ UNKNOWN = 4
 _ENCODE = np.full(256, UNKNOWN, dtype=np.uint8)
 for _code, _base in enumerate("ACGT"):
     _ENCODE[[ord(_base), ord(_base.lower())]] = _code
+_TRANSLATE = _ENCODE.tobytes()
 _DECODE = np.frombuffer(b"ACGTN", dtype=np.uint8)
 _COMPLEMENT = np.array([3, 2, 1, 0, UNKNOWN], dtype=np.uint8)
 
@@ -19,6 +20,11 @@ _COMPLEMENT = np.array([3, 2, 1, 0, UNKNOWN], dtype=np.uint8)
 def encode(bases: str) -> Codes:
     """Codes (uint8, one a base) of a string; soft-masked lower case reads as bases, all else as unknown."""
     return _ENCODE[np.frombuffer(bases.encode("latin-1", "replace"), dtype=np.uint8)]
+
+
+def encode_bytes(lines: bytes) -> Codes:
+    """Codes of letters, between which there may be line ends."""
+    return np.frombuffer(lines.translate(_TRANSLATE, b"\r\n"), dtype=np.uint8)
 
 
 def decode(codes: Codes) -> str:

@@ -106,10 +106,11 @@ def build_catalogue(
         window = (window_length, placement, stride)
         harmonise = Harmoniser(config, reference).harmonise
         builder = ContigBuilder(database, reference, config, window, files, scratch, harmonise)
-        with _removed_on_error(builder):
+        with _removed_on_error(builder), builder:
             for number, name in enumerate([*reference.chromosomes, OTHER]):
                 if any(part.contigs[number] for part in loaded):
                     builder.add(name, number, loaded, folder)
+            builder.finish()
             for tally in builder.tallies:
                 header, chain = header_lengths(tally.path), chain_of(tally.path, config)
                 check_assembly(tally, reference, config.max_ref_mismatch, header, chain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.config import CatalogueConfig, Placement
@@ -27,6 +27,7 @@ from enformer_ray.variants.normalise_batch import (
     reason_names,
 )
 from enformer_ray.variants.orientation import Orientation
+from enformer_ray.variants.parquet_files import open_writer
 from enformer_ray.variants.readers.batch import STUDY_SCHEMA
 from enformer_ray.variants.row_digest import RowDigest
 from enformer_ray.variants.scratch import read_scratch, scratch_file
@@ -113,6 +114,21 @@ class ContigBuilder:
         self._files = list(files)
         self._database, self._reference, self._config = database, reference, config
         self._window, self._scratch, self._harmonise = window, scratch, harmonise
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="inputs")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> ContigBuilder:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for what is being written."""
+        self._writer.shutdown()
+
+    def finish(self) -> None:
+        """Wait until all files are whole; `inputs`, `counts` and `digest` are so then."""
+        if self._writing is not None:
+            self._writing.result()
 
     def add(self, name: str, number: int, parts: Sequence[LoadedPart], workspace: Path) -> None:
         """Number and write the variants of a contig, then its input records.
@@ -128,7 +144,7 @@ class ContigBuilder:
         bases = ContigBases(self._reference, name) if known else None
         reasons = np.empty(records.rows, dtype=np.int8)
         # Twice the number of each record's variant, and one more for a duplicate; on disk, since contigs may be long.
-        numbers = np.memmap(workspace / "numbers", dtype=np.int64, mode="w+", shape=(records.rows,))
+        numbers = np.memmap(workspace / f"numbers-{number}", dtype=np.int64, mode="w+", shape=(records.rows,))
         # Contig names may hold characters that no file name may; the number of the contig names the files.
         file_name = f"{len(self.inputs):05d}.parquet"
         if bases is None:
@@ -142,7 +158,9 @@ class ContigBuilder:
             else:
                 path.unlink()
         self.inputs[name] = self._scratch / f"inputs-{file_name}"
-        self._write_inputs(name, records, bases, reasons, numbers)
+        # While one contig's records are written, the next one is sorted; no more than one waits.
+        self.finish()
+        self._writing = self._writer.submit(self._write_inputs, name, records, bases, reasons, numbers)
 
     def _prepared(self, records: _Contig, bases: ContigBases | None) -> Iterator[tuple[int, int, pa.RecordBatch]]:
         for row, file, batch in records.batches():
@@ -183,7 +201,7 @@ class ContigBuilder:
         unknown = UnknownBases(bases.unknown_runs(), len(bases.letters), *self._window)
         last: tuple[Any, ...] | None = None
         current = _DROPPED
-        with pq.ParquetWriter(path, VARIANTS_SCHEMA, compression="zstd") as writer:
+        with open_writer(path, VARIANTS_SCHEMA) as writer:
             for batch in self._sorted(keys):
                 first = _firsts(batch, last)
                 unique = batch.filter(pa.array(first))
@@ -214,16 +232,19 @@ class ContigBuilder:
         records: _Contig,
         bases: ContigBases | None,
         reasons: NDArray[np.int8],
-        numbers: NDArray[np.int64],
+        numbers: np.memmap[Any, np.dtype[np.int64]],
     ) -> None:
-        with pq.ParquetWriter(self.inputs[contig], INPUTS_SCHEMA, compression="zstd") as writer:
+        def rows() -> Iterator[pa.RecordBatch]:
             for row, file, batch in self._prepared(records, bases):
-                rows = slice(row, row + len(batch))
-                ends = _ends(reasons[rows], numbers[rows])
-                written = _inputs(batch, self._files[file], ends)
+                there = slice(row, row + len(batch))
+                yield _inputs(batch, self._files[file], _ends(reasons[there], numbers[there]))
+
+        with open_writer(self.inputs[contig], INPUTS_SCHEMA) as writer:
+            for written in rows():
                 self.digest.update(f"inputs {contig}", written, without=("file",))
                 writer.write_batch(written)
                 _count(written, self.counts)
+        Path(str(numbers.filename)).unlink()
 
 
 class _Contig:

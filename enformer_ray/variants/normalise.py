@@ -76,7 +76,7 @@ def normalise(record: InputRecord, reference: BaseSource, max_allele_length: int
     if reason is None and reference.bases(chromosome, start, start + len(ref)) != ref:
         reason = "reference_mismatch"
     if reason is None and not len(ref) == len(alt) == 1:
-        start, ref, alt = _left_align(chromosome, start, ref, alt, reference)
+        start, ref, alt = left_align(chromosome, start, ref, alt, reference)
         if max(len(ref), len(alt)) > max_allele_length:
             reason = "allele_too_long"
     return _REJECTIONS[reason] if reason else Variant(chromosome, start + 1, ref, alt)
@@ -97,8 +97,8 @@ def _allele_reason(ref: str, alt: str) -> str | None:
     return "alternate_equals_reference" if ref == alt else None
 
 
-def _left_align(chromosome: str, start: int, ref: str, alt: str, reference: BaseSource) -> tuple[int, str, str]:
-    """Trim and left-align two different alleles; `start` is 0-based."""
+def left_align(chromosome: str, start: int, ref: str, alt: str, reference: BaseSource) -> tuple[int, str, str]:
+    """Trim and left-align two different alleles, of which `ref` is what the reference has at the 0-based `start`."""
     shared = min(_common_suffix(ref, alt), min(len(ref), len(alt)) - 1)
     ref, alt = ref[: len(ref) - shared], alt[: len(alt) - shared]
     if ref[-1] == alt[-1] and start > 0:

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.variants.contig_bases import ContigBases
-from enformer_ray.variants.normalise import REASONS, Rejection, normalise
+from enformer_ray.variants.normalise import REASONS, Rejection, left_align, normalise
 from enformer_ray.variants.readers.record import InputRecord
+from enformer_ray.variants.variant import Variant
 
 Flags = NDArray[np.bool_]
 
@@ -59,7 +60,7 @@ def normalise_batch(batch: pa.RecordBatch, bases: ContigBases, max_allele_length
     known = reference.known & alternate.known
     # Their last bases differ, so they are different alleles, and no shift to the left is possible.
     plain = known & (reference.last != alternate.last)
-    matching = _matches(reference, position - 1, bases.letters, plain & inside)
+    matching = _matches(reference, position - 1, bases.letters, known & inside)
     shortest = np.minimum(reference.lengths, alternate.lengths)
     longest = np.maximum(reference.lengths, alternate.lengths)
 
@@ -71,8 +72,9 @@ def normalise_batch(batch: pa.RecordBatch, bases: ContigBases, max_allele_length
     done = (reasons != ACCEPTED) | (plain & matching & (shortest == 1) & (longest <= max_allele_length))
     done |= _given(batch, reasons)
     result = Normalised(reasons, position, reference.upper(), alternate.upper())
-    rest = np.flatnonzero(~done)
-    return _one_by_one(batch, rest, result, bases, max_allele_length) if len(rest) else result
+    if done.all():
+        return result
+    return _one_by_one(batch, np.flatnonzero(~done), matching, result, bases, max_allele_length)
 
 
 def reason_names(reasons: NDArray[np.int8]) -> pa.Array:
@@ -142,28 +144,39 @@ def _matches(alleles: _Alleles, starts: NDArray[np.int64], letters: NDArray[np.u
 
 
 def _one_by_one(
-    batch: pa.RecordBatch, rows: NDArray[np.int64], result: Normalised, bases: ContigBases, max_allele_length: int
+    batch: pa.RecordBatch,
+    rows: NDArray[np.int64],
+    matching: Flags,
+    result: Normalised,
+    bases: ContigBases,
+    max_allele_length: int,
 ) -> Normalised:
-    records = batch.select(["position", "reference_allele", "alternate_allele"]).take(pa.array(rows))
-    positions, references, alternates = (column.to_pylist() for column in records.columns)
-    changed: list[tuple[int, str, str]] = []
-    for row, position, reference, alternate in zip(rows, positions, references, alternates, strict=True):
-        record = InputRecord("", 0, None, bases.name, position or 0, reference or "", alternate)
-        variant = normalise(record, bases, max_allele_length)
+    changed: list[tuple[str, str]] = []
+    where = np.zeros(len(batch), dtype=np.bool_)
+    alleles = [column.take(pa.array(rows)).to_pylist() for column in (result.reference_allele, result.alternate_allele)]
+    positions = result.position[rows].tolist()
+    for row, position, ref, alt in zip(rows.tolist(), positions, *alleles, strict=True):
+        variant: Variant | Rejection
+        if matching[row] and ref != alt:  # what `normalise` would check is known
+            start, new_ref, new_alt = left_align(bases.name, position - 1, ref, alt, bases)
+            fits = max(len(new_ref), len(new_alt)) <= max_allele_length
+            variant = Variant(bases.name, start + 1, new_ref, new_alt) if fits else Rejection("allele_too_long")
+        else:
+            variant = normalise(InputRecord("", 0, None, bases.name, position, ref, alt), bases, max_allele_length)
         if isinstance(variant, Rejection):
             result.reasons[row] = REASON_CODES[variant.reason]
         else:
+            where[row] = True
             result.position[row] = variant.position
-            changed.append((row, variant.reference_allele, variant.alternate_allele))
+            changed.append((variant.reference_allele, variant.alternate_allele))
     if not changed:
         return result
-    where = np.zeros(len(batch), dtype=np.bool_)
-    where[[row for row, _, _ in changed]] = True
-    alleles = (
-        pc.replace_with_mask(column, pa.array(where), pa.array([change[i] for change in changed], pa.string()))
-        for i, column in ((1, result.reference_allele), (2, result.alternate_allele))
+    columns = (pa.array(values, pa.string()) for values in zip(*changed, strict=True))
+    reference, alternate = (
+        pc.replace_with_mask(column, pa.array(where), values)
+        for column, values in zip((result.reference_allele, result.alternate_allele), columns, strict=True)
     )
-    return Normalised(result.reasons, result.position, *alleles)
+    return Normalised(result.reasons, result.position, reference, alternate)
 
 
 def _flags(column: pa.Array) -> Flags:

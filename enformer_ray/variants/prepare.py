@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
+from enformer_ray.variants.readers.nulls import null_column
 from enformer_ray.variants.readers.problems import PROBLEM_CODES
 
 ADDED_SCHEMA = pa.schema(
@@ -42,7 +43,7 @@ def prepared(batch: pa.RecordBatch) -> pa.RecordBatch:
     are the original ones; all else is null.
     """
     columns = {name: batch.column(name) for name in RECORD_SCHEMA.names}
-    columns |= {field.name: pa.nulls(len(batch), field.type) for field in ADDED_SCHEMA}
+    columns |= {field.name: null_column(field.type, len(batch)) for field in ADDED_SCHEMA}
     problem = columns["problem"]
     if problem.null_count < len(batch):
         coded = pc.fill_null(pc.is_in(problem, value_set=pa.array(list(PROBLEM_CODES))), False)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from enformer_ray.variants.prepare import PREPARED_SCHEMA
+from enformer_ray.variants.readers.nulls import null_column
 
 SCRATCH_SCHEMA = pa.schema([*PREPARED_SCHEMA, pa.field("input", pa.int64())])
 
@@ -86,7 +87,7 @@ def read_scratch(path: Path) -> Iterator[pa.RecordBatch]:
                 for batch in stream:
                     there = set(batch.schema.names)
                     columns = [
-                        batch.column(f.name) if f.name in there else pa.nulls(len(batch), f.type)
+                        batch.column(f.name) if f.name in there else null_column(f.type, len(batch))
                         for f in SCRATCH_SCHEMA
                     ]
                     yield pa.record_batch(columns, schema=SCRATCH_SCHEMA)

@@ -14,6 +14,7 @@ from enformer_ray.errors import ReferenceChangedError, ReferenceFastaError, Unkn
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.genome import reference as reference_module
 from enformer_ray.genome.reference import block_digests
+from enformer_ray.genome.sequence import encode
 from tests.genome.fasta import bgzipped, random_bases, write_fasta
 
 LONG = random_bases(600_000, seed=1)
@@ -135,7 +136,7 @@ def test_digests_do_not_see_soft_mask_nor_kinds_of_unknown() -> None:
 
 
 def _digests(bases: str) -> list[bytes]:
-    return block_digests(reference_module.encode(bases))
+    return block_digests(encode(bases))
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
+from enformer_ray.variants.readers.nulls import null_column
 
 BATCH_ROWS = 65_536
 
@@ -24,7 +25,7 @@ def batch_from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
 def batch_from_columns(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
     """A batch from whole columns; those that are not named are null."""
     rows = len(next(iter(columns.values())))
-    arrays = [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in RECORD_SCHEMA]
+    arrays = [columns[f.name] if f.name in columns else null_column(f.type, rows) for f in RECORD_SCHEMA]
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
 
 
