@@ -67,7 +67,7 @@ def test_of_several_studies_one_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.vcf", "height weight", "1 5 rs1 T C . . . ES:SE:LP 1:2:3 4:5:6")
     with pytest.raises(VariantFileError, match=r"a GWAS-VCF of 2 studies \(height, weight\); name .* --study"):
         read(path)
-    with pytest.raises(VariantFileError, match="no study 'bmi' .*it has height, weight"):
+    with pytest.raises(VariantFileError, match=r"no study 'bmi' .*it has height, weight"):
         read(path, study="bmi")
     assert [row["beta"] for row in read(path, study="weight")] == [4.0]
     assert [row["beta"] for row in read(path, format="vcf")] == [None]

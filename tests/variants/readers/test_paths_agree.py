@@ -15,8 +15,8 @@ from enformer_ray.errors import VariantFileError
 from enformer_ray.variants.readers import format_of, gwas_vcf, read_batches, table, text, vcf
 
 VCF = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-GWAS = VCF.replace("#CHROM", "".join(f'##FORMAT=<ID={k},Number=A,Type=Float,Description="x">\n' for k in
-                                     ("ES", "SE", "LP")) + "#CHROM").removesuffix("\n") + "\tFORMAT\tstudy\n"  # fmt: skip
+FIELDS = "".join(f'##FORMAT=<ID={key},Number=A,Type=Float,Description="x">\n' for key in ("ES", "SE", "LP"))
+GWAS = VCF.replace("#CHROM", FIELDS + "#CHROM").removesuffix("\n") + "\tFORMAT\tstudy\n"
 PVAR = "#CHROM\tID\tPOS\tALT\tREF\n"
 TSV = "chrom\tpos\tref\talt\tid\tbeta\n"
 CSV = TSV.replace("\t", ",")
