@@ -24,11 +24,8 @@ def refuse(path: Path, match: str, **options: object) -> None:
 
 
 def problems(path: Path, **options: object) -> list[tuple[int, int | None, str | None]]:
-    rows = [
-        row
-        for batch in read_batches(path, CatalogueConfig.model_validate(options | {"on_bad_record": "keep"}))
-        for row in batch.to_pylist()
-    ]
+    config = CatalogueConfig.model_validate(options | {"on_bad_record": "keep"})
+    rows = [row for batch in read_batches(path, config) for row in batch.to_pylist()]
     return [(row["record"], row["line"], row["problem"]) for row in rows]
 
 
@@ -150,6 +147,5 @@ def test_a_format_that_is_named_is_not_guessed(tmp_path: Path) -> None:
     path = tmp_path / "a.vcf"
     path.write_text(HEADER + GOOD)
     refuse(path, "the Parquet file .* cannot be read", format="parquet")
-    refuse(path, "BCF .* cannot be read at its header", format="bcf")
     with pytest.raises(ConfigError, match=r"there is no format 'bed' .*there are bcf, parquet"):
         list(read_batches(path, CatalogueConfig(format="bed")))
