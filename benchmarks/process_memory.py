@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import threading
 import time
@@ -11,15 +12,22 @@ from typing import NamedTuple
 
 
 class Measured(NamedTuple):
-    """Seconds that a command took, and the largest sum of its processes' memory (GiB, shared pages counted once)."""
+    """What a command took.
+
+    Attributes:
+        seconds: from start to end.
+        cpu_seconds: of all its processes, which tells more where others share the machine.
+        peak_gib: largest sum of its processes' memory, shared pages counted once.
+    """
 
     seconds: float
+    cpu_seconds: float
     peak_gib: float
 
 
 def measure(command: Sequence[str], every: float = 0.2) -> Measured:
     """Run a command to its end; its output is shown when it fails."""
-    began = time.perf_counter()
+    began, cpu_before = time.perf_counter(), _cpu_of_children()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     peak, ended = [0], threading.Event()
 
@@ -35,7 +43,12 @@ def measure(command: Sequence[str], every: float = 0.2) -> Measured:
     watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{output.decode()}")
-    return Measured(seconds, peak[0] / 2**30)
+    return Measured(seconds, _cpu_of_children() - cpu_before, peak[0] / 2**30)
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def tree_bytes(root: int) -> int:

@@ -234,13 +234,10 @@ class ContigBuilder:
         reasons: NDArray[np.int8],
         numbers: np.memmap[Any, np.dtype[np.int64]],
     ) -> None:
-        def rows() -> Iterator[pa.RecordBatch]:
+        with open_writer(self.inputs[contig], INPUTS_SCHEMA) as writer:
             for row, file, batch in self._prepared(records, bases):
                 there = slice(row, row + len(batch))
-                yield _inputs(batch, self._files[file], _ends(reasons[there], numbers[there]))
-
-        with open_writer(self.inputs[contig], INPUTS_SCHEMA) as writer:
-            for written in rows():
+                written = _inputs(batch, self._files[file], _ends(reasons[there], numbers[there]))
                 self.digest.update(f"inputs {contig}", written, without=("file",))
                 writer.write_batch(written)
                 _count(written, self.counts)

@@ -19,6 +19,7 @@ BLOCK_BYTES = 4 << 20
 LONGEST_LINE = 64 << 20
 """Bytes. A line of a million samples is a third of it; one that never ends must not fill the memory."""
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -93,7 +94,7 @@ class TextBlocks:
             data = self._stream.read(BLOCK_BYTES)
         self._ended = not data
         if self._at_start:
-            data, self._at_start = data.removeprefix(b"\xef\xbb\xbf"), False
+            data, self._at_start = data.removeprefix(_BYTE_ORDER_MARK), False
         if self._rest.endswith(b"\r"):  # held back: a line feed may follow
             self._rest, data = self._rest[:-1], b"\r" + data
         if b"\r" in data:
@@ -130,7 +131,8 @@ def regular_columns(data: bytes, separator: str, width: int, columns: Mapping[st
         width: cells of a line.
         columns: name in the result -> index of the cell.
     """
-    if b"\0" in data or b"\n\n" in data or data[:1] == b"\n" or (separator == "," and b'"' in data):
+    odd = b"\0" in data or b"\n\n" in data or data.startswith((b"\n", _BYTE_ORDER_MARK))
+    if odd or (separator == "," and b'"' in data):
         return None
     wanted = [f"c{index}" for index in dict.fromkeys(columns.values())]
     try:
