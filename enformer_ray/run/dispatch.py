@@ -35,6 +35,7 @@ TIMES_THE_MEDIAN = 20.0
 """A shard may take that many times as long as its cost takes at the median speed."""
 
 SECONDS_TO_WAIT_SILENTLY = 60.0
+SECONDS_BETWEEN_CHECKS = 10.0
 
 _PUBLISHERS = 8
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Dispatcher:
         # Variants that failed before any was scored, or on one worker that has scored none: it may be to blame.
         self._doubtful: list[tuple[Task, Receipt]] = []
         self._ticked = -float("inf")
+        self._checked = time.monotonic()
         self._waited_since = time.monotonic()
 
     def run(self) -> None:
@@ -114,9 +116,12 @@ class Dispatcher:
         if not self._pool.workers and left:
             raise WorkersLostError(
                 f"all workers of {self._plan.store.uri} died one after another without scoring a shard, the last one "
-                f"with: {self._last_death}. Too little memory is the usual cause: give fewer --workers or a smaller "
-                "--batch-size."
+                f"with: {self._last_death}. Where a process was killed, too little memory is the usual cause: give "
+                "fewer --workers or a smaller --batch-size."
             )
+        if now - self._checked > SECONDS_BETWEEN_CHECKS:
+            self._checked = now
+            self._lease.check()  # one that only waits for workers publishes nothing, and is to find out, too
         self._tell_of_waiting(now)
         self._metrics.measure(self._tally.progress(), self._pool.workers)
         self._events.write_if_due()

@@ -145,8 +145,11 @@ def _claim_next(store: RunStore, take_over: bool) -> Lease:
         process=_process(os.getpid()) or "",
         began=_now().isoformat(timespec="seconds"),
     )
-    if not store.create(layout.lease(claim.epoch), claim.model_dump_json(indent=1).encode()):
-        raise _held(store, _claim(store, claim.epoch), None)
+    created = store.create(layout.lease(claim.epoch), claim.model_dump_json(indent=1).encode())
+    # Read back: where a store has no conditional put, the later one of two claims stands there.
+    there = _claim(store, claim.epoch)
+    if not created or there != claim:
+        raise _held(store, there, None)
     lease = Lease(store, claim)
     lease.beat()
     return lease

@@ -62,7 +62,8 @@ def run_with(monkeypatch: pytest.MonkeyPatch, worker: type, store: LocalStore) -
 def test_a_run_on_ray_gives_the_bits_of_a_run_without(planned: LocalStore, scored: LocalStore) -> None:
     seen: list[Progress] = []
     outcome = run_shards(planned, workers=2, on_progress=seen.append)
-    assert (outcome.shards, outcome.variants, outcome.workers) == (SHARDS, SNVS + 1, 2)
+    assert (outcome.shards, outcome.variants) == (SHARDS, SNVS + 1)
+    assert outcome.workers in (1, 2), "the second one may have come when all was done"
     assert [progress.shards_done for progress in seen] == list(range(SHARDS + 1))
     assert (seen[0].seconds_left, seen[-1].seconds_left) == (None, 0.0)
     assert seen[-1].variants_done == seen[-1].variants_total == SNVS + 1
