@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from enformer_ray.demo import World
 from enformer_ray.results import open_scores
@@ -41,6 +42,7 @@ def strays(store: RunStore, folder: Path) -> list[str]:
     return paths
 
 
+@pytest.mark.timeout(900)  # three runs, two of them through a server that keeps one waiting
 def test_faults_of_the_store_and_a_killed_driver_change_no_bit(
     world: World, bucket: str, faulty: Faulty, tmp_path: Path
 ) -> None:

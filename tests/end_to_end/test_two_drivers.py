@@ -60,6 +60,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "run") if request.param == "local" else str(request.getfixturevalue("bucket"))
 
 
+@pytest.mark.timeout(900)
 def test_the_second_driver_is_refused(world: World, output: str, tmp_path: Path) -> None:
     store = planned(world, output, tmp_path)
     with program("run", output) as first:
@@ -74,6 +75,7 @@ def test_the_second_driver_is_refused(world: World, output: str, tmp_path: Path)
     assert done.status == 0, done.error
 
 
+@pytest.mark.timeout(900)
 def test_a_driver_that_was_taken_over_publishes_nothing_more(world: World, output: str, tmp_path: Path) -> None:
     store = planned(world, output, tmp_path)
     with program("run", output) as first:
@@ -84,7 +86,7 @@ def test_a_driver_that_was_taken_over_publishes_nothing_more(world: World, outpu
             )  # a claim and a heartbeat each: the plan's, the first's, this one's
             time.sleep(1)  # what the first had checked before is published by now
             before = store.list(layout.RECEIPTS)
-            _, error = first.communicate(timeout=60)
+            _, error = first.communicate(timeout=200)
             assert first.returncode == 4
             assert "has been taken over by another driver" in error
             _, error = second.communicate(timeout=200)

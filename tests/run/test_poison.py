@@ -65,6 +65,7 @@ def events_of(store: LocalStore, kind: str) -> list[dict[str, object]]:
     return [event for event in read_events(store) if event["event"] == kind]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize(
     ("how", "reason", "tries"),
