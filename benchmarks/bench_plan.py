@@ -15,12 +15,10 @@ import tempfile
 from pathlib import Path
 
 import duckdb
-from common import spread
 from process_memory import Measured, measure
 from sites import write_genome, write_sites
 
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.demo.world import make_world
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.catalogue import build_catalogue
 
@@ -37,6 +35,8 @@ def main() -> None:
         folder = Path(name)
         genome = write_genome(folder / "genome.fa", int(arguments.genome_mb * 1e6))
         ReferenceGenome(folder / "genome.fa")  # its index
+        from enformer_ray.demo.world import make_world  # brings torch, which the catalogue alone does without
+
         weights = make_world(folder / "world").weights
         for millions in arguments.millions:
             path = folder / "sites.vcf"
@@ -56,6 +56,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _compare(path: Path, folder: Path, weights: Path, records: int, turns: int) -> None:
+    from common import spread
+
     fasta, run, scratch, out = folder / "genome.fa", folder / "run", folder / "scratch", folder / "norm.bcf"
     sort = f"bcftools sort -Ou -T {folder}/sort -o {out}"
     peer = f"set -o pipefail; bcftools norm -m-any -f {fasta} -Ou {path} | {sort}"

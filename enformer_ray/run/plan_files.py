@@ -23,6 +23,7 @@ from enformer_ray.run.parquet import write_table
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring.cost import Alleles, Costs, variant_costs
 from enformer_ray.variants.catalogue import Catalogue
+from enformer_ray.variants.parquet_files import open_writer
 
 DEFAULT_SHARD_SIZE = {"cpu": 64, "cuda": 1024}
 """Variants in a shard at most."""
@@ -30,6 +31,8 @@ DEFAULT_SHARD_SIZE = {"cpu": 64, "cuda": 1024}
 SHARD_FLOPS = {"cpu": 1e14, "cuda": 5e15}
 """Cost of a shard at most: some minutes of work, which is what a lost worker loses."""
 
+_GROUP_ROWS = 16_384
+_READ_ROWS = 131_072
 _SHARDS = pa.schema(
     [
         ("shard", pa.int32()),
@@ -77,11 +80,11 @@ def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path)
     """Divide the catalogue into shards and put plan/shards.parquet and plan/variants into the store."""
     shards: list[Shard] = []
     for chromosome, path in catalogue.variants.items():
-        table = pq.read_table(path, partitioning=None)
         first = len(shards)
-        shards += _divide(job, chromosome, table, first)
-        numbers = np.repeat(np.arange(first, len(shards)), [shard.variants for shard in shards[first:]])
-        write_table(table.append_column("shard", pa.array(numbers, pa.int32())), scratch / "variants.parquet")
+        with pq.ParquetFile(path) as file:
+            shards += _divide(job, chromosome, file, first)
+            numbers = np.repeat(np.arange(first, len(shards)), [shard.variants for shard in shards[first:]])
+            _write_variants(file, numbers.astype(np.int32), scratch / "variants.parquet")
         store.put_file(scratch / "variants.parquet", layout.plan_variants(chromosome))
     columns = list(zip(*shards, strict=True)) or [()] * len(_SHARDS)
     write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SHARDS, strict=True)], _SHARDS), scratch / "s")
@@ -89,12 +92,23 @@ def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path)
     return shards
 
 
-def _divide(job: Job, chromosome: str, table: pa.Table, first: int) -> list[Shard]:
-    alleles = alleles_of(table)
+def _write_variants(file: pq.ParquetFile, shards: NDArray[np.int32], path: Path) -> None:
+    """Write the variants of a chromosome with the numbers of their shards, a row group after the other."""
+    with open_writer(path, file.schema_arrow.append(pa.field("shard", pa.int32()))) as writer:
+        row = 0
+        for batch in file.iter_batches(batch_size=_GROUP_ROWS):
+            writer.write_batch(batch.append_column("shard", pa.array(shards[row : row + len(batch)])))
+            row += len(batch)
+
+
+def _divide(job: Job, chromosome: str, file: pq.ParquetFile, first: int) -> list[Shard]:
+    columns = ["position", "reference_allele", "alternate_allele"]
+    parts = [alleles_of(pa.Table.from_batches([b])) for b in file.iter_batches(batch_size=_READ_ROWS, columns=columns)]
+    alleles = Alleles(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    first_variant = next(file.iter_batches(batch_size=1, columns=["variant"])).column("variant")[0].as_py()
     flops = job_costs(job, alleles).flops
     device = job.config.scoring.device
     bounds = _cuts(flops, job.config.shard_size or DEFAULT_SHARD_SIZE[device], SHARD_FLOPS[device])
-    variant = table.column("variant").to_numpy()
     ends = alleles.position - 1 + alleles.reference_length
     return [
         Shard(
@@ -102,7 +116,7 @@ def _divide(job: Job, chromosome: str, table: pa.Table, first: int) -> list[Shar
             chromosome,
             int(alleles.position[start]) - 1,
             int(ends[start:end].max()),
-            int(variant[start]),
+            first_variant + start,  # they are dense
             end - start,
             float(flops[start:end].sum()),
         )

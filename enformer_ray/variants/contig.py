@@ -198,7 +198,7 @@ class ContigBuilder:
         path: Path,
     ) -> None:
         """Write a contig's unique variants, and keep the number of each record's variant."""
-        unknown = UnknownBases(bases.unknown_runs(), len(bases.letters), *self._window)
+        unknown = UnknownBases(bases.unknown_runs(), len(bases.codes), *self._window)
         last: tuple[Any, ...] | None = None
         current = _DROPPED
         with open_writer(path, VARIANTS_SCHEMA) as writer:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.errors import UnknownContigError
-from enformer_ray.genome import ReferenceGenome
+from enformer_ray.genome import UNKNOWN, ReferenceGenome
+from enformer_ray.genome.sequence import Codes
 
-_LETTERS = np.frombuffer(b"ACGTN", dtype=np.uint8)
+_LETTERS = bytes.maketrans(bytes([0, 1, 2, 3, UNKNOWN]), b"ACGTN")
 _STEP = 1 << 22
 
 
@@ -19,22 +20,22 @@ class ContigBases:
 
     Attributes:
         name: canonical name.
-        letters: A, C, G, T or N as ASCII codes.
+        codes: of its bases, as `encode` gives them.
     """
 
     def __init__(self, reference: ReferenceGenome, name: str) -> None:
         self.name = name
-        self.letters: NDArray[np.uint8] = np.empty(reference.lengths[name], dtype=np.uint8)
+        self.codes: Codes = np.empty(reference.lengths[name], dtype=np.uint8)
         at = 0
         for codes in reference.iterate_chunks(name):
-            self.letters[at : at + len(codes)] = _LETTERS[codes]
+            self.codes[at : at + len(codes)] = codes
             at += len(codes)
-        self._view = memoryview(self.letters)  # type: ignore[arg-type]  # an array is a buffer
+        self._view = memoryview(self.codes)  # type: ignore[arg-type]  # an array is a buffer
 
     @property
     def lengths(self) -> Mapping[str, int]:
         """Its length, bp, by its name."""
-        return {self.name: len(self.letters)}
+        return {self.name: len(self.codes)}
 
     def resolve(self, name: str) -> str:
         """Its name.
@@ -48,18 +49,18 @@ class ContigBases:
 
     def bases(self, chromosome: str, start: int, end: int) -> str:  # noqa: ARG002 (there is one)
         """Bases `start`..`end` (0-based half-open) within the contig."""
-        return str(self._view[start:end], "ascii")
+        return self._view[start:end].tobytes().translate(_LETTERS).decode("ascii")
 
     def unknown_runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Starts and ends (0-based half-open) of the runs of unknown bases, in order."""
         starts, ends, before = [], [], False
-        for at in range(0, len(self.letters), _STEP):
-            unknown = self.letters[at : at + _STEP] == _LETTERS[4]
+        for at in range(0, len(self.codes), _STEP):
+            unknown = self.codes[at : at + _STEP] == UNKNOWN
             edges = np.flatnonzero(np.diff(unknown, prepend=before)) + at
             starts.append(edges[int(before) :: 2])
             ends.append(edges[1 - int(before) :: 2])
             before = bool(unknown[-1])
         if before:
-            ends.append(np.array([len(self.letters)]))
+            ends.append(np.array([len(self.codes)]))
         none = [np.empty(0, dtype=np.int64)]
         return np.concatenate(none + starts), np.concatenate(none + ends)

@@ -99,15 +99,21 @@ def _allele_reason(ref: str, alt: str) -> str | None:
 
 def left_align(chromosome: str, start: int, ref: str, alt: str, reference: BaseSource) -> tuple[int, str, str]:
     """Trim and left-align two different alleles, of which `ref` is what the reference has at the 0-based `start`."""
-    shared = min(_common_suffix(ref, alt), min(len(ref), len(alt)) - 1)
-    ref, alt = ref[: len(ref) - shared], alt[: len(alt) - shared]
+    if ref[-1] == alt[-1]:
+        shared = min(_common_suffix(ref, alt), min(len(ref), len(alt)) - 1)
+        ref, alt = ref[: len(ref) - shared], alt[: len(alt) - shared]
     if ref[-1] == alt[-1] and start > 0:
         # One allele is a single base that ends the other: an insertion or a deletion, free to move to the left.
         # At base 0 there is no base before it to stand on, and it stays as it is.
         longer = max(ref, alt, key=len)
-        anchor, change = _roll_left(chromosome, start - 1, longer[:-1], reference)
-        base = reference.bases(chromosome, anchor, anchor + 1)
+        anchor, change = start - 1, longer[:-1]
+        base = reference.bases(chromosome, anchor, start)
+        if base == change[-1]:
+            anchor, change = _roll_left(chromosome, anchor, change, reference)
+            base = reference.bases(chromosome, anchor, anchor + 1)
         return (anchor, base + change, base) if longer is ref else (anchor, base, base + change)
+    if ref[0] != alt[0] or len(ref) == 1 or len(alt) == 1:
+        return start, ref, alt
     shared = min(_common_prefix(ref, alt), min(len(ref), len(alt)) - 1)
     return start + shared, ref[shared:], alt[shared:]
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from enformer_ray.genome.sequence import Codes
 from enformer_ray.variants.contig_bases import ContigBases
 from enformer_ray.variants.normalise import REASONS, Rejection, left_align, normalise
 from enformer_ray.variants.readers.record import InputRecord
-from enformer_ray.variants.variant import Variant
 
 Flags = NDArray[np.bool_]
 
@@ -25,9 +25,12 @@ REASON_CODES = {reason: code for code, reason in enumerate(REASONS)}
 ACCEPTED = -1
 REASON_NAMES = pa.array(list(REASONS), pa.string())
 
-_UPPER = np.zeros(256, dtype=np.uint8)
-for _base in b"ACGTN":
-    _UPPER[[_base, _base + 32]] = _base
+_OTHER = 255
+_CODES = np.full(256, _OTHER, dtype=np.uint8)
+for _code, _base in enumerate(b"ACGTN"):
+    _CODES[[_base, _base + 32]] = _code
+_LOWER = np.zeros(256, dtype=np.bool_)
+_LOWER[97:123] = True
 
 
 class Normalised(NamedTuple):
@@ -56,11 +59,11 @@ def normalise_batch(batch: pa.RecordBatch, bases: ContigBases, max_allele_length
     """
     reference, alternate = _Alleles(batch.column("reference_allele")), _Alleles(batch.column("alternate_allele"))
     position = batch.column("position").fill_null(0).to_numpy().copy()
-    inside = (position > 0) & (position - 1 + reference.lengths <= len(bases.letters))
+    inside = (position > 0) & (position - 1 + reference.lengths <= len(bases.codes))
     known = reference.known & alternate.known
     # Their last bases differ, so they are different alleles, and no shift to the left is possible.
     plain = known & (reference.last != alternate.last)
-    matching = _matches(reference, position - 1, bases.letters, known & inside)
+    matching = _matches(reference, position - 1, bases.codes, known & inside)
     shortest = np.minimum(reference.lengths, alternate.lengths)
     longest = np.maximum(reference.lengths, alternate.lengths)
 
@@ -102,13 +105,13 @@ def _given(batch: pa.RecordBatch, reasons: NDArray[np.int8]) -> Flags:
 
 
 class _Alleles:
-    """A column of alleles as one array of letters.
+    """A column of alleles as one array of codes.
 
     Attributes:
         lengths: of each allele, 0 for null.
         known: whether an allele is not empty and has no other letters than A, C, G, T and N, in any case.
-        last: last letter, upper case; 0 for other characters.
-        letters: of all alleles, upper case.
+        last: code of the last base.
+        codes: of all bases, N is 4 and other characters 255.
         firsts: where each allele begins in them.
     """
 
@@ -118,26 +121,26 @@ class _Alleles:
         start, size = self._column.offset, len(self._column)
         bounds = np.frombuffer(offsets, dtype=np.int32)[start : start + size + 1].astype(np.int64)
         raw = np.frombuffer(data or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
-        self.letters = _UPPER[raw]
+        self.codes = _CODES[raw]
         self.firsts = bounds[:-1] - bounds[0]
         self.lengths = np.diff(bounds)
-        self._lower = bool((raw != self.letters).any())
-        odd = np.concatenate([[0], np.cumsum(self.letters == 0)])
+        self._lower = bool(_LOWER[raw].any())
+        odd = np.concatenate([[0], np.cumsum(self.codes == _OTHER)])
         ends = self.firsts + self.lengths
         self.known: Flags = (self.lengths > 0) & (odd[ends] == odd[self.firsts])
-        self.last = np.append(self.letters, np.uint8(0))[np.maximum(ends - 1, 0)]
+        self.last = np.append(self.codes, np.uint8(_OTHER))[np.maximum(ends - 1, 0)]
 
     def upper(self) -> pa.Array:
         """The column in upper case."""
         return pc.ascii_upper(self._column) if self._lower else self._column
 
 
-def _matches(alleles: _Alleles, starts: NDArray[np.int64], letters: NDArray[np.uint8], rows: Flags) -> Flags:
+def _matches(alleles: _Alleles, starts: NDArray[np.int64], codes: Codes, rows: Flags) -> Flags:
     """Which of some rows have the alleles that a contig has at their starts."""
     lengths = np.where(rows, alleles.lengths, 0)
     firsts = np.concatenate([[0], np.cumsum(lengths)])
     within = np.arange(firsts[-1]) - np.repeat(firsts[:-1], lengths)
-    other = letters[np.repeat(starts, lengths) + within] != alleles.letters[np.repeat(alleles.firsts, lengths) + within]
+    other = codes[np.repeat(starts, lengths) + within] != alleles.codes[np.repeat(alleles.firsts, lengths) + within]
     wrong = np.concatenate([[0], np.cumsum(other)])
     matching: Flags = rows & (wrong[firsts[1:]] == wrong[firsts[:-1]])
     return matching
@@ -151,27 +154,29 @@ def _one_by_one(
     bases: ContigBases,
     max_allele_length: int,
 ) -> Normalised:
-    changed: list[tuple[str, str]] = []
+    changed: list[tuple[int, int, str, str]] = []
     where = np.zeros(len(batch), dtype=np.bool_)
     alleles = [column.take(pa.array(rows)).to_pylist() for column in (result.reference_allele, result.alternate_allele)]
     positions = result.position[rows].tolist()
-    for row, position, ref, alt in zip(rows.tolist(), positions, *alleles, strict=True):
-        variant: Variant | Rejection
-        if matching[row] and ref != alt:  # what `normalise` would check is known
+    for row, position, fits, ref, alt in zip(rows.tolist(), positions, matching[rows].tolist(), *alleles, strict=True):
+        if fits and ref != alt:  # what `normalise` would check is known
             start, new_ref, new_alt = left_align(bases.name, position - 1, ref, alt, bases)
-            fits = max(len(new_ref), len(new_alt)) <= max_allele_length
-            variant = Variant(bases.name, start + 1, new_ref, new_alt) if fits else Rejection("allele_too_long")
-        else:
-            variant = normalise(InputRecord("", 0, None, bases.name, position, ref, alt), bases, max_allele_length)
+            if len(new_ref) <= max_allele_length and len(new_alt) <= max_allele_length:
+                changed.append((row, start + 1, new_ref, new_alt))
+            else:
+                result.reasons[row] = REASON_CODES["allele_too_long"]
+            continue
+        variant = normalise(InputRecord("", 0, None, bases.name, position, ref, alt), bases, max_allele_length)
         if isinstance(variant, Rejection):
             result.reasons[row] = REASON_CODES[variant.reason]
         else:
-            where[row] = True
-            result.position[row] = variant.position
-            changed.append((variant.reference_allele, variant.alternate_allele))
+            changed.append((row, variant.position, variant.reference_allele, variant.alternate_allele))
     if not changed:
         return result
-    columns = (pa.array(values, pa.string()) for values in zip(*changed, strict=True))
+    changed_rows, changed_positions, *changed_alleles = zip(*changed, strict=True)
+    where[list(changed_rows)] = True
+    result.position[list(changed_rows)] = changed_positions
+    columns = (pa.array(values, pa.string()) for values in changed_alleles)
     reference, alternate = (
         pc.replace_with_mask(column, pa.array(where), values)
         for column, values in zip((result.reference_allele, result.alternate_allele), columns, strict=True)

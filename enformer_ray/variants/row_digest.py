@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 class RowDigest:
     """sha256 over the columns of named tables, which are fed in batches of any size.
 
-    A text column counts with its characters and their lengths in bytes (-1 for null), an integer column with its
-    values as little-endian int64 (0 for null) and a byte for each null, a float column with those of its values.
+    A column counts with a byte a row (whether it is not null), and with what is not null: texts with their characters
+    and lengths in bytes, integers as little-endian int64, other numbers as little-endian float64.
     """
 
     def __init__(self) -> None:
@@ -26,16 +26,16 @@ class RowDigest:
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if name in without:
                 continue
+            self._hashes[table, name, "valid"].update(_valid(column))
+            there = column.drop_null() if column.null_count else column
             if pa.types.is_string(column.type):
-                text = column.fill_null("")
-                lengths = np.where(_nulls(column), -1, pc.binary_length(text).to_numpy(zero_copy_only=False))
-                self._hashes[table, name, "text"].update(_characters(text))
-                self._hashes[table, name, "lengths"].update(lengths.astype("<i8").tobytes())
+                lengths = pc.binary_length(there).to_numpy(zero_copy_only=False)
+                self._hashes[table, name, "text"].update(_characters(there))
+                self._hashes[table, name, "lengths"].update(lengths.astype("<i4", copy=False).data)
             else:
-                values = column.fill_null(0).to_numpy(zero_copy_only=False)
                 kind = "<f8" if pa.types.is_floating(column.type) else "<i8"
-                self._hashes[table, name, "values"].update(values.astype(kind).tobytes())
-                self._hashes[table, name, "nulls"].update(_nulls(column).tobytes())
+                values = there.to_numpy(zero_copy_only=False).astype(kind, copy=False)
+                self._hashes[table, name, "values"].update(np.ascontiguousarray(values).data)
 
     def hexdigest(self) -> str:
         """Digest of everything that was added."""
@@ -43,8 +43,12 @@ class RowDigest:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _nulls(column: pa.Array) -> Any:
-    return column.is_null().to_numpy(zero_copy_only=False)
+def _valid(column: pa.Array) -> bytes:
+    """A byte for each row: 1 where it is not null."""
+    if column.null_count in (0, len(column)):
+        return (b"\0" if column.null_count else b"\1") * len(column)
+    flags: bytes = column.is_valid().to_numpy(zero_copy_only=False).tobytes()
+    return flags
 
 
 def _characters(text: pa.Array) -> memoryview:
