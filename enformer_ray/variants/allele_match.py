@@ -68,9 +68,9 @@ def match_on_contig(batch: pa.RecordBatch, bases: ContigBases) -> Matches:
     Only rows without a reference allele, a problem and a reason are asked for; those outside the contig are UNMATCHED.
     """
     contig = _Contig(
-        lambda positions: bases.letters[positions],
+        bases.letters,
         lambda start, end: bases.bases(bases.name, start, end),
-        len(bases.letters),
+        len(bases.codes),
     )
     matches, asked = _begin(batch)
     _match_rows(batch, asked, contig, matches)

@@ -12,6 +12,7 @@ from enformer_ray.genome import UNKNOWN, ReferenceGenome
 from enformer_ray.genome.sequence import Codes
 
 _LETTERS = bytes.maketrans(bytes([0, 1, 2, 3, UNKNOWN]), b"ACGTN")
+_LETTER_OF_CODE = np.frombuffer(_LETTERS, dtype=np.uint8)
 _STEP = 1 << 22
 
 
@@ -50,6 +51,10 @@ class ContigBases:
     def bases(self, chromosome: str, start: int, end: int) -> str:  # noqa: ARG002 (there is one)
         """Bases `start`..`end` (0-based half-open) within the contig."""
         return self._view[start:end].tobytes().translate(_LETTERS).decode("ascii")
+
+    def letters(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Upper-case bases, as ASCII, at 0-based positions within the contig."""
+        return _LETTER_OF_CODE[self.codes[positions]]
 
     def unknown_runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Starts and ends (0-based half-open) of the runs of unknown bases, in order."""
