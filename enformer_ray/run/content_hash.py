@@ -52,11 +52,6 @@ def row_digests(rows: pa.Table, scores: Scores) -> bytes:
     return b"".join(digests)
 
 
-def table_digests(table: pa.Table) -> bytes:
-    """The sha256 of each row of a table of scores, one behind the other."""
-    return b"".join(row_digests(rows, scores) for rows, scores in blocks(table))
-
-
 class ContentHash:
     """sha256 over the names and types of the columns, then over the digests of all rows in the order of `variant`.
 

@@ -194,11 +194,11 @@ class Dispatcher:
 
     def _arrived(self, worker: Worker, what: str, answer: Any, now: float) -> None:
         if what == "where":
-            worker.arrived, worker.node, worker.where = now, answer, None
+            worker.arrived, worker.node = now, answer
             waited = round(now - worker.requested, 3)
             self._events.add("worker_opening", worker=worker.name, node=worker.node, seconds=waited)
             return
-        worker.opened, worker.opening = answer, None
+        worker.opened = answer
         self._tally.start()
         self._events.add(
             "worker_started",
@@ -238,10 +238,11 @@ class Dispatcher:
             if attempt is not at:
                 self._backlog.give_back(attempt.task)
         self._last_death = cause.detail
-        blameless = cause.blame.own and (at is None or not at.task.suspect)
+        # Of a part that was suspect before, the death may well be the part's fault and not that of the worker's place.
+        own_death = cause.blame.own and (at is None or not at.task.suspect)
         if at is not None:
             self._charge(at.task, cause, worker)
-        successor = self._pool.replace(worker, own_death=blameless)
+        successor = self._pool.replace(worker, own_death=own_death)
         self._events.add(
             "worker_lost",
             worker=worker.name,

@@ -66,31 +66,19 @@ class LocalStore:
         """Write a file unless it is there: False, and nothing changed, when it was."""
         target = self.root / path
         with self._explained("written", path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = _temporary_beside(target)
             try:
-                _write_through(temporary, data)
-                # A hard link, unlike a rename, fails when the name is taken: of two writers exactly one succeeds.
-                os.link(temporary, target)
+                with _written_beside(target, data) as temporary:
+                    # A hard link, unlike a rename, fails when the name is taken: of two writers exactly one succeeds.
+                    os.link(temporary, target)
             except FileExistsError:
                 return False
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
         return True
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a small file over what is there; a reader sees all of the old or all of the new one."""
         target = self.root / path
-        with self._explained("written", path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = _temporary_beside(target)
-            try:
-                _write_through(temporary, data)
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+        with self._explained("written", path), _written_beside(target, data) as temporary:
+            temporary.replace(target)
 
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a file, which is created when there is none, in one write."""
@@ -195,11 +183,20 @@ def _temporary_beside(target: Path) -> Path:
     return target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+@contextmanager
+def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
+    """A file with the data, on the disk already, that is given its name inside."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_beside(target)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
 
 
 def _copy_then_rename(local: Path, target: Path) -> None:

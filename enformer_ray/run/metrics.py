@@ -49,14 +49,6 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def exported(name: str) -> tuple[str, ...]:
-    """Names under which Prometheus finds a metric."""
-    kind = METRICS[name].kind
-    if kind == "histogram":
-        return tuple(f"ray_{name}_{part}" for part in ("bucket", "count", "sum"))
-    return (f"ray_{name}_total" if kind == "counter" else f"ray_{name}",)
-
-
 class RunMetrics:
     """The metrics of one driver; Ray must have been initialised.
 

@@ -58,8 +58,6 @@ class Worker:
         lineage: its place.
         actor: Ray's handle.
         requested: monotonic time.
-        where: Ray's reference to the answer that it has a machine; None once it came.
-        opening: Ray's reference to what it says of itself; None once it is open.
         arrived: monotonic time at which it had a machine.
         opened: what it says of itself.
         attempts: what it was given, in the order in which it takes them.
@@ -74,8 +72,6 @@ class Worker:
     lineage: Lineage
     actor: Any
     requested: float
-    where: Any
-    opening: Any
     arrived: float | None = None
     node: str = ""
     opened: Opened | None = None
@@ -169,9 +165,9 @@ class Pool:
         name = f"{self._epoch}.{self._requests}"
         self._requests += 1
         actor = self._actor.remote(*self._arguments, name, self._epoch)
-        worker = Worker(name, lineage, actor, time.monotonic(), actor.node.remote(), actor.open.remote())
-        self._owed[worker.where] = Owed(worker, "where", None)
-        self._owed[worker.opening] = Owed(worker, "opening", None)
+        worker = Worker(name, lineage, actor, time.monotonic())
+        self._owed[actor.node.remote()] = Owed(worker, "where", None)
+        self._owed[actor.open.remote()] = Owed(worker, "opening", None)
         self.workers.append(worker)
         return worker
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -96,29 +96,29 @@ class RunStatus:
         content_hash: of the finished dataset.
     """
 
-    planned: bool
-    finished: bool
-    fingerprint: str | None
-    shards_done: int
-    shards_in_flight: int
-    shards_waiting: int
-    shards_halved: int
-    shards_total: int
-    variants_scored: int
-    variants_failed: int
-    variants_left: int
-    variants_total: int
-    variants_per_second: float | None
-    seconds_left: float | None
-    attempts_failed: Mapping[str, int]
-    smaller_batches: int
-    workers: tuple[WorkerStatus, ...]
-    driver: DriverStatus | None
-    run_ended: str
-    failures: tuple[FailedVariant, ...]
-    alleles: int
-    account: tuple[AccountLine, ...]
-    content_hash: str | None
+    planned: bool = False
+    finished: bool = False
+    fingerprint: str | None = None
+    shards_done: int = 0
+    shards_in_flight: int = 0
+    shards_waiting: int = 0
+    shards_halved: int = 0
+    shards_total: int = 0
+    variants_scored: int = 0
+    variants_failed: int = 0
+    variants_left: int = 0
+    variants_total: int = 0
+    variants_per_second: float | None = None
+    seconds_left: float | None = None
+    attempts_failed: Mapping[str, int] = field(default_factory=dict)
+    smaller_batches: int = 0
+    workers: tuple[WorkerStatus, ...] = ()
+    driver: DriverStatus | None = None
+    run_ended: str = ""
+    failures: tuple[FailedVariant, ...] = ()
+    alleles: int = 0
+    account: tuple[AccountLine, ...] = ()
+    content_hash: str | None = None
 
     @property
     def variants_done(self) -> int:
@@ -133,7 +133,7 @@ def run_status(store: RunStore) -> RunStatus:
     # Before the receipts: what is done meanwhile may stand in them and not yet in the events, never the other way.
     history = History(read_events(store))
     if not planned:
-        return _unplanned(_driver(*found, "planning") if found else None)
+        return RunStatus(driver=_driver(*found, "planning") if found else None)
     plan = load_plan(store)
     document, manifest = plan.document, read_manifest(store)
     alive = found is not None and found[2] and found[0].epoch == history.epoch
@@ -170,34 +170,6 @@ def run_status(store: RunStore) -> RunStatus:
         alleles=document.alleles,
         account=manifest.account if manifest else document.account,
         content_hash=manifest.content_hash if manifest else None,
-    )
-
-
-def _unplanned(driver: DriverStatus | None) -> RunStatus:
-    return RunStatus(
-        planned=False,
-        finished=False,
-        fingerprint=None,
-        shards_done=0,
-        shards_in_flight=0,
-        shards_waiting=0,
-        shards_halved=0,
-        shards_total=0,
-        variants_scored=0,
-        variants_failed=0,
-        variants_left=0,
-        variants_total=0,
-        variants_per_second=None,
-        seconds_left=None,
-        attempts_failed={},
-        smaller_batches=0,
-        workers=(),
-        driver=driver,
-        run_ended="",
-        failures=(),
-        alleles=0,
-        account=(),
-        content_hash=None,
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from enformer_ray.run import content_hash
 from enformer_ray.run.compact import ScoreFile
-from enformer_ray.run.content_hash import ContentHash, combined, table_digests
+from enformer_ray.run.content_hash import ContentHash, blocks, combined, row_digests
 from enformer_ray.run.parquet import score_schema
 
 
@@ -33,6 +33,10 @@ def rows(count: int, seed: int = 0, failed: frozenset[int] = frozenset()) -> pa.
         },
         score_schema([0, 5]),
     )
+
+
+def table_digests(table: pa.Table) -> bytes:
+    return b"".join(row_digests(keys, scores) for keys, scores in blocks(table))
 
 
 def hash_of(*tables: pa.Table) -> str:

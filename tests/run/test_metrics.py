@@ -15,7 +15,7 @@ import pytest
 from enformer_ray.config import JobConfig
 from enformer_ray.run.cluster import ray_session
 from enformer_ray.run.driver import run_shards
-from enformer_ray.run.metrics import METRICS, RUN_DIGITS, STEPS, WORKER_STATES, RunMetrics, exported
+from enformer_ray.run.metrics import METRICS, RUN_DIGITS, STEPS, WORKER_STATES, RunMetrics
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.progress import Progress
 from enformer_ray.run.store import LocalStore
@@ -27,6 +27,14 @@ SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<tags>[^}]*)\} (?P<value>\S+)$", re.MUL
 TAG = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 Samples = list[tuple[str, dict[str, str], float]]
+
+
+def exported(name: str) -> tuple[str, ...]:
+    """Names under which Prometheus finds a metric."""
+    kind = METRICS[name].kind
+    if kind == "histogram":
+        return tuple(f"ray_{name}_{part}" for part in ("bucket", "count", "sum"))
+    return (f"ray_{name}_total" if kind == "counter" else f"ray_{name}",)
 
 
 @pytest.fixture(scope="module")

@@ -36,9 +36,6 @@ MAPPED_ROLES = (
 )
 """Roles that `columns` in the job file can name."""
 
-ROLES = (*MAPPED_ROLES, "n_cases", "n_controls", "trait", "region", "test", "variant", "omitted_allele")
-"""Every role that a dialect can give to a column."""
-
 MISSING = frozenset({"", ".", "NA", "#NA", "N/A", "na", "nan", "NaN", "NAN", "-nan", "null", "NULL", "None"})
 """What stands for a missing value in all dialects; in an allele, only the first four do."""
 
@@ -57,7 +54,8 @@ class Dialect:
         key: what `catalogue.format` calls it.
         name: what people call it.
         signature: a file is of this dialect if it has at least one column of each group.
-        columns: for each role, the names that its column can have, in order of preference.
+        columns: for each role (those of MAPPED_ROLES, and n_cases, n_controls, trait, region, test, variant and
+            omitted_allele), the names that its column can have, in order of preference.
         without: a file with one of these columns is of another dialect.
         tests: values of the role `test` that mark results of the variant itself; other rows are `other_test`.
         chromosomes: what numbers stand for.
