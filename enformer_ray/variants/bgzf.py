@@ -118,7 +118,7 @@ def _indexed_offsets(index: Path) -> set[int]:
                     offsets.update(struct.unpack_from(f"<{2 * chunks}Q", data, at)[::2])
                 at += 16 * chunks
     except struct.error:
-        return set()
+        return set()  # an index that is cut short is no use; the file itself is read in one go and judged by that
     return offsets
 
 
