@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -50,6 +51,16 @@ def wait_for(store: RunStore, folder: str, count: int, process: subprocess.Popen
     return paths
 
 
+@contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    """A driver that stands still, as on an overloaded machine: it cannot be through before another one comes."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def epochs(store: RunStore, paths: list[str]) -> set[int]:
     return {json.loads(store.read_bytes(path))["epoch"] for path in paths}
 
@@ -65,7 +76,8 @@ def test_the_second_driver_is_refused(world: World, output: str, tmp_path: Path)
     store = planned(world, output, tmp_path)
     with program("run", output) as first:
         wait_for(store, layout.RECEIPTS, 2, first)
-        second = run_program("run", output, cwd=tmp_path)
+        with stopped(first):
+            second = run_program("run", output, cwd=tmp_path)
         assert second.status == 4
         assert f"process {first.pid} on" in second.error
         assert "--take-over" in second.error
@@ -80,19 +92,20 @@ def test_a_driver_that_was_taken_over_publishes_nothing_more(world: World, outpu
     store = planned(world, output, tmp_path)
     with program("run", output) as first:
         wait_for(store, layout.RECEIPTS, 2, first)
-        with program("run", output, "--take-over") as second:
-            wait_for(
-                store, layout.LEASE, 6, second
-            )  # a claim and a heartbeat each: the plan's, the first's, this one's
-            time.sleep(1)  # what the first had checked before is published by now
+        with stopped(first), program("run", output, "--take-over") as second:
+            # A claim and a heartbeat each: the plan's, the first's, this one's.
+            wait_for(store, layout.LEASE, 6, second)
             before = store.list(layout.RECEIPTS)
+            first.send_signal(signal.SIGCONT)
             _, error = first.communicate(timeout=200)
-            assert first.returncode == 4
+            assert first.returncode == 4, error
             assert "has been taken over by another driver" in error
             _, error = second.communicate(timeout=200)
             assert second.returncode == 0, error
     after = sorted(set(store.list(layout.RECEIPTS)) - set(before))
     assert epochs(store, before) >= {2}
-    assert epochs(store, after) == {3}
+    assert 3 in epochs(store, after)
+    late = [path for path in after if epochs(store, [path]) == {2}]
+    assert len(late) <= 2, "more than it may have been writing, of two shards in flight, when it was stopped"
     done = run_program("finalise", output, cwd=tmp_path)
     assert done.status == 0, done.error
