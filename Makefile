@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow-tests trials driver-bench slurm-trial bench check format clean
+.PHONY: demo test slow-tests trials driver-bench slurm-trial bench fuzz check format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,10 @@ test: $(STAMP)  ## everyday tests
 
 slow-tests: $(STAMP)  ## longer tests: real data, one trial of each kind of fault
 	$(BIN)/python -m pytest -m slow
+
+# A file that a reader fails at is kept in fuzz-findings/, with the command that looks at it again.
+fuzz: $(STAMP)  ## changed files for each reader, a bounded time each: make fuzz SECONDS=20 SEED=1
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),20) --seed $(or $(SEED),1)
 
 # As root, disks are filled too (a small tmpfs is mounted for such a trial). JOBS trials run at a time.
 trials: $(STAMP)  ## runs disturbed at random moments: make trials N=100 SEED=1 JOBS=1 (half a minute each, and more)

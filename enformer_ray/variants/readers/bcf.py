@@ -42,6 +42,10 @@ def read_bcf_part(path: Path, start: int | None, end: int | None) -> Iterator[pa
             source = pysam.VariantFile(str(path), drop_samples=True)
             if start is not None:
                 source.seek(start)
+    except NotImplementedError:  # htslib cannot tell where it stands in plain gzip
+        raise VariantFileError(
+            f"the BCF {path} is packed with plain gzip, where BCF wants bgzip; `gzip -dc {path.name} | bgzip` packs it."
+        ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, "its header", error) from None
     rows: list[_Row] = []

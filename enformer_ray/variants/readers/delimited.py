@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def read_delimited(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBat
         dialect = find_dialect(names, path, config)
         columns = dialect.find_columns(dialect.header or names)
         blocks: Iterator[Block] = iter(text)
-        if dialect.header:
+        if dialect.header:  # the first line is a record, which may be as wrong as any other
+            layout = replace(layout, width=len(dialect.header))
             blocks = chain([Block(line, header.encode())], blocks)
         record = 1
         for block in blocks:

@@ -51,7 +51,7 @@ def read_parquet(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch
 def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.RecordBatch]:
     with _arrow_errors(path):
         table = pq.ParquetFile(path)
-    names = table.schema_arrow.names
+        names = table.schema_arrow.names
     columns = find_columns(names, path, config)._asdict() | study_columns(names)
     read = {role: names[index] for role, index in columns.items() if index is not None}
     batches = table.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(read.values())))
@@ -128,7 +128,7 @@ def _cell(value: pa.Scalar, wanted: pa.DataType, name: str, path: Path, problems
 def _arrow_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a damaged column name
         raise VariantFileError(
             f"the Parquet file {path} cannot be read: {error}. It is truncated or damaged; copy or write it again."
         ) from None

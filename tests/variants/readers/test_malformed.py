@@ -13,6 +13,7 @@ import pytest
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
 from enformer_ray.variants.readers import read_batches, text
+from tests.fuzz.seeds import SEEDS
 from tests.variants.worlds import HEADER, records_of, vcf_text
 
 GOOD = "1\t5\t.\tA\tC\t.\t.\t.\n"
@@ -127,6 +128,28 @@ def test_zstd_and_gzip_of_several_members_are_read_and_truncated_ones_refused(tm
         refuse(path, r"a\.vcf\.x is (truncated|damaged)")
     path.write_bytes(packed[: len(packed) // 2] + b"junk" + packed[len(packed) // 2 + 4 :])
     refuse(path, r"a\.vcf\.x.*(damaged|line)")
+
+
+def test_a_bim_whose_first_line_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.bim"
+    path.write_text("rs5\t0\t1024\tA\tG\n1\trs6\t0\t2048\tT\tC\n")
+    refuse(path, r"a\.bim, line 1 \(record 1\): 5 cells where the header has 6", format="bim")
+    first, second = problems(path, format="bim")
+    assert first == (1, 1, "5 cells where the header has 6")
+    assert second == (2, 2, None)
+
+
+def test_a_bcf_in_plain_gzip(tmp_path: Path) -> None:
+    path = tmp_path / "a.bcf"
+    path.write_bytes(gzip.compress(SEEDS["bcf"]()))
+    refuse(path, r"a\.bcf is packed with plain gzip.*`gzip -dc a\.bcf \| bgzip`")
+
+
+def test_a_parquet_file_with_a_damaged_column_name(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"chromosome": ["1"], "zzzz": [1]}), path)
+    path.write_bytes(path.read_bytes().replace(b"zzzz", b"\x80zzz"))
+    refuse(path, r"the Parquet file .*t\.parquet cannot be read")
 
 
 def test_a_folder_of_parquet_files_is_one_input(tmp_path: Path) -> None:

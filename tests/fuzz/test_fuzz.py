@@ -1,0 +1,33 @@
+"""A few changed files for each reader; `make fuzz` tries many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.mutations import Change, apply
+from tests.fuzz.properties import check
+from tests.fuzz.seeds import SEEDS
+from tests.fuzz.targets import TARGETS, one_round
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_changed_files(tmp_path: Path, name: str) -> None:
+    assert one_round(TARGETS[name], 1, tmp_path, 10 if TARGETS[name].catalogue else 25) > 1
+
+
+def test_a_lost_row_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.vcf"
+    path.write_bytes(SEEDS["vcf"]())
+    check(path)
+    monkeypatch.setattr("enformer_ray.variants.readers.vcf.site_columns", lambda *_: None)
+    monkeypatch.setattr("enformer_ray.variants.readers.vcf.record_lines", lambda block: list(block.lines())[:-1])
+    with pytest.raises(AssertionError):
+        check(path)
+
+
+def test_changes() -> None:
+    table = b"a\tb\n1\t2\n"
+    assert apply(table, [Change("set cell", 1, 1, b"x"), Change("drop line", 0, 0, b"")]) == b"1\tx\n"
+    assert apply(table, [Change("cut short", 3, 0, b""), Change("insert", 0, 0, b"#")]) == b"#a\tb"
