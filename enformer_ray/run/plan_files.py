@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,28 +109,27 @@ def _divide(job: Job, chromosome: str, file: pq.ParquetFile, first: int) -> list
     flops = job_costs(job, alleles).flops
     device = job.config.scoring.device
     bounds = _cuts(flops, job.config.shard_size or DEFAULT_SHARD_SIZE[device], SHARD_FLOPS[device])
-    ends = alleles.position - 1 + alleles.reference_length
+    firsts = bounds[:-1]
+    columns_of_shards = (
+        (alleles.position[firsts] - 1).tolist(),
+        np.maximum.reduceat(alleles.position - 1 + alleles.reference_length, firsts).tolist(),
+        (first_variant + np.array(firsts)).tolist(),  # they are dense
+        np.diff(bounds).tolist(),
+        np.add.reduceat(flops, firsts).tolist(),
+    )
     return [
-        Shard(
-            number,
-            chromosome,
-            int(alleles.position[start]) - 1,
-            int(ends[start:end].max()),
-            first_variant + start,  # they are dense
-            end - start,
-            float(flops[start:end].sum()),
-        )
-        for number, (start, end) in enumerate(pairwise(bounds), first)
+        Shard(number, chromosome, *values) for number, values in enumerate(zip(*columns_of_shards, strict=True), first)
     ]
 
 
 def _cuts(flops: NDArray[np.float64], size: int, limit: float) -> list[int]:
     """Where shards begin, and where the last one ends: each of at least one variant, within both bounds if of more."""
     spent = np.concatenate([[0.0], np.cumsum(flops)])
-    cuts = [0]
+    cuts, total = [0], spent.tolist()
     while cuts[-1] < len(flops):
-        within = int(np.searchsorted(spent, spent[cuts[-1]] + limit, side="right")) - 1
-        cuts.append(min(max(within, cuts[-1] + 1), cuts[-1] + size, len(flops)))
+        cut = cuts[-1]
+        within = bisect_right(total, total[cut] + limit, cut, min(cut + size, len(flops)) + 1) - 1
+        cuts.append(max(within, cut + 1))
     return cuts
 
 
