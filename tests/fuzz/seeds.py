@@ -77,6 +77,15 @@ def _parquet() -> bytes:
     return sink.getvalue()
 
 
+def _parquet_of_a_study() -> bytes:
+    columns = {"chromosome": [1, 1, 23, None], "base_pair_location": [1024, 1030, 7, 9], "beta": [0.5, None, 1, 2]}
+    columns |= {"standard_error": [0.1] * 4, "effect_allele_frequency": [0.5] * 4, "p_value": [0.1] * 4}
+    sink = io.BytesIO()
+    table = pa.table({**columns, "effect_allele": ["A", "C", "T", "A"], "other_allele": ["G", "A", "C", None]})
+    pq.write_table(table, sink, compression="none")
+    return sink.getvalue()
+
+
 def _example(key: str) -> Callable[[], bytes]:
     """The example that the documentation has of a dialect, its row three times."""
 
@@ -102,6 +111,7 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "gwas-vcf": _gwas_vcf,
     "bcf": _bcf,
     "parquet": _parquet,
+    "parquet-gwas-ssf": _parquet_of_a_study,
     "table-tsv": _table("\t"),
     "table-csv": _table(","),
     **{dialect.key: _example(dialect.key) for dialect in DIALECTS},

@@ -12,8 +12,8 @@ import pyarrow as pa
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
 from enformer_ray.variants.readers.bcf import is_bcf, read_bcf
-from enformer_ray.variants.readers.columns import SYNONYMS
-from enformer_ray.variants.readers.compression import check_file, read_head
+from enformer_ray.variants.readers.columns import is_mapped
+from enformer_ray.variants.readers.compression import check_file, read_head, readable
 from enformer_ray.variants.readers.delimited import is_dialect, read_delimited
 from enformer_ray.variants.readers.dialects import DIALECTS, MAPPED
 from enformer_ray.variants.readers.gwas_vcf import is_gwas_vcf, read_gwas_vcf
@@ -60,9 +60,9 @@ def format_of(path: Path, config: CatalogueConfig) -> Format:
             f"there is no format {config.format!r} (--format, `format` in the job file's `catalogue`); there are "
             f"{', '.join(_BY_NAME)}."
         )
-    if path.is_dir() and parquet_files(path):
+    if (path.is_dir() and parquet_files(path)) or _is_parquet_file(path):
         return _BY_NAME["parquet"]
-    if config.format is None and set(config.columns) - set(SYNONYMS) and not path.is_dir():
+    if config.format is None and is_mapped(config) and not path.is_dir():
         return _BY_COLUMNS
     if config.format is not None:
         check_file(path)
@@ -75,6 +75,14 @@ def format_of(path: Path, config: CatalogueConfig) -> Format:
         f"the variant file {path} is none of the formats read here: {', '.join(f.title for f in _FORMATS)}, text ones "
         f"plain or packed with gzip, bgzip or zstd. It begins with the bytes {head[:8].hex(' ')}."
     )
+
+
+def _is_parquet_file(path: Path) -> bool:
+    """Whether a file is Parquet, which holds tables of any format."""
+    if not path.is_file():
+        return False
+    with readable(path), path.open("rb") as stream:
+        return is_parquet(stream.read(4))
 
 
 def read_batches(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:

@@ -27,6 +27,11 @@ _ALLELES = ("effect_allele", "other_allele")
 _OF_THE_EFFECT_ALLELE = ("beta", "effect_allele_frequency")
 
 
+def is_mapped(config: CatalogueConfig) -> bool:
+    """Whether the job file names columns that a table with a reference allele has not."""
+    return bool(set(config.columns) - set(SYNONYMS))
+
+
 class TableColumns(NamedTuple):
     """Indices of the columns that are read; no `source_id` column is None."""
 

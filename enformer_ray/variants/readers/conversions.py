@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from enformer_ray.errors import VariantFileError
 from enformer_ray.variants.readers import numbers
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
 from enformer_ray.variants.readers.dialects.base import MISSING, NUMBERS, Dialect, TextColumns
-from enformer_ray.variants.readers.problems import NO_ALTERNATE_ALLELE, NO_POSITION, OTHER_TEST
+from enformer_ray.variants.readers.problems import NO_ALTERNATE_ALLELE, NO_POSITION, OTHER_TEST, PROBLEM_CODES
 
 _ALLELES = ("effect_allele", "other_allele", "reference_allele", "alternate_allele", "omitted_allele")
 _NO_ALLELE = ("", ".", "NA", "#NA")
@@ -40,18 +43,18 @@ class RowProblems:
 
 
 def to_records(
-    dialect: Dialect, cells: TextColumns, lines: NDArray[np.int64], first_record: int, problems: RowProblems
+    dialect: Dialect, cells: TextColumns, lines: NDArray[np.int64] | None, first_record: int, problems: RowProblems
 ) -> pa.RecordBatch:
     """Rows of `RECORD_SCHEMA` of columns of text.
 
     Args:
         dialect: tells how columns are converted.
         cells: text by role.
-        lines: line of each row in its file.
+        lines: line of each row in its file; None for a binary one.
         first_record: number of the first row's record.
         problems: what is wrong with rows already.
     """
-    rows = len(lines)
+    rows = len(next(iter(cells.values())))
     cells = {role: _without_missing(role, text, dialect) for role, text in cells.items()}
     if dialect.convert:
         dialect.convert(cells)
@@ -60,7 +63,7 @@ def to_records(
         problems.add(other, OTHER_TEST)
     columns = {
         "record": pa.array(np.arange(first_record, first_record + rows)),
-        "line": pa.array(lines),
+        "line": None if lines is None else pa.array(lines),
         **_place(dialect, cells, problems),
         **_alleles(cells, problems),
         **_identifiers(cells),
@@ -70,6 +73,28 @@ def to_records(
     columns["problem"] = problems.column(rows)
     arrays = [pa.nulls(rows, f.type) if columns.get(f.name) is None else columns[f.name] for f in RECORD_SCHEMA]
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
+
+
+def refuse_bad_records(records: pa.RecordBatch, path: Path) -> None:
+    """Raise for the first record that is bad; a code of `PROBLEM_CODES` is no fault of the file.
+
+    Raises:
+        VariantFileError: a record has a problem in words.
+    """
+    problems = records.column("problem")
+    if problems.null_count == len(problems):
+        return
+    bad = pc.and_(pc.is_valid(problems), pc.invert(pc.is_in(problems, value_set=pa.array(list(PROBLEM_CODES)))))
+    rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+    if len(rows):
+        row = int(rows[0])
+        line, record = records.column("line")[row].as_py(), records.column("record")[row]
+        where = f"record {record}" if line is None else f"line {line} (record {record})"
+        cut = "" if line is None else " (if it is the last one, the file may be cut short: copy it again)"
+        raise VariantFileError(
+            f"{path}, {where}: {problems[row]}. Correct it or take it out{cut}, or keep such records as rejected rows "
+            "with `on_bad_record: keep`."
+        )
 
 
 def _without_missing(role: str, text: pa.StringArray, dialect: Dialect) -> pa.StringArray:

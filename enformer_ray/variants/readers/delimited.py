@@ -11,16 +11,13 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.variants.readers.cells import Layout, read_layout, split_block
-from enformer_ray.variants.readers.conversions import RowProblems, to_records
+from enformer_ray.variants.readers.conversions import RowProblems, refuse_bad_records, to_records
 from enformer_ray.variants.readers.dialects import Dialect, find_dialect, matching_dialects
-from enformer_ray.variants.readers.problems import PROBLEM_CODES
 from enformer_ray.variants.readers.text import Block, TextBlocks, open_text
 
 BATCH_ROWS = 131_072
@@ -62,7 +59,7 @@ def read_delimited(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBat
             texts = dict(zip(columns, cells.columns, strict=True))
             records = to_records(dialect, texts, cells.lines, record, RowProblems(cells.problems))
             if config.on_bad_record == "fail":
-                _refuse_bad_records(records, path)
+                refuse_bad_records(records, path)
             record += len(records)
             for start in range(0, len(records), BATCH_ROWS):
                 yield records.slice(start, BATCH_ROWS)
@@ -99,18 +96,3 @@ def _first_names(head: bytes) -> list[str] | None:
         return None if header is None else read_layout(header)[1]
     except csv.Error:
         return None
-
-
-def _refuse_bad_records(records: pa.RecordBatch, path: Path) -> None:
-    problems = records.column("problem")
-    if problems.null_count == len(problems):
-        return
-    bad = pc.and_(pc.is_valid(problems), pc.invert(pc.is_in(problems, value_set=pa.array(list(PROBLEM_CODES)))))
-    rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
-    if len(rows):
-        row = int(rows[0])
-        raise VariantFileError(
-            f"{path}, line {records.column('line')[row]} (record {records.column('record')[row]}): {problems[row]}. "
-            "Correct the line or take it out (if it is the last one, the file may be cut short: copy it again), or "
-            "keep such lines as rejected rows with `on_bad_record: keep`."
-        )

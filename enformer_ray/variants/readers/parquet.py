@@ -1,20 +1,26 @@
-"""Parquet tables with named columns: a file, or a folder of files that are read as one."""
+"""Parquet tables with named columns: a file, or a folder of files that are read as one.
+
+Columns are those of a table that names the reference allele, or of any dialect of summary statistics.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
-from enformer_ray.variants.readers.columns import find_columns, study_columns
+from enformer_ray.variants.readers.columns import find_columns, is_mapped, study_columns
+from enformer_ray.variants.readers.conversions import RowProblems, refuse_bad_records, to_records
+from enformer_ray.variants.readers.dialects import Dialect, find_dialect, matching_dialects
 from enformer_ray.variants.readers.rows import BATCH_ROWS, batch_from_columns, none_if, problem_of
 
 _MAY_BE_NULL = {"source_id", "alternate_allele"}
@@ -34,7 +40,8 @@ def parquet_files(folder: Path) -> list[Path]:
 def read_parquet(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
     """Batches of a Parquet table; numbers are read as text where text is expected.
 
-    Records are numbered through all files of a folder.
+    Records are numbered through all files of a folder. Column names of a dialect are read as the text of that dialect
+    is, unless `format` is `parquet` or `table`.
 
     Raises:
         VariantFileError: no Parquet, a missing column, a chromosome, position or reference allele that is null, or a
@@ -52,7 +59,9 @@ def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.
     with _arrow_errors(path):
         table = pq.ParquetFile(path)
         names = table.schema_arrow.names
-    columns = find_columns(names, path, config)._asdict() | study_columns(names)
+    dialect = _dialect(names, path, config)
+    columns = dialect.find_columns(names) if dialect else find_columns(names, path, config)._asdict()
+    columns |= {} if dialect else study_columns(names)
     read = {role: names[index] for role, index in columns.items() if index is not None}
     batches = table.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(read.values())))
     first = before
@@ -61,9 +70,41 @@ def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.
             batch = next(batches, None)
         if batch is None:
             return
-        if len(batch):
+        if len(batch) and dialect:
+            yield _of_dialect(batch, read, dialect, path, config, before)
+        elif len(batch):
             yield _records(batch, read, path, config, before, before - first)
         before += len(batch)
+
+
+def _dialect(names: list[str], path: Path, config: CatalogueConfig) -> Dialect | None:
+    """The dialect of a table whose reference alleles are to be found, or whose columns the job file names."""
+    if config.format in {"parquet", "table"}:
+        return None
+    return find_dialect(names, path, config) if config.format or is_mapped(config) or matching_dialects(names) else None
+
+
+def _of_dialect(
+    batch: pa.RecordBatch, read: dict[str, str], dialect: Dialect, path: Path, config: CatalogueConfig, before: int
+) -> pa.RecordBatch:
+    texts = {role: _text(batch.column(name), name, path) for role, name in read.items()}
+    records = to_records(dialect, texts, None, before + 1, RowProblems())
+    if config.on_bad_record == "fail":
+        refuse_bad_records(records, path)
+    return records
+
+
+def _text(column: pa.Array, name: str, path: Path) -> pa.StringArray:
+    if pa.types.is_floating(column.type):  # whole numbers beside nulls, as pandas writes them
+        with suppress(pa.ArrowInvalid):
+            column = pc.if_else(pc.is_nan(column), None, column).cast(pa.int64())
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise VariantFileError(
+            f"{path}: the column {name} ({column.type}) cannot be read as text or numbers: {error}. Write it as text, "
+            "or name another with `columns` in the job file's `catalogue`."
+        ) from None
 
 
 def _records(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
@@ -154,6 +156,53 @@ def test_example_of_each_dialect(tmp_path: Path, key: str, separator: str) -> No
     for name, value in {"line": 2, **expected}.items():
         assert row[name] == (pytest.approx(value, rel=1e-12) if isinstance(value, float) else value), name
     assert rows_of(path, format=key) == [row]
+
+
+@pytest.mark.parametrize("typed", [False, True], ids=["text", "numbers"])
+@pytest.mark.parametrize("key", [key for key in EXAMPLES if key != "bim"])
+def test_the_same_columns_in_parquet(tmp_path: Path, key: str, typed: bool) -> None:
+    text = EXAMPLES[key][0].replace("1e-400", "1e-40")  # which a column of numbers cannot hold
+    (expected,) = rows_of(written(tmp_path, text, TAB))
+    path = tmp_path / "file.parquet"
+    names = text.split("\n", maxsplit=1)[0].split()
+    options = csv.ConvertOptions(column_types={} if typed else dict.fromkeys(names, pa.string()))
+    table = csv.read_csv(tmp_path / "file.txt", None, csv.ParseOptions(delimiter=TAB), options)
+    pq.write_table(table, path)
+    assert format_of(path, CatalogueConfig()).name == "parquet"
+    (row,) = rows_of(path)
+    assert row == expected | {"line": None}
+    assert rows_of(path, format=key) == [row]
+
+
+def test_parquet_as_pandas_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "file.parquet"
+    table = {"chromosome": [1.0, 23.0, None], "base_pair_location": [100.0, 7.5, 9.0], "effect_allele": ["A"] * 3}
+    table |= {
+        "other_allele": ["G"] * 3,
+        "beta": [0.5, math.nan, 1.0],
+        "p_value": [0.1] * 3,
+        "standard_error": [0.1] * 3,
+    }
+    pq.write_table(pa.table({**table, "effect_allele_frequency": [0.5] * 3}), path)
+    with pytest.raises(VariantFileError, match=r"file\.parquet, record 2: the position '7\.5' is not a whole number"):
+        rows_of(path)
+    rows = rows_of(path, on_bad_record="keep")
+    assert [(row["chromosome"], row["position"], row["beta"]) for row in rows] == [
+        ("1", 100, 0.5),
+        ("X", None, None),
+        (None, 9, 1.0),
+    ]
+    assert [row["problem"] for row in rows] == [None, "the position '7.5' is not a whole number", "no_position"]
+
+
+def test_parquet_by_named_columns(tmp_path: Path) -> None:
+    path = tmp_path / "file.parquet"
+    pq.write_table(pa.table({"chr": ["1"], "bp": [100], "EA": ["A"], "NEA": ["G"], "b": [0.5], "x": [[1]]}), path)
+    columns = {"effect_allele": "EA", "other_allele": "NEA", "beta": "b"}
+    (row,) = rows_of(path, columns=columns)
+    assert (row["effect_allele"], row["other_allele"], row["reference_allele"], row["beta"]) == ("A", "G", None, 0.5)
+    with pytest.raises(VariantFileError, match=r"the column x \(list<.*cannot be read as text"):
+        rows_of(path, columns={**columns, "n": "x"})
 
 
 @pytest.mark.parametrize("pack", ["gzip", "bgzip", "zstd"])
