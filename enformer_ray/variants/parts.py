@@ -69,7 +69,7 @@ class PartReader:
         if part.is_whole:
             yield from known.read(part.path, self._config)
         elif known.name == "bcf":
-            yield from read_bcf_part(part.path, part.start or None, part.end)
+            yield from read_bcf_part(part.path, self._config, part.start or None, part.end)
         else:
             yield from self._lines()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from enformer_ray.variants.readers import numbers
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
 from enformer_ray.variants.readers.nulls import null_column
 from enformer_ray.variants.readers.problems import PROBLEM_CODES
@@ -40,7 +41,7 @@ def prepared(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A reader's batch with the columns that preparing adds.
 
     A problem that is a code becomes the reason. Of records without a reference allele, the other and the effect allele
-    are the original ones; all else is null.
+    are the original ones. A p-value and its logarithm are each filled from the other. All else is null.
     """
     columns = {name: batch.column(name) for name in RECORD_SCHEMA.names}
     columns |= {field.name: null_column(field.type, len(batch)) for field in ADDED_SCHEMA}
@@ -53,4 +54,8 @@ def prepared(batch: pa.RecordBatch) -> pa.RecordBatch:
         unknown = pc.is_null(columns["reference_allele"])
         columns["original_reference_allele"] = pc.if_else(unknown, columns["other_allele"], None)
         columns["original_alternate_allele"] = pc.if_else(unknown, columns["effect_allele"], None)
+    p_value, neg_log = columns["p_value"], columns["neg_log_10_p_value"]
+    if p_value.null_count < len(batch) or neg_log.null_count < len(batch):
+        texts = p_value.cast(pa.string())
+        columns["p_value"], columns["neg_log_10_p_value"] = numbers.p_values(texts, p_value, neg_log)
     return pa.record_batch(list(columns.values()), schema=PREPARED_SCHEMA)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pysam
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
+from enformer_ray.variants.readers.batch import RECORD_SCHEMA
+from enformer_ray.variants.readers.gwas_vcf import DECLARED, KEYS, find_study
 from enformer_ray.variants.readers.rows import BATCH_ROWS, batch_from_columns
 
-_NAMES = ("record", "source_id", "chromosome", "position", "reference_allele", "alternate_allele")
-_Row = tuple[int, str | None, str, int, str, str | None]
+_SITE = ("record", "source_id", "chromosome", "position", "reference_allele", "alternate_allele")
+_STUDY = ("rsid", "effect_allele", "other_allele", *KEYS.values())
+_Row = tuple[Any, ...]
 
 
 def is_bcf(head: bytes) -> bool:
@@ -22,39 +27,36 @@ def is_bcf(head: bytes) -> bool:
     return head.startswith(b"BCF\x02")
 
 
-def read_bcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:  # noqa: ARG001 (a BCF has no options)
+def read_bcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
     """Batches of a BCF, a row for each alternate allele; a site without one gives one row.
 
+    One that declares what a GWAS-VCF does has study columns of one sample, unless `format` is `bcf`.
+
     Raises:
-        VariantFileError: htslib cannot read the header or a record, or the file is truncated.
+        VariantFileError: htslib cannot read the header or a record, the file is truncated, or it has several studies
+            and none is named.
     """
-    yield from read_bcf_part(path, None, None)
+    yield from read_bcf_part(path, config, None, None)
 
 
-def read_bcf_part(path: Path, start: int | None, end: int | None) -> Iterator[pa.RecordBatch]:
+def read_bcf_part(path: Path, config: CatalogueConfig, start: int | None, end: int | None) -> Iterator[pa.RecordBatch]:
     """Batches of the records between two virtual offsets of a BCF, which are numbered from 1.
 
     Raises:
         VariantFileError: as `read_bcf`.
     """
-    try:
-        with quiet_htslib():
-            source = pysam.VariantFile(str(path), drop_samples=True)
-            if start is not None:
-                source.seek(start)
-    except NotImplementedError:  # htslib cannot tell where it stands in plain gzip
-        raise VariantFileError(
-            f"the BCF {path} is packed with plain gzip, where BCF wants bgzip; `gzip -dc {path.name} | bgzip` packs it."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, "its header", error) from None
+    source, study = _open(path, config)
+    if start is not None:
+        source.seek(start)
     rows: list[_Row] = []
     record = 0
     while (end is None or source.tell() < end) and (site := _next_site(source, path, record + 1)):
         record += 1
-        for alternate in site.alts or (None,):
+        values = _values_of(site, study, path, record) if study else None
+        for index, alternate in enumerate(site.alts or (None,)):
             allele = None if alternate == "." else alternate
-            rows.append((record, site.id, site.chrom, site.pos, site.ref or "", allele))
+            row: _Row = (record, site.id, site.chrom, site.pos, site.ref or "", allele)
+            rows.append(row if values is None else (*row, *_of_allele(row, values, index, len(site.alts or (None,)))))
         if len(rows) >= BATCH_ROWS:
             yield _batch(rows)
             rows = []
@@ -64,10 +66,52 @@ def read_bcf_part(path: Path, start: int | None, end: int | None) -> Iterator[pa
         raise _unreadable(path, f"record {record}", ValueError("its index (.csi) is that of another file"))
 
 
+def _open(path: Path, config: CatalogueConfig) -> tuple[pysam.VariantFile, str | None]:
+    """The file, and the study of it that is read."""
+    try:
+        with quiet_htslib():
+            source = pysam.VariantFile(str(path), drop_samples=config.format == "bcf")
+            if config.format == "bcf" or not all(key in source.header.formats for key in DECLARED):
+                return pysam.VariantFile(str(path), drop_samples=True), None
+    except NotImplementedError:  # htslib cannot tell where it stands in plain gzip
+        raise VariantFileError(
+            f"the BCF {path} is packed with plain gzip, where BCF wants bgzip; `gzip -dc {path.name} | bgzip` packs it."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, "its header", error) from None
+    study = find_study(list(source.header.samples), path, config, "bcf")
+    source.subset_samples([study])
+    return source, study
+
+
+def _values_of(site: pysam.VariantRecord, study: str, path: Path, record: int) -> list[list[float | None]]:
+    """The study's fields, those of `KEYS`: of each a value for every alternate allele, or one alone."""
+    sample = site.samples[study]
+    found = [sample[key] if key in site.format else None for key in KEYS]
+    try:
+        return [[_number(v) for v in (value if isinstance(value, tuple) else (value,))] for value in found]
+    except ValueError as error:
+        raise VariantFileError(
+            f"the BCF {path}, record {record}: a field of the study is not a number ({error}). Correct it, or read the "
+            "sites alone with --format bcf."
+        ) from None
+
+
+def _number(value: float | str | None) -> float | None:
+    number = math.nan if value is None else float(value)
+    return None if math.isnan(number) else number
+
+
+def _of_allele(row: _Row, values: list[list[float | None]], index: int, alleles: int) -> _Row:
+    source, reference, alternate = row[1], row[4], row[5]
+    rsid = source if source is not None and source.startswith("rs") else None
+    return (rsid, alternate, reference, *(value[index if len(value) == alleles else 0] for value in values))
+
+
 def _batch(rows: list[_Row]) -> pa.RecordBatch:
-    types = {"record": pa.int64(), "position": pa.int64()}
-    columns = zip(_NAMES, zip(*rows, strict=True), strict=True)
-    return batch_from_columns({name: pa.array(values, types.get(name, pa.string())) for name, values in columns})
+    names = (*_SITE, *_STUDY)[: len(rows[0])]
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    return batch_from_columns({name: pa.array(values, RECORD_SCHEMA.field(name).type) for name, values in columns})
 
 
 def _next_site(source: pysam.VariantFile, path: Path, record: int) -> pysam.VariantRecord | None:

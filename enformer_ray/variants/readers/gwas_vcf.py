@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,22 @@ from enformer_ray.variants.readers.vcf import (
 )
 
 _FORMAT = 8
-_KEYS = {
+KEYS = {
     "ES": "beta",
     "SE": "standard_error",
     "LP": "neg_log_10_p_value",
     "AF": "effect_allele_frequency",
     "SS": "n",
 }
+"""Sample fields that are read, and the column of each."""
+
+DECLARED = ("ES", "SE", "LP")
+"""Fields that tell a GWAS-VCF from any other."""
 
 
 def is_gwas_vcf(head: bytes) -> bool:
     """Whether a file's first bytes, unpacked, are a VCF that declares effect sizes, their errors and p-values."""
-    return is_vcf(head) and all(f"##FORMAT=<ID={key},".encode() in head for key in ("ES", "SE", "LP"))
+    return is_vcf(head) and all(f"##FORMAT=<ID={key},".encode() in head for key in DECLARED)
 
 
 def read_gwas_vcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
@@ -60,18 +64,33 @@ def read_gwas_vcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatc
 
 def _study(layout: VcfLayout, path: Path, config: CatalogueConfig) -> int:
     """Column of the study that is read."""
-    studies = list(layout.names[_FORMAT + 1 :])
+    studies = layout.names[_FORMAT + 1 :]
+    return _FORMAT + 1 + studies.index(find_study(studies, path, config, "vcf"))
+
+
+def find_study(studies: Sequence[str], path: Path, config: CatalogueConfig, sites: str) -> str:
+    """The sample that is read.
+
+    Args:
+        studies: all samples of the file.
+        path: the file, for errors.
+        config: `study`.
+        sites: the `format` that reads no samples.
+
+    Raises:
+        VariantFileError: there are several and none is named, or there is none of that name.
+    """
     if config.study in studies:
-        return _FORMAT + 1 + studies.index(config.study)
+        return str(config.study)
     shown = ", ".join(studies[:20]) + (f" and {len(studies) - 20} more" if len(studies) > 20 else "")
     if config.study is not None:
         raise VariantFileError(f"{path} has no study {config.study!r} (--study); it has {shown or 'none at all'}.")
     if len(studies) != 1:
         raise VariantFileError(
             f"{path} is a GWAS-VCF of {len(studies)} studies ({shown or 'no sample column'}); name the one to read "
-            "with --study (`study` in the job file's `catalogue`), or read the sites alone with --format vcf."
+            f"with --study (`study` in the job file's `catalogue`), or read the sites alone with --format {sites}."
         )
-    return _FORMAT + 1
+    return studies[0]
 
 
 def _regular(block: Block, layout: VcfLayout, sample: int, before: int) -> pa.RecordBatch | None:
@@ -87,9 +106,9 @@ def _regular(block: Block, layout: VcfLayout, sample: int, before: int) -> pa.Re
     if not pc.all(pc.equal(pc.list_value_length(values), len(keys))).as_py():
         return None
     try:
-        for key in _KEYS.keys() & set(keys):
+        for key in KEYS.keys() & set(keys):
             text = none_if(pc.list_element(values, keys.index(key)), [".", ""])
-            columns[_KEYS[key]] = text.cast(pa.float64())
+            columns[KEYS[key]] = text.cast(pa.float64())
     except pa.ArrowInvalid:
         return None
     del columns["format"]
@@ -130,7 +149,7 @@ def _alleles(site: dict[str, Any], keys: str, values: str, path: Path, line: int
         row = site | {"alternate_allele": None if alternate == "." else alternate}
         row |= {"effect_allele": row["alternate_allele"], "other_allele": site["reference_allele"]}
         row["rsid"] = source if source is not None and source.startswith("rs") else None
-        for key, name in _KEYS.items():
+        for key, name in KEYS.items():
             of_allele = given.get(key, ".").split(",")
             text = of_allele[index if len(of_allele) == len(alternates) else 0]
             row[name] = _number(text, key, path, line)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pysam
 import pytest
 
 from enformer_ray.config import CatalogueConfig
@@ -79,3 +80,44 @@ def test_a_value_that_is_no_number(tmp_path: Path) -> None:
         read(path)
     kept = read(path, on_bad_record="keep")
     assert [(row["position"], row["problem"] is None) for row in kept] == [(5, True), (None, False)]
+
+
+def as_bcf(text: Path) -> Path:
+    """The same file as BCF, which declares its contig."""
+    contig = text.with_suffix(".contig.vcf")
+    contig.write_text(text.read_text().replace("#CHROM", "##contig=<ID=1>\n#CHROM"))
+    path = text.with_suffix(".bcf")
+    with pysam.VariantFile(str(contig)) as source, pysam.VariantFile(str(path), "wb", header=source.header) as out:
+        for site in source:
+            out.write(site)
+    return path
+
+
+def test_as_bcf(tmp_path: Path) -> None:
+    text = write(
+        tmp_path / "a.vcf",
+        "a b",
+        "1 5 rs1 T C . . . ES:SE:LP:SS 1:2:3:100 0.5:0.25:nan:200",
+        "1 6 x T C,G . . . LP:ES 3,4:1,2 .:5,6",
+        "1 7 rs3 T . . . . ES 1 2",
+    )
+    path = as_bcf(text)
+    for study in ("a", "b"):
+        rows = read(path, study=study)
+        expected = read(text, study=study)
+        assert [row["line"] for row in rows] == [None] * 4
+        for row in expected:
+            row["line"] = None
+            if row["neg_log_10_p_value"] != row["neg_log_10_p_value"]:
+                row["neg_log_10_p_value"] = None
+        assert rows == expected
+    with pytest.raises(VariantFileError, match=r"a\.bcf is a GWAS-VCF of 2 studies \(a, b\).*--format bcf"):
+        read(path)
+    assert {row["beta"] for row in read(path, format="bcf")} == {None}
+
+
+def test_a_bcf_whose_effect_sizes_are_text(tmp_path: Path) -> None:
+    text = write(tmp_path / "a.vcf", "s", "1 5 rs1 T C . . . ES:SE:LP much:2:3")
+    text.write_text(text.read_text().replace("<ID=ES,Number=A,Type=Float", "<ID=ES,Number=1,Type=String"))
+    with pytest.raises(VariantFileError, match=r"a\.bcf, record 1: a field of the study is not a number \(.*much"):
+        read(as_bcf(text))
