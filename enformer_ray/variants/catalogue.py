@@ -7,6 +7,7 @@ is bounded by disk, and its memory by the longest contig.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from enformer_ray.config import DEFAULT_STRIDE, CatalogueConfig, Placement
+from enformer_ray.errors import DiskError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.account import Counts, check_assembly, check_contigs, check_not_empty
 from enformer_ray.variants.assembly import header_lengths
@@ -94,8 +96,13 @@ def build_catalogue(
         AssemblyMismatchError: too many reference alleles of a file differ from the FASTA.
         UnknownContigError: hardly any record lies on a contig of the FASTA.
         EmptyCatalogueError: there is no record, or none that can be scored.
+        DiskError: the disk of `scratch` is full.
     """
-    with TemporaryDirectory(dir=scratch) as workspace, _open_database(Path(workspace)) as database:
+    with (
+        TemporaryDirectory(dir=scratch) as workspace,
+        _errors_of_the_disk(scratch),
+        _open_database(Path(workspace)) as database,
+    ):
         folder = Path(workspace)
         files = find_sources(variants, folder)
         check_chain_patterns(list(files.values()), config)
@@ -142,6 +149,20 @@ def _removed_on_error(builder: ContigBuilder) -> Iterator[None]:
         for path in (*builder.variants.values(), *builder.inputs.values()):
             path.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _errors_of_the_disk(scratch: Path) -> Iterator[None]:
+    """Say in words that what memory does not hold could not be written."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise DiskError(
+            f"there is no room for the catalogue's files to work with in {scratch} ({str(error).splitlines()[0]}). "
+            "Free space on that disk, or set TMPDIR to a folder on one with more."
+        ) from None
 
 
 def _open_database(folder: Path) -> duckdb.DuckDBPyConnection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -144,7 +145,7 @@ class ContigBuilder:
         bases = ContigBases(self._reference, name) if known else None
         reasons = np.empty(records.rows, dtype=np.int8)
         # Twice the number of each record's variant, and one more for a duplicate; on disk, since contigs may be long.
-        numbers = np.memmap(workspace / f"numbers-{number}", dtype=np.int64, mode="w+", shape=(records.rows,))
+        numbers = _numbers_on_disk(workspace / f"numbers-{number}", records.rows)
         # Contig names may hold characters that no file name may; the number of the contig names the files.
         file_name = f"{len(self.inputs):05d}.parquet"
         if bases is None:
@@ -242,6 +243,13 @@ class ContigBuilder:
                 writer.write_batch(written)
                 _count(written, self.counts)
         Path(str(numbers.filename)).unlink()
+
+
+def _numbers_on_disk(path: Path, rows: int) -> np.memmap[Any, np.dtype[np.int64]]:
+    """An array in a file, whose space is reserved: a page that a full disk has no room for would kill the process."""
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, rows * np.dtype(np.int64).itemsize)
+    return np.memmap(path, dtype=np.int64, mode="r+", shape=(rows,))
 
 
 class _Contig:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import random
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.config import CatalogueConfig, Placement
-from enformer_ray.errors import EmptyCatalogueError, VariantFileError
+from enformer_ray.errors import DiskError, EmptyCatalogueError, VariantFileError
 from enformer_ray.genome import ReferenceGenome, window_start
 from enformer_ray.variants.catalogue import Catalogue, build_catalogue
 from enformer_ray.variants.readers.batch import STUDY_SCHEMA
@@ -246,3 +249,18 @@ def test_nothing_left_to_score(reference: ReferenceGenome, tmp_path: Path) -> No
         EmptyCatalogueError, match=r"a\.vcf: 3 records: 3 rejected .*1 symbolic_allele: .*such as <DEL>"
     ):
         build([path], reference, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), duckdb.IOException("Could not write")]
+)
+def test_a_full_disk_is_said_in_words(
+    reference: ReferenceGenome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    # Space is reserved before a file is mapped: writing into one that has none would kill the process.
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DiskError, match=rf"no room .* in {tmp_path}/scratch \(.*set TMPDIR"):
+        build([write(tmp_path / "a.vcf", "2 1 . A C")], reference, tmp_path / "scratch")
