@@ -16,7 +16,7 @@ demo: $(STAMP)  ## the whole life of a run on a small generated world
 	$(BIN)/enformer-ray demo
 
 test: $(STAMP)  ## everyday tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 slow-tests: $(STAMP)  ## longer tests: real data, one trial of each kind of fault
 	$(BIN)/python -m pytest -m slow

@@ -65,7 +65,7 @@ def epochs(store: RunStore, paths: list[str]) -> set[int]:
     return {json.loads(store.read_bytes(path))["epoch"] for path in paths}
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=[pytest.param("local", marks=pytest.mark.slow), "s3"])
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A run directory: a folder, or a place on an S3-speaking server."""
     return str(tmp_path / "run") if request.param == "local" else str(request.getfixturevalue("bucket"))

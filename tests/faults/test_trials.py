@@ -52,6 +52,7 @@ def test_a_run_survives_a_dead_worker_a_dead_raylet_and_a_dead_driver(world: Pat
 
 
 @trial
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_cluster_when_the_head_is_dead(world: Path) -> None:
     result = disturbed(world, "head@5+0.1")
     assert len(result.statuses) == 2

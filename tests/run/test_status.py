@@ -170,7 +170,7 @@ def waits(status: RunStatus) -> bool:
     return any(worker.part == layout.part_name(WAITS_AT, "") for worker in status.workers)
 
 
-@pytest.fixture(params=["local path", "object store"])
+@pytest.fixture(params=["local path", pytest.param("object store", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, job: JobConfig, tmp_path: Path) -> RunStore:
     local = request.param == "local path"
     store = open_store(str(tmp_path / "run") if local else request.getfixturevalue("bucket"))

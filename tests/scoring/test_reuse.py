@@ -92,8 +92,8 @@ APART = [110_001 + 1000 * i for i in range(64)]
         (substitutions, NEAR, {"placement": "shared"}, 8.0),
         (substitutions, APART, {}, 4.2),
         (substitutions, [150_077], {"placement": "centred"}, 1.6),
-        (deletions, APART, {}, 4.1),
-        (deletions, APART, {"indel": "anchored"}, 3.0),
+        pytest.param(deletions, APART, {}, 4.1, marks=pytest.mark.slow),
+        pytest.param(deletions, APART, {"indel": "anchored"}, 3.0, marks=pytest.mark.slow),
     ],
     ids=["shared", "binned", "centred", "local deletions", "anchored deletions"],
 )
