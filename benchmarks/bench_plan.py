@@ -33,7 +33,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="enformer-ray-bench-", dir=arguments.folder) as name:
         folder = Path(name)
-        genome = write_genome(folder / "genome.fa", int(arguments.genome_mb * 1e6))
+        genome = write_genome(folder / "genome.fa", int(arguments.genome_mb * 1e6), arguments.contigs)
         ReferenceGenome(folder / "genome.fa")  # its index
         from enformer_ray.demo.world import make_world  # brings torch, which the catalogue alone does without
 
@@ -41,7 +41,10 @@ def main() -> None:
         for millions in arguments.millions:
             path = folder / "sites.vcf"
             records = write_sites(path, genome, int(millions * 1e6))
-            print(f"{records:,} records, {path.stat().st_size / 1e6:,.0f} MB, genome of {arguments.genome_mb} Mb")
+            print(
+                f"{records:,} records, {path.stat().st_size / 1e6:,.0f} MB, "
+                f"genome of {arguments.genome_mb} Mb in {arguments.contigs} contigs"
+            )
             _compare(path, folder, weights, records, arguments.turns)
 
 
@@ -49,6 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 3, 10], help="variants")
     parser.add_argument("--genome-mb", type=float, default=300, help="size of the genome")
+    parser.add_argument("--contigs", type=int, default=5, help="contigs of it: a plan's memory follows the longest")
     parser.add_argument("--turns", type=int, default=3, help="pairs of runs")
     parser.add_argument("--folder", help="for temporary files")
     parser.add_argument("--catalogue-only", nargs=3, help=argparse.SUPPRESS)

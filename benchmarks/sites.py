@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 
-CONTIGS = 5
 _WIDTH = 60
 _LETTERS = np.frombuffer(b"ACGT", dtype=np.uint8)
 _BATCH = 250_000
 
 
-def write_genome(path: Path, bases: int, seed: int = 0) -> dict[str, Bytes]:
-    """Write a FASTA of `CONTIGS` contigs of falling lengths; runs of one base and of two make room for shifts."""
+def write_genome(path: Path, bases: int, contigs: int = 5, seed: int = 0) -> dict[str, Bytes]:
+    """Write a FASTA of contigs of falling lengths; runs of one base and of two make room for shifts."""
     random = np.random.default_rng(seed)
-    shares = np.arange(CONTIGS, 0, -1) / sum(range(CONTIGS + 1))
+    shares = np.arange(contigs, 0, -1) / sum(range(contigs + 1))
     genome = {}
     with path.open("wb") as out:
         for number, share in enumerate(shares, 1):
