@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,8 +51,10 @@ def print_plan(plan: Plan) -> None:
     """Print what was planned: the account, and the shards."""
     document = plan.document
     print_account(document.account)
+    print_changes(document.changes)
     print_line(
-        f"Planned {document.planned:,} variants in {document.shards:,} shards: {document.config.output} "
+        f"Planned {counted(document.planned, 'variant')} in {counted(document.shards, 'shard')}: "
+        f"{document.config.output} "
         f"({len(document.tracks):,} tracks, {', '.join(document.config.scoring.statistics)}; "
         f"fingerprint {document.fingerprint[:12]})"
     )
@@ -61,6 +63,18 @@ def print_plan(plan: Plan) -> None:
 def print_account(account: Iterable[AccountLine]) -> None:
     """Print how many input alleles ended in which way; the lines add up to the input."""
     _console.print(account_table(account))
+
+
+def print_changes(changes: Mapping[str, Mapping[str, int]]) -> None:
+    """Print how many input alleles were harmonised and lifted, in which way."""
+    for name, counts in changes.items():
+        ways = ", ".join(f"{n:,} {way}" for way, n in sorted(counts.items(), key=lambda item: -item[1]))
+        print_line(f"{name}: {ways}")
+
+
+def counted(number: int, what: str) -> str:
+    """A number and what it counts."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def account_table(account: Iterable[AccountLine]) -> Table:
@@ -82,6 +96,7 @@ def print_preview(preview: Preview, rate: float) -> None:
         rate: TFLOP/s that the device is reckoned to do.
     """
     print_account(preview.account)
+    print_changes(preview.changes)
     table = Table(
         "placement",
         "reference windows",
@@ -121,7 +136,7 @@ def print_outcome(outcome: RunOutcome) -> None:
         print_line("Every shard was scored already.")
         return
     print_line(
-        f"Scored {outcome.variants:,} variants in {outcome.shards:,} shards on {outcome.workers} "
+        f"Scored {counted(outcome.variants, 'variant')} in {counted(outcome.shards, 'shard')} on {outcome.workers} "
         f"{'worker' if outcome.workers == 1 else 'workers'}: {_duration(outcome.seconds)}, "
         f"{outcome.variants / outcome.seconds:.3g} variants/s."
     )

@@ -62,6 +62,7 @@ class PlanDocument(BaseModel):
         variants: unique planned variants by chromosome, in the order of `variant`.
         shards: number of shards.
         account: input alleles by status and reason, as planned.
+        changes: of those, how many were harmonised and lifted, in which way.
         created: time, UTC.
     """
 
@@ -77,6 +78,7 @@ class PlanDocument(BaseModel):
     variants: Mapping[str, int]
     shards: int
     account: tuple[AccountLine, ...]
+    changes: Mapping[str, Mapping[str, int]] = {}
     created: str
 
     @property
@@ -255,6 +257,7 @@ def _write_plan(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path, 
         variants=variants,
         shards=len(shards),
         account=account(catalogue),
+        changes=catalogue.changes,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     lease.check()

@@ -125,7 +125,7 @@ def _divide(job: Job, chromosome: str, file: pq.ParquetFile, first: int) -> list
 def _cuts(flops: NDArray[np.float64], size: int, limit: float) -> list[int]:
     """Where shards begin, and where the last one ends: each of at least one variant, within both bounds if of more."""
     spent = np.concatenate([[0.0], np.cumsum(flops)])
-    cuts, total = [0], spent.tolist()
+    cuts, total = [0], spent.data
     while cuts[-1] < len(flops):
         cut = cuts[-1]
         within = bisect_right(total, total[cut] + limit, cut, min(cut + size, len(flops)) + 1) - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -43,6 +44,7 @@ class Preview:
 
     Attributes:
         account: input alleles by status and reason.
+        changes: of those, how many would be harmonised and lifted, in which way.
         alleles: input alleles in all.
         variants: unique variants that would be scored.
         placement: the placement of the job.
@@ -57,6 +59,7 @@ class Preview:
     """
 
     account: tuple[AccountLine, ...]
+    changes: Mapping[str, Mapping[str, int]]
     alleles: int
     variants: int
     placement: Placement
@@ -86,6 +89,7 @@ def _count(job: Job, catalogue: Catalogue) -> Preview:
     variants, statistics = catalogue.planned, len(scoring.statistics)
     return Preview(
         account=account(catalogue),
+        changes=catalogue.changes,
         alleles=catalogue.total,
         variants=variants,
         placement=scoring.placement,

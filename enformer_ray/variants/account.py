@@ -20,6 +20,10 @@ from enformer_ray.variants.load import LoadedPart
 from enformer_ray.variants.normalise import REASONS
 
 Counts = dict[tuple[str, str | None], int]
+Changes = dict[str, Counter[str]]
+
+CHANGES = ("harmonisation", "lifted")
+"""Columns of the input records that say how their alleles and coordinates were found."""
 
 UNKNOWN_CONTIG_SHARE = 0.9
 _EXAMPLES = 3
@@ -144,6 +148,23 @@ def describe(counts: Mapping[tuple[str, str | None], int]) -> str:
     reasons = sorted(((n, r) for (_, r), n in counts.items() if r is not None), reverse=True)
     why = "; ".join(f"{number:,} {reason}: {REASONS[reason]}" for number, reason in reasons)
     return f"{by_status.total():,} records: {statuses}" + (f" ({why})" if why else "")
+
+
+def count_ends(written: pa.RecordBatch, counts: Counts) -> None:
+    """Count input records by status and reason."""
+    ends = pa.table({"status": written["status"], "reason": written["reason"]})
+    for row in ends.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
+        key = (row["status"], row["reason"])
+        counts[key] = counts.get(key, 0) + row["count_all"]
+
+
+def count_changes(written: pa.RecordBatch, changes: Changes) -> None:
+    """Count input records by each of the columns `CHANGES`, those that are not null."""
+    for name in CHANGES:
+        column = written.column(name)
+        if column.null_count < len(column):
+            for count in column.drop_null().value_counts().to_pylist():
+                changes.setdefault(name, Counter())[count["values"]] += count["counts"]
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

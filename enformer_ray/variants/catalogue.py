@@ -20,7 +20,7 @@ import duckdb
 from enformer_ray.config import DEFAULT_STRIDE, CatalogueConfig, Placement
 from enformer_ray.errors import DiskError
 from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.account import Counts, check_assembly, check_contigs, check_not_empty
+from enformer_ray.variants.account import Changes, Counts, check_assembly, check_contigs, check_not_empty
 from enformer_ray.variants.assembly import header_lengths
 from enformer_ray.variants.contig import ContigBuilder
 from enformer_ray.variants.harmonise import Harmoniser
@@ -52,6 +52,8 @@ class Catalogue:
             dense over the catalogue), variant_id, chromosome, position (1-based int32), reference_allele,
             alternate_allele, unknown_bases (int32, in the window at shift 0).
         counts: input records by status and reason; the reason is None unless rejected.
+        changes: input records by how their reference allele was found (`harmonisation`), and by strand of the chain
+            that lifted them (`lifted`); those of files that needed neither are not counted.
         digest: hex sha256 over the rows of all files but the `file` column: what was read and what became of it.
         chromosomes: those with variants, in the order of the FASTA.
         planned: unique variants.
@@ -61,6 +63,7 @@ class Catalogue:
     inputs: dict[str, Path]
     variants: dict[str, Path]
     counts: Counts
+    changes: Changes
     digest: str
     chromosomes: list[str]
     planned: int
@@ -126,6 +129,7 @@ def build_catalogue(
         inputs=builder.inputs,
         variants=builder.variants,
         counts=builder.counts,
+        changes=builder.changes,
         digest=builder.digest.hexdigest(),
         chromosomes=list(builder.variants),
         planned=builder.planned,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.config import CatalogueConfig, Placement
 from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.account import Counts, FileTally
+from enformer_ray.variants.account import Changes, Counts, FileTally, count_changes, count_ends
 from enformer_ray.variants.contig_bases import ContigBases
 from enformer_ray.variants.load import LoadedPart
 from enformer_ray.variants.normalise_batch import (
@@ -109,6 +109,7 @@ class ContigBuilder:
         self.inputs: dict[str, Path] = {}
         self.variants: dict[str, Path] = {}
         self.counts: Counts = {}
+        self.changes: Changes = {}
         self.tallies = [FileTally(path) for path in files.values()]
         self.digest = RowDigest()
         self.planned = 0
@@ -127,7 +128,7 @@ class ContigBuilder:
         self._writer.shutdown()
 
     def finish(self) -> None:
-        """Wait until all files are whole; `inputs`, `counts` and `digest` are so then."""
+        """Wait until all files are whole; `inputs`, `counts`, `changes` and `digest` are so then."""
         if self._writing is not None:
             self._writing.result()
 
@@ -241,7 +242,8 @@ class ContigBuilder:
                 written = _inputs(batch, self._files[file], _ends(reasons[there], numbers[there]))
                 self.digest.update(f"inputs {contig}", written, without=("file",))
                 writer.write_batch(written)
-                _count(written, self.counts)
+                count_ends(written, self.counts)
+                count_changes(written, self.changes)
         Path(str(numbers.filename)).unlink()
 
 
@@ -335,10 +337,3 @@ def _inputs(batch: pa.RecordBatch, file: str, ends: Mapping[str, pa.Array]) -> p
         changed = original.null_count < len(original)
         columns[f"original_{name}"] = pc.coalesce(original, columns[name]) if changed else columns[name]
     return pa.record_batch([columns[field.name] for field in INPUTS_SCHEMA], schema=INPUTS_SCHEMA)
-
-
-def _count(written: pa.RecordBatch, counts: Counts) -> None:
-    ends = pa.table({"status": written["status"], "reason": written["reason"]})
-    for row in ends.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
-        key = row["status"], row["reason"]
-        counts[key] = counts.get(key, 0) + row["count_all"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -333,6 +334,7 @@ def test_a_swapped_copy_of_a_file_gives_the_same_catalogue(shared: Path, tmp_pat
         config = CatalogueConfig()
         catalogue = build_catalogue([path], reference, config, 1024, "binned", scratch)
         inputs = pa.concat_tables([pq.read_table(file) for file in catalogue.inputs.values()])
+        assert catalogue.changes == {"harmonisation": Counter(inputs["harmonisation"].to_pylist())}
         variants = pa.concat_tables([pq.read_table(file) for file in catalogue.variants.values()])
         tables.append((inputs.to_pylist(), variants.to_pylist(), catalogue.counts))
     (first, first_variants, counts), (second, second_variants, second_counts) = tables
