@@ -1,0 +1,153 @@
+"""The page: what was collected, put into the template with its script and style, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+import enformer_ray
+from enformer_ray.analysis import colours
+from enformer_ray.analysis.report import figures, tables
+from enformer_ray.analysis.report.embed import json_block, policy, shortened
+from enformer_ray.analysis.report.timeline import read_disturbances, read_timeline
+from enformer_ray.analysis.sweep import sweep
+from enformer_ray.analysis.top_profiles import pick_top, top_profiles
+from enformer_ray.run import layout
+from enformer_ray.run.store import RunStore
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows.
+
+    Attributes:
+        tables: what the template writes out.
+        figures: data of the plots.
+    """
+
+    tables: dict[str, Any]
+    figures: dict[str, Any]
+
+
+def collect(
+    store: RunStore,
+    statistic: str | None = None,
+    tracks: Sequence[str] = (),
+    top: int = 10,
+    profiles: int = 5,
+    gtf: Path | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Report:
+    """Gather what a report shows of a finished run, in one pass over its scores.
+
+    Args:
+        store: the run directory.
+        statistic: name; the first of the run when None.
+        tracks: selectors, as in `chosen_tracks`; none means all.
+        top: variants with the largest |score| to list.
+        profiles: how many of these are predicted again to show their tracks.
+        gtf: annotation of genes.
+        on_progress: told how many profiles are predicted.
+
+    Raises:
+        RunIncompleteError: the run is not finished.
+        ConfigError, TrackSelectionError: it has no such statistic or track.
+        ProfileError: weights or reference of the run cannot be used here.
+        GeneFileError: the annotation cannot be read.
+    """
+    swept = sweep(store, statistic, tracks, top)
+    run = json.loads(store.read_bytes(layout.RUN))
+    timeline, listed = read_timeline(store), tables.top(swept, gtf)
+    shown = top_profiles(pick_top(swept, min(profiles, top)), gtf, on_progress)
+    labels = [row["source"] or row["variant"] for row in listed]
+    text = {
+        "title": shortened(store.uri.rstrip("/").rpartition("/")[2] or store.uri),
+        "uri": shortened(store.uri, 300),
+        "version": enformer_ray.__version__,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "statistic": swept.statistic,
+        "statistics": list(swept.files.manifest.statistics),
+        "tracks": swept.tracks.num_rows,
+        "tracks_of": swept.files.tracks.num_rows,
+        "manifest": swept.files.manifest,
+        "alleles": sum(line.alleles for line in swept.files.manifest.account),
+        "asked": tables.asked(run),
+        "produced": tables.produced(run, swept),
+        "account": tables.account(swept),
+        "changes": tables.changes(run),
+        "indels": run["indel_conventions"],
+        "failures": [{k: shortened(str(v), 200) for k, v in failure.items()} for failure in run["failures"][:20]],
+        "timeline": timeline,
+        "disturbances": read_disturbances(store),
+        "bisected": run["bisected_shards"],
+        "audit": run["audit"],
+        "distributions": swept.distributions,
+        "points": swept.points.num_rows,
+        "points_of": swept.points_of,
+        "without_p": swept.without_p,
+        "has_p": swept.study.has_p,
+        "height": figures.height_label(swept),
+        "limits": colours.limits(abs(swept.points.column("score").to_numpy())),
+        "top": listed,
+        "has_genes": gtf is not None,
+        "profiles": [
+            {
+                "label": label,
+                "variant": row["variant"],
+                "tracks": [(shortened(n, 120), f"{s:.4g}") for n, s in zip(found.names, found.scores, strict=True)],
+            }
+            for label, row, found in zip(labels, listed, shown, strict=False)
+        ],
+    }
+    data = {
+        "manhattan": figures.manhattan(swept),
+        "distributions": [figures.distribution(found) for found in swept.distributions],
+        "timeline": figures.timeline(timeline),
+        "profiles": [
+            figures.profile(found.profile, label, found.names, found.genes)
+            for label, found in zip(labels, shown, strict=False)
+        ],
+        "colours": {
+            "up": colours.ORANGE,
+            "down": colours.BLUE,
+            "reference": colours.REFERENCE,
+            "alternate": colours.ALTERNATE,
+            "difference": colours.DIFFERENCE,
+            "bar": colours.BLUE,
+        },
+    }
+    return Report(text, data)
+
+
+def render(report: Report) -> str:
+    """The HTML file."""
+    script, style = _asset("vendor/uPlot.iife.min.js") + "\n" + _asset("page.js"), _styles()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_asset("page.html.j2"))
+    return template.render(
+        **report.tables,
+        colours=colours.CLASSES,
+        policy=policy([script], [style]),
+        script=Markup(script),  # of this package: nothing of the run is in it
+        style=Markup(style),
+        data=json_block(report.figures),
+    )
+
+
+def _styles() -> str:
+    swatches = "".join(f".class-{i}{{background:{colour}}}" for i, colour in enumerate(colours.CLASSES))
+    return "\n".join([_asset("vendor/uPlot.min.css"), _asset("page.css"), swatches])
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("enformer_ray.analysis.report").joinpath(name).read_text(encoding="utf-8")
