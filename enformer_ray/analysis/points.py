@@ -17,8 +17,8 @@ _COLUMNS = ["chromosome", "position", "variant_id"]
 class Points:
     """Keeps the variants highest in the plot, those with the largest |score|, and a sample of all.
 
-    Of `most` points half are the highest, a quarter those with the largest absolute scores, and a quarter a sample in
-    which each variant had the same chance. Up to `most` variants are all kept.
+    Of `most` points half are the highest, and a quarter those with the largest absolute scores; a sample of the others
+    in which each has the same chance makes up the rest. Up to `most` variants are all kept.
 
     Args:
         most: points to keep at most.
@@ -51,18 +51,23 @@ class Points:
 
     def table(self) -> pa.Table:
         """The kept variants in genome order: variant, chromosome, position, variant_id, height, score, track."""
-        self._cut()
+        self._cut(sample_beside=False)
         return self._kept[0].drop_columns(["draw"])
 
-    def _cut(self) -> None:
+    def _cut(self, sample_beside: bool = True) -> None:
+        """Leave the extreme ones and those with the lowest draws: in the end so many of these that `most` are left."""
         table = pa.concat_tables(self._kept).combine_chunks()
         if len(table) > self._most:
-            highest = table.column("height").to_numpy()
-            size = np.abs(table.column("score").to_numpy())
-            half, quarter = self._most // 2, self._most // 4
             kept = np.zeros(len(table), bool)
-            for value, number in ((-highest, half), (-size, quarter), (table.column("draw").to_numpy(), quarter)):
-                kept[np.argsort(value, kind="stable")[:number]] = True
+            for value, number in (
+                (table.column("height").to_numpy(), self._most // 2),
+                (np.abs(table.column("score").to_numpy()), self._most // 4),
+            ):
+                kept[np.argsort(-value, kind="stable")[:number]] = True
+            others = np.flatnonzero(~kept)
+            others = others[np.argsort(table.column("draw").to_numpy()[others], kind="stable")]
+            # One that is extreme so far may be among the others later on: until the end there are enough of both.
+            kept[others[: self._most if sample_beside else self._most - np.count_nonzero(kept)]] = True
             table = table.filter(pa.array(kept))
         self._kept, self._rows = [table], len(table)
 

@@ -163,11 +163,7 @@
   }
 
   // ---- distributions
-  function histogram(holder, d) {
-    const title = element("h4", "", d.assay), box = element("div");
-    const cell = element("div");
-    cell.append(title, box);
-    holder.append(cell);
+  function histogram(box, d) {
     if (!d.up.length) { box.append(element("p", "note", "every score is 0")); return null; }
     const x = d.up.map((_, i) => (d.edges[i] + d.edges[i + 1]) / 2);
     const highest = d.up.reduce((a, v, i) => Math.max(a, v + d.down[i]), 0);
@@ -270,11 +266,11 @@
       made.forEach((other) => { if (other !== u) other.setScale("x", { min: u.scales.x.min, max: u.scales.x.max }); });
       zooming = false;
     }
-    function options(height, series, yAxis, xAxis, more) {
+    function options(height, series, yAxis, xAxis, yRange, more) {
       return Object.assign({
         width: width(holder), height, legend: { show: false },
         cursor: { y: false, sync: { key }, drag: { x: true, y: false }, points: { size: 5 } },
-        scales: { x: { time: false, range: (u, a, b) => (a === null ? [p.start, end] : [a, b]) } },
+        scales: { x: { time: false, range: (u, a, b) => (a === null ? [p.start, end] : [a, b]) }, y: { range: yRange } },
         series: [{}, ...series],
         axes: [axis(xAxis), axis(yAxis)],
       }, more);
@@ -296,10 +292,10 @@
       made.push(new uPlot(options(118, [
         { stroke: data.colours.reference, width: 1.6, fill: "rgba(138,143,152,0.25)", paths: step, points: hidden },
         { stroke: data.colours.alternate, width: 1.2, paths: step, points: hidden },
-      ], { size: 62, space: 26 }, hidden, { hooks }), [edges, held(t.reference), held(t.alternate)], holder));
+      ], { size: 62, space: 24 }, hidden, (u, a, b) => [Math.min(0, a || 0), b * 1.05 || 1], { hooks }), [edges, held(t.reference), held(t.alternate)], holder));
       made.push(new uPlot(options(84, [
         { stroke: data.colours.difference, width: 1.2, fill: "rgba(213,94,0,0.25)", paths: step, points: hidden },
-      ], { size: 62, space: 22 }, hidden, { hooks }), [edges, held(t.difference)], holder));
+      ], { size: 62, space: 20 }, hidden, (u, a, b) => { const m = 1.1 * Math.max(Math.abs(a), Math.abs(b)) || 1; return [-m, m]; }, { hooks }), [edges, held(t.difference)], holder));
     });
     made.push(geneRow(holder, p, x, end, mark, options, follow));
     made.forEach((u) => { sync.sub(u); u.over.addEventListener("dblclick", () => setTimeout(() => made.forEach((o) => o.setScale("x", { min: p.start, max: end })), 0)); });
@@ -334,16 +330,21 @@
         });
       });
     }
-    return new uPlot(options(50 + rows * 26 + 8, [bare], { show: false, size: 62 }, { values: (u, marks) => marks.map((v) => number.format(v)), label: "chromosome " + p.chromosome, space: 110 }, {
+    return new uPlot(options(50 + rows * 26 + 8, [bare], { show: false, size: 62 }, { values: (u, marks) => marks.map((v) => number.format(v)), label: "chromosome " + p.chromosome, space: 110 }, [0, 1], {
       padding: [null, null, null, 62],
-      scales: { x: { time: false, range: (u, a, b) => (a === null ? [p.start, end] : [a, b]) }, y: { range: [0, 1] } },
       hooks: { draw: [draw], setScale: [follow] },
     }), [[p.start, end], [0, 1]], holder);
   }
 
   // ----
   const at = (id) => document.getElementById(id);
-  plots.distributions = data.distributions.map((d) => histogram(at("plot-distributions"), d));
+  const boxes = data.distributions.map((d) => {  // all of them before the first is drawn: they share the width
+    const cell = element("div"), box = element("div");
+    cell.append(element("h4", "", d.assay), box);
+    at("plot-distributions").append(cell);
+    return box;
+  });
+  plots.distributions = data.distributions.map((d, i) => histogram(boxes[i], d));
   if (data.manhattan.x.length) plots.manhattan = manhattan(at("plot-manhattan"), data.manhattan);
   if (data.timeline.bars.length) {
     if (data.timeline.rates.length) plots.throughput = throughput(at("plot-throughput"), data.timeline);
