@@ -57,8 +57,8 @@ def _selected(tracks: pa.Table, selector: str) -> set[int]:
     rows = {row["index"]: row for row in tracks.to_pylist()}
     if selector.partition(":")[0] not in ("assay", "regex", "file") and not selector[:1].isdigit():
         raise TrackSelectionError(
-            f"the dataset has no track {selector!r}; name a column, identifier, description or index of tracks.parquet, "
-            "or use assay:CAGE, regex:PATTERN, file:PATH."
+            f"the dataset has no track {selector!r}; name a column, identifier, description or index of "
+            "tracks.parquet, or use assay:CAGE, regex:PATTERN, file:PATH."
         )
     count = max(rows) + 1
     columns = ([rows.get(i, {}).get(name) or "" for i in range(count)] for name in TrackTable.__slots__)

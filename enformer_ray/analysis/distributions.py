@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from enformer_ray.analysis.score_files import Floats
 
 PER_DECADE = 8
-_LOWEST, _HIGHEST = -12, 9
+_LOWEST, _HIGHEST = -16, 9
 _BINS = (_HIGHEST - _LOWEST) * PER_DECADE
 
 
@@ -109,7 +109,7 @@ class Distributions:
 def bins(size: Floats) -> NDArray[np.int64]:
     """Bin of each |score| > 0; what is beyond the ends goes into the first and the last one."""
     place = np.floor((np.log10(size.astype(np.float64)) - _LOWEST) * PER_DECADE)
-    return np.clip(place, 0, _BINS - 1).astype(np.int64)
+    return np.asarray(np.clip(place, 0, _BINS - 1), np.int64)
 
 
 def quantile(counts: NDArray[np.int64], zero: int, share: float) -> float:

@@ -35,7 +35,7 @@ class Points:
     def add(self, group: RowGroup, height: NDArray[np.float64]) -> None:
         """Take in a row group; `height` is where each variant stands in the plot, NaN for one that has no place."""
         table = group.keys.select(_COLUMNS)
-        table = table.append_column("variant", pa.array(np.arange(group.first_variant, group.first_variant + len(table))))
+        table = table.append_column("variant", pa.array(np.arange(len(table)) + group.first_variant))
         table = table.append_column("height", pa.array(height))
         table = table.append_column("score", pa.array(group.score))
         table = table.append_column("track", pa.array(group.track))

@@ -66,7 +66,8 @@ class ScoreFiles:
             return there[0]
         if name not in there:
             raise ConfigError(
-                f"{self.store.uri} has no statistic {name!r}; it has {', '.join(there)}. --statistic names one of these."
+                f"{self.store.uri} has no statistic {name!r}; it has {', '.join(there)}. --statistic names one of "
+                "these."
             )
         return name
 

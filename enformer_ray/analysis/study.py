@@ -49,9 +49,9 @@ class Study:
             if np.searchsorted(variants, first) == np.searchsorted(variants, first + self._count[chromosome]):
                 continue
             for batch in self._batches(chromosome, "source_id"):
-                batch = batch.filter(pc.is_valid(batch.column("source_id")))
-                hit = np.isin(batch.column("variant").to_numpy(), variants)
-                for row in batch.filter(pa.array(hit)).to_pylist():
+                named = batch.filter(pc.is_valid(batch.column("source_id")))
+                hit = np.isin(named.column("variant").to_numpy(), variants)
+                for row in named.filter(pa.array(hit)).to_pylist():
                     found.setdefault(row["variant"], row["source_id"])
         return found
 

@@ -142,4 +142,3 @@ def nearest_genes(variants: Sequence[Variant], gtf: Path) -> list[tuple[Gene, in
         distances = [(abs(gene.transcription_start - variant.start), i) for i, gene in enumerate(coding)]
         found.append((coding[min(distances)[1]], min(distances)[0]) if distances else None)
     return found
-

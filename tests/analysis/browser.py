@@ -46,9 +46,7 @@ class Browser:
         self.messages.clear()
         self.requests.clear()
         self._events.clear()
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Page.navigate", url=page.as_uri())
         while "Page.loadEventFired" not in self._events:
             self._take(self._read())

@@ -13,6 +13,7 @@ from enformer_ray.analysis.report.embed import shortened
 from enformer_ray.analysis.sweep import Swept
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -38,9 +39,10 @@ def draw_manhattan(swept: Swept, width: float) -> Figure:
     middle = len(colours.CLASSES) // 2
     figure = new_figure(width, width * 0.42)
     axes = figure.subplots()
+    handles: dict[int, Artist] = {}
     for number in sorted(range(len(colours.CLASSES)), key=lambda c: abs(c - middle)):
         mine, far = classes == number, abs(number - middle)
-        axes.scatter(
+        handles[number] = axes.scatter(
             x[mine],
             height[mine],
             s=(1.2 + far) ** 2,
@@ -52,14 +54,11 @@ def draw_manhattan(swept: Swept, width: float) -> Figure:
     _ring(axes, swept, x)
     _chromosomes(axes, stretches)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(r"-log10 p" if swept.study.has_p else f"largest |{swept.statistic}|")
-    handles, names = axes.get_legend_handles_labels()
-    order = np.argsort([list(map(lambda n: _class_name(n, breaks), range(-middle, middle + 1))).index(n) for n in names])
+    axes.set_ylabel("-log10 p" if swept.study.has_p else f"largest |{swept.statistic}|")
     outside_legend(
         axes,
-        handles=[handles[i] for i in order],
-        labels=[names[i] for i in order],
-        ncols=len(names),
+        handles=[handles[number] for number in sorted(handles)],
+        ncols=len(handles),
         markerscale=1.6,
         columnspacing=0.9,
         title=f"{swept.statistic} in the track where it is largest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,9 @@ def save(output: Path, draw: Callable[[], Figure]) -> None:
         raise ConfigError(f"a picture is written as {', '.join(FORMATS)}; {output} has none of these endings.")
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+        # Names may have letters that the font lacks: a box stands for each, and SVG keeps the text itself.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = draw()
         output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(output, bbox_inches="tight", metadata=_metadata(output))

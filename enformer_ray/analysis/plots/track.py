@@ -52,8 +52,9 @@ def draw_profile(found: TopProfile, statistic: str, around: int | None, width: f
     for axes in rows:
         axes.axvline((variant.position - 0.5) / 1e6, color="#1b2430", linewidth=0.6, linestyle=(0, (4, 3)))
     rows[-1].set_xlim(left / 1e6, right / 1e6)
-    label = variant_label(variant.chromosome, variant.position, variant.reference_allele, variant.alternate_allele)
-    rows[-1].set_xlabel(f"position on chromosome {shortened(variant.chromosome, 40)}, Mb   (variant {label})")
+    rows[-1].set_xlabel(
+        f"position on chromosome {shortened(variant.chromosome, 40)}, Mb   (variant {variant_label(variant)})"
+    )
     rows[-1].xaxis.set_major_formatter(lambda value, _: f"{value:.6g}")
     return figure
 

@@ -39,11 +39,12 @@ def policy(scripts: list[str], styles: list[str]) -> str:
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """A text as it is shown: the beginning, the end and the length of one that is too long."""
+    """A text as it is shown: beginning and end of one that is too long, and its length where much is left out."""
     if len(text) <= most:
         return text
-    half = (most - 20) // 2
-    return f"{text[:half]}...{text[-half:]} ({len(text):,} characters)"
+    length = f" ({len(text):,} characters)" if len(text) > 3 * most else ""
+    half = (most - len(length) - 3) // 2
+    return f"{text[: max(4, half)]}...{text[-max(4, half) :]}{length}"
 
 
 def rounded(number: float, digits: int = 5) -> float | None:

@@ -72,7 +72,7 @@ def timeline(found: Timeline) -> dict[str, Any]:
     """Bars of workers and the curve of throughput."""
     return {
         "workers": [shortened(name) for name in found.workers],
-        "bars": [(worker, round(start, 3), round(end, 3), rows, parts) for worker, start, end, rows, parts in found.bars],
+        "bars": [(bar[0], round(bar[1], 3), round(bar[2], 3), *bar[3:]) for bar in found.bars],
         "seconds": found.seconds,
         "rates": found.rates,
     }

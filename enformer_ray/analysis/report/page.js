@@ -167,7 +167,7 @@
     if (!d.up.length) { box.append(element("p", "note", "every score is 0")); return null; }
     const x = d.up.map((_, i) => (d.edges[i] + d.edges[i + 1]) / 2);
     const highest = d.up.reduce((a, v, i) => Math.max(a, v + d.down[i]), 0);
-    const low = Math.min(d.edges[0], d.floor === null ? Infinity : d.floor) - 0.2, high = d.edges[d.edges.length - 1] + 0.2;
+    const low = d.floor === null ? d.edges[0] - 0.2 : Math.min(d.floor - 0.2, Math.max(d.edges[0] - 0.2, d.floor - 3)), high = d.edges[d.edges.length - 1] + 0.2;
     function draw(u) {
       const bottom = u.valToPos(0, "y", true);
       clipped(u, (ctx) => {
@@ -295,7 +295,7 @@
       ], { size: 62, space: 24 }, hidden, (u, a, b) => [Math.min(0, a || 0), b * 1.05 || 1], { hooks }), [edges, held(t.reference), held(t.alternate)], holder));
       made.push(new uPlot(options(84, [
         { stroke: data.colours.difference, width: 1.2, fill: "rgba(213,94,0,0.25)", paths: step, points: hidden },
-      ], { size: 62, space: 20 }, hidden, (u, a, b) => { const m = 1.1 * Math.max(Math.abs(a), Math.abs(b)) || 1; return [-m, m]; }, { hooks }), [edges, held(t.difference)], holder));
+      ], { size: 62, space: 14 }, hidden, (u, a, b) => { const m = 1.1 * Math.max(Math.abs(a), Math.abs(b)) || 1; return [-m, m]; }, { hooks }), [edges, held(t.difference)], holder));
     });
     made.push(geneRow(holder, p, x, end, mark, options, follow));
     made.forEach((u) => { sync.sub(u); u.over.addEventListener("dblclick", () => setTimeout(() => made.forEach((o) => o.setScale("x", { min: p.start, max: end })), 0)); });

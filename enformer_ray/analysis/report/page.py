@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,11 +18,23 @@ import enformer_ray
 from enformer_ray.analysis import colours
 from enformer_ray.analysis.report import figures, tables
 from enformer_ray.analysis.report.embed import json_block, policy, shortened
-from enformer_ray.analysis.report.timeline import read_disturbances, read_timeline
-from enformer_ray.analysis.sweep import sweep
-from enformer_ray.analysis.top_profiles import pick_top, top_profiles
+from enformer_ray.analysis.report.timeline import Timeline, read_disturbances, read_timeline
+from enformer_ray.analysis.sweep import Swept, sweep
+from enformer_ray.analysis.top_profiles import TopProfile, pick_top, top_profiles
 from enformer_ray.run import layout
 from enformer_ray.run.store import RunStore
+
+FAILURES = 20
+"""Failed variants that are listed."""
+
+_COLOURS = {
+    "up": colours.ORANGE,
+    "down": colours.BLUE,
+    "reference": colours.REFERENCE,
+    "alternate": colours.ALTERNATE,
+    "difference": colours.DIFFERENCE,
+    "bar": colours.BLUE,
+}
 
 
 @dataclass(frozen=True)
@@ -68,64 +80,75 @@ def collect(
     run = json.loads(store.read_bytes(layout.RUN))
     timeline, listed = read_timeline(store), tables.top(swept, gtf)
     shown = top_profiles(pick_top(swept, min(profiles, top)), gtf, on_progress)
-    labels = [row["source"] or row["variant"] for row in listed]
-    text = {
+    return Report(
+        _head(store, swept) | _of_run(store, swept, run, timeline) | _of_scores(swept, listed, shown, gtf is not None),
+        {
+            "manhattan": figures.manhattan(swept),
+            "distributions": [figures.distribution(found) for found in swept.distributions],
+            "timeline": figures.timeline(timeline),
+            "profiles": [
+                figures.profile(found.profile, label, found.names, found.genes)
+                for label, found in zip(_labels(listed), shown, strict=False)
+            ],
+            "colours": _COLOURS,
+        },
+    )
+
+
+def _head(store: RunStore, swept: Swept) -> dict[str, Any]:
+    manifest = swept.files.manifest
+    return {
         "title": shortened(store.uri.rstrip("/").rpartition("/")[2] or store.uri),
         "uri": shortened(store.uri, 300),
         "version": enformer_ray.__version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "statistic": swept.statistic,
-        "statistics": list(swept.files.manifest.statistics),
         "tracks": swept.tracks.num_rows,
         "tracks_of": swept.files.tracks.num_rows,
-        "manifest": swept.files.manifest,
-        "alleles": sum(line.alleles for line in swept.files.manifest.account),
+        "manifest": manifest,
+        "alleles": sum(line.alleles for line in manifest.account),
+    }
+
+
+def _of_run(store: RunStore, swept: Swept, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
+    failures = run["failures"][:FAILURES]
+    return {
         "asked": tables.asked(run),
         "produced": tables.produced(run, swept),
         "account": tables.account(swept),
         "changes": tables.changes(run),
         "indels": run["indel_conventions"],
-        "failures": [{k: shortened(str(v), 200) for k, v in failure.items()} for failure in run["failures"][:20]],
+        "failures": [{name: shortened(str(said), 200) for name, said in failure.items()} for failure in failures],
         "timeline": timeline,
         "disturbances": read_disturbances(store),
         "bisected": run["bisected_shards"],
         "audit": run["audit"],
+    }
+
+
+def _of_scores(swept: Swept, listed: list[dict[str, Any]], shown: list[TopProfile], has_genes: bool) -> dict[str, Any]:
+    return {
         "distributions": swept.distributions,
         "points": swept.points.num_rows,
         "points_of": swept.points_of,
         "without_p": swept.without_p,
         "has_p": swept.study.has_p,
-        "height": figures.height_label(swept),
         "limits": colours.limits(abs(swept.points.column("score").to_numpy())),
         "top": listed,
-        "has_genes": gtf is not None,
+        "has_genes": has_genes,
         "profiles": [
             {
                 "label": label,
                 "variant": row["variant"],
                 "tracks": [(shortened(n, 120), f"{s:.4g}") for n, s in zip(found.names, found.scores, strict=True)],
             }
-            for label, row, found in zip(labels, listed, shown, strict=False)
+            for label, row, found in zip(_labels(listed), listed, shown, strict=False)
         ],
     }
-    data = {
-        "manhattan": figures.manhattan(swept),
-        "distributions": [figures.distribution(found) for found in swept.distributions],
-        "timeline": figures.timeline(timeline),
-        "profiles": [
-            figures.profile(found.profile, label, found.names, found.genes)
-            for label, found in zip(labels, shown, strict=False)
-        ],
-        "colours": {
-            "up": colours.ORANGE,
-            "down": colours.BLUE,
-            "reference": colours.REFERENCE,
-            "alternate": colours.ALTERNATE,
-            "difference": colours.DIFFERENCE,
-            "bar": colours.BLUE,
-        },
-    }
-    return Report(text, data)
+
+
+def _labels(listed: list[dict[str, Any]]) -> list[str]:
+    return [row["source"] or row["variant"] for row in listed]
 
 
 def render(report: Report) -> str:

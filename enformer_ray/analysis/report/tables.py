@@ -10,6 +10,7 @@ from enformer_ray.analysis.chosen_tracks import labels
 from enformer_ray.analysis.report.embed import shortened
 from enformer_ray.analysis.sweep import Swept
 from enformer_ray.analysis.top_profiles import nearest_genes, top_variants
+from enformer_ray.variants.variant import Variant
 
 Rows = list[tuple[str, str]]
 
@@ -23,9 +24,7 @@ def asked(run: Mapping[str, Any]) -> Rows:
     rows: Rows = []
     for room in ("", "scoring", "catalogue"):
         options = config.pop(room) if room else {k: v for k, v in config.items() if not isinstance(v, dict)}
-        rows += [
-            (f"{room}.{name}".lstrip("."), _in_words(value)) for name, value in options.items() if _is_said(value)
-        ]
+        rows += [(f"{room}.{name}".lstrip("."), _in_words(value)) for name, value in options.items() if _is_said(value)]
     return rows
 
 
@@ -71,7 +70,7 @@ def top(swept: Swept, gtf: Path | None) -> list[dict[str, Any]]:
     genes = nearest_genes(variants, gtf) if gtf is not None else [None] * len(variants)
     return [
         {
-            "variant": variant_label(row["chromosome"], row["position"], row["reference_allele"], row["alternate_allele"]),
+            "variant": variant_label(variant),
             "source": shortened(row["source_id"]),
             "indel": row["indel_convention"],
             "track": shortened(names[row["track"]], 120),
@@ -79,20 +78,21 @@ def top(swept: Swept, gtf: Path | None) -> list[dict[str, Any]]:
             "p": "" if not swept.study.has_p or row["height"] != row["height"] else _p_value(row["height"]),
             "gene": "" if gene is None else f"{shortened(gene[0].name, 40)} ({gene[1]:,} bp)",
         }
-        for row, gene in zip(swept.top.to_pylist(), genes, strict=True)
+        for row, variant, gene in zip(swept.top.to_pylist(), variants, genes, strict=True)
     ]
 
 
-def variant_label(chromosome: str, position: int, reference: str, alternate: str) -> str:
+def variant_label(variant: Variant) -> str:
     """A variant as it is written for people; long alleles are cut."""
-    return f"{shortened(chromosome, 40)}:{position:,} {shortened(reference, 30)}>{shortened(alternate, 30)}"
+    alleles = f"{shortened(variant.reference_allele, 30)}>{shortened(variant.alternate_allele, 30)}"
+    return f"{shortened(variant.chromosome, 40)}:{variant.position:,} {alleles}"
 
 
 def _p_value(minus_log10: float) -> str:
     """A p-value from its logarithm, also where it is too small for a float."""
     exponent = int(-(-minus_log10 // 1))
     mantissa = 10 ** (exponent - minus_log10)
-    if mantissa >= 9.95:  # noqa: PLR2004
+    if mantissa >= 9.95:
         mantissa, exponent = mantissa / 10, exponent - 1
     return f"{10**-minus_log10:.3g}" if exponent <= 3 else f"{mantissa:.1f}e-{exponent}"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def timeline(receipts: Iterable[Receipt]) -> Timeline:
     names = list(workers)
     bars = [(order[worker], start - first, end - first, rows, 1) for start, end, worker, rows in spans]
     joined = len(bars) > BARS
-    began = datetime.fromtimestamp(first).astimezone().isoformat(timespec="seconds")
+    began = datetime.fromtimestamp(first, UTC).isoformat(timespec="seconds")
     return Timeline(
         began=began,
         seconds=last - first,
@@ -160,7 +161,7 @@ def _joined(bars: list[tuple[int, float, float, int, int]]) -> list[tuple[int, f
     by_worker = sorted(bars)
     gaps = [
         (after[1] - before[2] if after[0] == before[0] else float("inf"), i)
-        for i, (before, after) in enumerate(zip(by_worker, by_worker[1:], strict=False))
+        for i, (before, after) in enumerate(pairwise(by_worker))
     ]
     join = {i for gap, i in heapq.nsmallest(len(bars) - BARS, gaps) if gap < float("inf")}
     result: list[tuple[int, float, float, int, int]] = []
