@@ -18,6 +18,7 @@ from enformer_ray.results import open_scores
 from enformer_ray.run.parquet import ROW_COLUMNS
 from enformer_ray.run.store import LocalStore
 from tests.analysis.hostile import DESCRIPTIONS
+from tests.results.test_dataset import upload
 
 
 def matrix(run: Path, statistic: str, tracks: list[str | int] | None = None) -> np.ndarray:
@@ -165,3 +166,10 @@ def test_distributions_are_those_of_numpy() -> None:
     exact = np.quantile(np.abs(mine), [0.5, 0.99])
     assert np.all((exact <= [first.median, first.percentile_99]) & ([first.median, first.percentile_99] < exact * 1.4))
     assert (second.zero, second.scores, third.floor, third.below_floor) == (9, 480, None, None)
+
+
+def test_on_an_object_store_it_is_the_same(hostile: Path, bucket: str) -> None:
+    there, here = sweep(upload(hostile, bucket)), sweep(LocalStore(hostile))
+    assert there.points.equals(here.points)
+    assert there.top.equals(here.top)
+    assert there.distributions == here.distributions
