@@ -19,7 +19,7 @@ from enformer_ray.run.store import RunStore
 
 Floats = NDArray[np.float32]
 
-_BLOCK_VALUES = 2**24  # 64 MiB of float32
+_BLOCK_VALUES = 2**22  # 16 MiB of float32
 
 
 @dataclass(frozen=True)
@@ -163,13 +163,13 @@ def _row_group(
 
 
 def _blocks(parquet: pq.ParquetFile, number: int, columns: Sequence[str]) -> Iterator[tuple[slice, Floats]]:
-    """Scores of a row group, so many tracks at a time that a block has at most 2^24 values."""
+    """Scores of a row group, so many tracks at a time that a block has at most 2^22 values."""
     rows = parquet.metadata.row_group(number).num_rows
     width = max(1, _BLOCK_VALUES // max(1, rows))
     for start in range(0, len(columns), width):
         names = list(columns[start : start + width])
         table = parquet.read_row_group(number, columns=names)
-        values = np.empty((rows, len(names)), np.float32)
+        values = np.empty((len(names), rows), np.float32)  # a track after the other, as they are read and counted
         for i, name in enumerate(names):
-            values[:, i] = table.column(name).to_numpy()
-        yield slice(start, start + len(names)), values
+            values[i] = table.column(name).to_numpy()
+        yield slice(start, start + len(names)), values.T

@@ -36,6 +36,8 @@ _COLOURS = {
     "bar": colours.BLUE,
 }
 
+_SCRIPTS = ("helpers", "manhattan", "distributions", "run", "profiles", "page")
+
 _SHARP = (
     'Object.defineProperty(window, "devicePixelRatio", {value: Math.max(2, window.devicePixelRatio), '
     "configurable: true});"
@@ -159,7 +161,7 @@ def _labels(listed: list[dict[str, Any]]) -> list[str]:
 
 def render(report: Report) -> str:
     """The HTML file."""
-    script = "\n".join([_SHARP, _asset("vendor/uPlot.iife.min.js"), _asset("page.js")])
+    script = _script()
     style = _styles()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_asset("page.html.j2"))
@@ -171,6 +173,11 @@ def render(report: Report) -> str:
         style=Markup(style),
         data=json_block(report.figures),
     )
+
+
+def _script() -> str:
+    own = "\n".join(_asset(f"scripts/{name}.js") for name in _SCRIPTS)
+    return "\n".join([_SHARP, _asset("vendor/uPlot.iife.min.js"), f'(function () {{\n"use strict";\n{own}}})();'])
 
 
 def _styles() -> str:
