@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from enformer_ray.analysis.report import collect, figures, render
+from enformer_ray.analysis.report.timeline import Disturbances, timeline
 from enformer_ray.analysis.sweep import sweep
 from enformer_ray.run.store import LocalStore
 from tests.analysis.browser import Browser, chromium, find_chromium
@@ -132,6 +133,34 @@ def test_a_hundred_thousand_points(browser: Browser, hostile: Path, tmp_path: Pa
     browser.move(x, y)
     assert browser.evaluate("reportPlots.manhattan.drawn") == points
     assert browser.messages == []
+
+
+def test_a_run_in_which_everything_went_wrong(browser: Browser, hostile: Path, tmp_path: Path) -> None:
+    """Failed variants, lost workers, no audit, and not one point to draw."""
+    page = tmp_path / "report.html"
+    report = collect(LocalStore(hostile), profiles=0)
+    line = {"at": "t", "event": "worker_lost", "part": "", "worker": NAMES[0], "cause": "lost", "detail": NAMES[1]}
+    failure = {"part": "00000.0", "variant_id": NAMES[2], "reason": "timed_out", "attempts": "2", "detail": NAMES[3]}
+    report.tables.update(
+        failures=[failure],
+        disturbances=Disturbances([("worker_lost", "lost", 1234)], [line], 3),
+        bisected=2,
+        audit={"variants": 0},
+        top=[],
+        changes=[],
+    )
+    swept = sweep(LocalStore(hostile))
+    nothing = replace(swept, points=swept.points.slice(0, 0), top=swept.top.slice(0, 0))
+    report.figures.update(manhattan=figures.manhattan(nothing), timeline=figures.timeline(timeline([])))
+    page.write_text(render(report), encoding="utf-8")
+    browser.open(page)
+    assert browser.messages == []
+    text = browser.evaluate("document.body.innerText")
+    assert "1,234 x worker lost: lost" in text
+    assert "2 shards halved" in text
+    assert "3 drivers" in text
+    assert "none was scored again" in text
+    assert all(name in text for name in NAMES[:4])
 
 
 def test_it_prints(browser: Browser, demo: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ const INK = "#1b2430", SOFT = "#5b6673", LINE = "#e6e9ed";
 const FONT = "12px system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif";
 const plots = (window.reportPlots = {});
 const number = new Intl.NumberFormat("en-US");
-const short = (v) => (v === null ? "-" : Number(v).toPrecision(4).replace(/\.?0+($|e)/, "$1"));
+const short = (v) => (v === null ? "-" : String(Number(Number(v).toPrecision(4))));
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
