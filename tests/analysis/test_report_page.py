@@ -82,6 +82,8 @@ def test_the_demo_with_genes_and_profiles(browser: Browser, demo: Path, gtf: Pat
     assert browser.requests == [page.as_uri()]
     assert browser.evaluate("reportPlots.profiles.map(p => p.length)") == [7, 7]  # three tracks, differences, genes
     assert all(colours > 2 for colours in browser.evaluate(INKED))
+    places = "reportPlots.profiles[0].map(u => { const b = u.over.getBoundingClientRect(); return [b.left, b.width]; })"
+    assert len(set(map(tuple, browser.evaluate(places)))) == 1  # one above the other
     browser.evaluate("document.getElementById('plot-profile-0').scrollIntoView()")
     at = """(() => { const u = reportPlots.profiles[0][0], b = u.over.getBoundingClientRect();
       return [b.left + b.width * 0.51, b.top + 20, b.left + b.width * 0.6]; })()"""

@@ -12,7 +12,7 @@ function profile(holder, p, key) {
   }
   function options(height, series, yAxis, xAxis, yRange, more) {
     return Object.assign({
-      width: width(holder), height, legend: { show: false },
+      width: width(holder), height, legend: { show: false }, padding: [8, 16, 8, 0],
       cursor: { y: false, sync: { key }, drag: { x: true, y: false }, points: { size: 5 } },
       scales: { x: { time: false, range: (u, a, b) => (a === null ? [p.start, end] : [a, b]) }, y: { range: yRange } },
       series: [{}, ...series],
@@ -60,6 +60,7 @@ function geneRow(holder, p, x, end, mark, options, follow) {
     clipped(u, (ctx) => {
       ctx.font = 11 * ratio + "px system-ui, Arial, sans-serif";
       ctx.textBaseline = "middle";
+      ctx.textAlign = "left";
       p.genes.filter((g) => g.lane < rows).forEach((g) => {
         const y = u.bbox.top + (g.lane * 26 + 17) * ratio;
         const left = u.valToPos(g.start, "x", true), right = u.valToPos(g.end, "x", true);
@@ -74,8 +75,8 @@ function geneRow(holder, p, x, end, mark, options, follow) {
       });
     });
   }
-  return new uPlot(options(50 + rows * 26 + 8, [bare], { show: false, size: 62 }, { values: (u, marks) => marks.map((v) => number.format(v)), label: "chromosome " + p.chromosome, space: 110 }, [0, 1], {
-    padding: [null, null, null, 62],
+  return new uPlot(options(74 + rows * 26, [bare], { show: false, size: 62 }, { values: (u, marks) => marks.map((v) => number.format(v)), label: "chromosome " + p.chromosome, space: 110 }, [0, 1], {
+    padding: [0, 16, 0, 62],  // no y axis, but as much room
     hooks: { draw: [draw], setScale: [follow] },
   }), [[p.start, end], [0, 1]], holder);
 }
