@@ -7,7 +7,7 @@ import signal
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -189,6 +189,25 @@ def show(
     scores = open_scores(run_directory)
     statistic = statistic or scores.statistics[0]
     output.print_top(scores.top(statistic, top, track), statistic)
+
+
+@app.command()
+def query(
+    run_directory: RunDirectory,
+    sql: Annotated[str | None, typer.Argument(metavar="SQL", help="one SELECT; - for standard input")] = None,
+    file: Annotated[Path | None, typer.Option(help="file that holds the SQL")] = None,
+    also: Annotated[list[str] | None, typer.Option(metavar="RUN", help="another run of the same dataset")] = None,
+    as_format: Annotated[
+        Literal["csv", "tsv", "json", "parquet"] | None,
+        typer.Option("--format", help="of the result (default: a table on a terminal, csv elsewhere)"),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="file to write; its name may tell the format")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="rows that a terminal shows")] = 40,
+) -> None:
+    """Ask a finished run in SQL: tables `inputs`, `variants`, `tracks`, and one a statistic."""
+    from enformer_ray.cli_query import query_run
+
+    query_run([run_directory, *(also or [])], sql, file, as_format, output, rows)
 
 
 @app.command()

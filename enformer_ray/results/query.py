@@ -1,0 +1,123 @@
+"""SQL on a finished dataset, by DuckDB in a connection that reads the dataset and nothing else, and writes nothing.
+
+Three walls. External access is off but for the files of the dataset, and the configuration is locked: no other file, no
+network, no extension. These files are reached through Python by ranges, and that file system cannot write: DuckDB lets
+`WITH x AS (COPY ... TO ...)` pass as a SELECT, and what it may read it may overwrite. And only a statement that reads
+is taken at all, so that whoever tries something else is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from enformer_ray.errors import EnformerRayError, QueryError
+from enformer_ray.results.dataset import ScoreDataset
+from enformer_ray.results.selection import quoted
+from enformer_ray.results.views import Paths
+
+BATCH_ROWS = 65_536
+
+_READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
+"""PIVOT is several statements in one."""
+
+
+class QueryResult(NamedTuple):
+    """What a query found, read while it is taken.
+
+    Attributes:
+        schema: columns.
+        batches: rows.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+@contextmanager
+def run_query(scores: ScoreDataset, sql: str, batch_rows: int = BATCH_ROWS) -> Iterator[QueryResult]:
+    """Run one SELECT; tables are those of `ScoreDataset.to_duckdb`.
+
+    Args:
+        scores: the dataset.
+        sql: one statement.
+        batch_rows: rows of a batch at most.
+
+    Raises:
+        QueryError: it is not one statement that reads, or cannot be run.
+        StoreError: the dataset cannot be read.
+    """
+    statement = _only_statement(sql)
+    paths = scores.range_paths()
+    with TemporaryDirectory(prefix="enformer-ray-query-") as spill:
+        with _explained(paths):
+            connection = scores.connect(paths)
+        with connection:
+            with _explained(paths):
+                _lock(connection, spill, paths)
+                reader = connection.sql(statement).to_arrow_reader(batch_rows)
+            yield QueryResult(reader.schema, _batches(reader, paths))
+
+
+def _only_statement(sql: str) -> str:
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise _query_error(error) from None
+    if len(statements) != 1:
+        raise QueryError(f"the SQL holds {len(statements)} statements; give one SELECT.")
+    if statements[0].type not in _READING:
+        raise QueryError(
+            f"the SQL is a statement of the kind {statements[0].type.name}; a finished dataset is only read: give a "
+            "SELECT (or DESCRIBE, SHOW, SUMMARIZE, PIVOT, EXPLAIN), and --output for a file of its result."
+        )
+    return sql
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, spill: str, paths: Paths) -> None:
+    """Leave nothing but the files of the dataset, and a folder for what does not fit into memory."""
+    connection.execute(f"SET temp_directory = {quoted(spill)}")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, paths.every()))}]")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+@contextmanager
+def _explained(paths: Paths) -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if isinstance(error, EnformerRayError):
+            raise
+        if paths.failures:
+            raise paths.failures[0] from None
+        if isinstance(error, duckdb.InterruptException):
+            raise KeyboardInterrupt from None
+        raise _query_error(error) from None
+
+
+def _batches(reader: pa.RecordBatchReader, paths: Paths) -> Iterator[pa.RecordBatch]:
+    while True:
+        with _explained(paths):
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+        yield batch
+
+
+def _query_error(error: Exception) -> QueryError:
+    """What DuckDB says, without its drawing of the place, or the last line of what Python said below it."""
+    lines = [line.strip() for line in str(error).split("\nLINE ")[0].splitlines() if line.strip()]
+    text = lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
+    ending = "" if text.endswith((".", "?", "!")) else "."
+    return QueryError(
+        f"the SQL cannot be run: {text[:1000]}{ending} `SHOW TABLES` lists the tables, `DESCRIBE inputs` the columns "
+        "of one."
+    )
