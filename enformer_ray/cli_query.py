@@ -23,11 +23,11 @@ from enformer_ray.cli_console import console
 from enformer_ray.cli_output import print_line
 from enformer_ray.errors import ConfigError, QueryError
 from enformer_ray.results import open_scores
-from enformer_ray.results.query import BATCH_ROWS, QueryResult, run_query
+from enformer_ray.results.query import QueryResult, run_query
 
 Format = Literal["csv", "tsv", "json", "parquet"]
 
-_MOST_COLUMNS = 12
+_COLUMN_WIDTH = 12
 _MOST_LETTERS = 60
 
 
@@ -48,7 +48,7 @@ def query_run(
     chosen = as_format or _format_of(output)
     scores = open_scores(runs)
     if chosen is None and console.is_terminal:
-        with run_query(scores, text, min(rows + 1, BATCH_ROWS)) as result:
+        with run_query(scores, text, rows + 1) as result:
             _print_table(result, rows)
         return
     if chosen == "parquet" and output is None and sys.stdout.isatty():
@@ -87,7 +87,7 @@ def _format_of(output: Path | None) -> Format | None:
 def _print_table(result: QueryResult, most: int) -> None:
     """The first rows and columns; says when there are more."""
     names = result.schema.names
-    shown = names[:_MOST_COLUMNS]
+    shown = names[: max(1, console.width // _COLUMN_WIDTH)]
     table = Table(box=None, pad_edge=False)
     for name in shown:
         kind = result.schema.field(names.index(name)).type
@@ -144,7 +144,7 @@ def _write_delimited(delimiter: str) -> Callable[[QueryResult, BinaryIO], None]:
 
 def _texts(column: pa.Array) -> list[Any]:
     """Cells of a column: a float32 with the digits that tell it from its neighbours, nothing for null."""
-    if pa.types.is_float32(column.type):
+    if pa.types.is_float32(column.type) or pa.types.is_boolean(column.type):
         column = column.cast(pa.string())
     values = column.to_pylist()
     plain = pa.types.is_string(column.type) or pa.types.is_integer(column.type) or pa.types.is_float64(column.type)

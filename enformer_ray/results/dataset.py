@@ -244,9 +244,8 @@ class ScoreDataset:
         self._known(statistic)
         for number, run in enumerate(self._runs.runs):
             dataset = run.dataset(statistic, self._rows, columns)
-            filters = [self._rows.expression()]
-            if number and len(self._runs.again):
-                filters.append(~pc.field("variant_id").isin(self._runs.again.column("variant_id")))
+            again = self._runs.again_in(number)
+            filters = [self._rows.expression(), ~pc.field("variant_id").isin(again) if len(again) else None]
             for expression in filters:
                 dataset = dataset if expression is None else dataset.filter(expression)
             yield dataset
@@ -273,6 +272,15 @@ class _Runs:
     def again(self) -> pa.Table:
         """Variants of later runs that an earlier one has."""
         return keys_again(list(zip(self.runs, self.before, strict=True)))
+
+    def again_in(self, number: int) -> pa.Array:
+        """Identifiers of variants of one run that an earlier one has."""
+        if not number:
+            return pa.array([], pa.string())
+        first = self.before[number]
+        variant = self.again.column("variant")
+        of_it = pc.and_(pc.greater_equal(variant, first), pc.less(variant, first + self.runs[number].manifest.rows))
+        return self.again.column("variant_id").filter(of_it).combine_chunks()
 
 
 def open_scores(run_directory: str | Path | Sequence[str | Path]) -> ScoreDataset:

@@ -21,7 +21,8 @@ from enformer_ray.results.dataset import ScoreDataset
 from enformer_ray.results.selection import quoted
 from enformer_ray.results.views import Paths
 
-BATCH_ROWS = 65_536
+_BATCH_VALUES = 2**22
+_BATCH_ROWS = 65_536
 
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
 """PIVOT is several statements in one."""
@@ -40,13 +41,13 @@ class QueryResult(NamedTuple):
 
 
 @contextmanager
-def run_query(scores: ScoreDataset, sql: str, batch_rows: int = BATCH_ROWS) -> Iterator[QueryResult]:
+def run_query(scores: ScoreDataset, sql: str, batch_rows: int | None = None) -> Iterator[QueryResult]:
     """Run one SELECT; tables are those of `ScoreDataset.to_duckdb`.
 
     Args:
         scores: the dataset.
         sql: one statement.
-        batch_rows: rows of a batch at most.
+        batch_rows: rows of a batch at most; by default as many as make some MiB.
 
     Raises:
         QueryError: it is not one statement that reads, or cannot be run.
@@ -60,7 +61,9 @@ def run_query(scores: ScoreDataset, sql: str, batch_rows: int = BATCH_ROWS) -> I
         with connection:
             with _explained(paths):
                 _lock(connection, spill, paths)
-                reader = connection.sql(statement).to_arrow_reader(batch_rows)
+                found = connection.sql(statement)
+                most = batch_rows or max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(found.columns)))
+                reader = found.to_arrow_reader(most)
             yield QueryResult(reader.schema, _batches(reader, paths))
 
 

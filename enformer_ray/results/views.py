@@ -95,12 +95,7 @@ class Paths:
 
 def connect(selected: Selected, paths: Paths) -> duckdb.DuckDBPyConnection:
     """A connection in which the tables are."""
-    import duckdb
-
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    connection.register_filesystem(paths.files())
-    # One that is still open when Python exits would call back into Python.
-    atexit.register(_close, weakref.ref(connection))
+    connection = _open(paths)
     connection.execute("CREATE SCHEMA selection")
     if selected.rows.ids is not None:
         _create(connection, _IDS, pa.table({"variant_id": selected.rows.ids}))
@@ -120,30 +115,37 @@ def keys_again(runs: Sequence[tuple[FinishedRun, int]]) -> pa.Table:
     """Variants of later runs that an earlier one has; only files of chromosomes that several runs have are read."""
     nothing = pa.table({"variant": pa.array([], pa.int64()), "kept": pa.array([], pa.int64())})
     nothing = nothing.append_column("variant_id", pa.array([], pa.string()))
-    if len(runs) == 1:
-        return nothing
     statistic = next(iter(runs[0][0].manifest.statistics))
     selected = Selected(runs, [statistic], Rows(), nothing, runs[0][0].track_table)
     paths = Paths([run for run, _ in runs], ranges=False)
     chromosomes = [{file.chromosome for file in run.score_files(statistic)} for run, _ in runs]
     found = [nothing]
-    with connect(selected, paths) as connection:
-        for number in range(1, len(runs)):
-            common = chromosomes[number] & set().union(*chromosomes[:number])
-            if not common:
-                continue
-            later, *earlier = (
-                f"SELECT variant, variant_id FROM ({_scores(selected, paths, n, statistic)})"
-                f" WHERE chromosome IN ({', '.join(map(quoted, sorted(common)))})"
-                for n in (number, *range(number))
+    for number in range(1, len(runs)):
+        common = chromosomes[number] & set().union(*chromosomes[:number])
+        if not common:
+            continue
+        later, *earlier = (
+            f"SELECT variant, variant_id FROM ({_scores(selected, paths, n, statistic)})"
+            f" WHERE chromosome IN ({', '.join(map(quoted, sorted(common)))})"
+            for n in (number, *range(number))
+        )
+        with _open(paths) as connection:
+            query = (
+                f"SELECT l.variant, min(e.variant) AS kept, variant_id FROM ({later}) l "
+                f"JOIN ({' UNION ALL '.join(earlier)}) e USING (variant_id) GROUP BY ALL ORDER BY ALL"
             )
-            found.append(
-                connection.sql(
-                    f"SELECT l.variant, min(e.variant) AS kept, variant_id FROM ({later}) l "
-                    f"JOIN ({' UNION ALL '.join(earlier)}) e USING (variant_id) GROUP BY ALL ORDER BY ALL"
-                ).to_arrow_table()
-            )
+            found.append(connection.sql(query).to_arrow_table())
     return pa.concat_tables(found, promote_options="permissive")
+
+
+def _open(paths: Paths) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    connection.register_filesystem(paths.files())
+    # One that is still open when Python exits would call back into Python.
+    atexit.register(_close, weakref.ref(connection))
+    return connection
 
 
 def _scores(selected: Selected, paths: Paths, number: int, statistic: str) -> str:
