@@ -7,12 +7,13 @@ import signal
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
+from enformer_ray.cli_query import query
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
 from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
@@ -31,6 +32,7 @@ weights_app = typer.Typer(help="Convert and inspect weights.", no_args_is_help=T
 fetch_app = typer.Typer(help="Download published data, checked against a pinned digest.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(fetch_app, name="fetch")
+app.command()(query)
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
@@ -189,25 +191,6 @@ def show(
     scores = open_scores(run_directory)
     statistic = statistic or scores.statistics[0]
     output.print_top(scores.top(statistic, top, track), statistic)
-
-
-@app.command()
-def query(
-    run_directory: RunDirectory,
-    sql: Annotated[str | None, typer.Argument(metavar="SQL", help="one SELECT; - for standard input")] = None,
-    file: Annotated[Path | None, typer.Option(help="file that holds the SQL")] = None,
-    also: Annotated[list[str] | None, typer.Option(metavar="RUN", help="another run of the same dataset")] = None,
-    as_format: Annotated[
-        Literal["csv", "tsv", "json", "parquet"] | None,
-        typer.Option("--format", help="of the result (default: a table on a terminal, csv elsewhere)"),
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="file to write; its name may tell the format")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="rows that a terminal shows")] = 40,
-) -> None:
-    """Ask a finished run in SQL: tables `inputs`, `variants`, `tracks`, and one a statistic."""
-    from enformer_ray.cli_query import query_run
-
-    query_run([run_directory, *(also or [])], sql, file, as_format, output, rows)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -64,7 +65,9 @@ def run_query(scores: ScoreDataset, sql: str, batch_rows: int | None = None) -> 
                 found = connection.sql(statement)
                 most = batch_rows or max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(found.columns)))
                 reader = found.to_arrow_reader(most)
-            yield QueryResult(reader.schema, _batches(reader, paths))
+            names = _different(reader.schema.names)
+            schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
+            yield QueryResult(schema, (batch.rename_columns(names) for batch in _batches(reader, paths)))
 
 
 def _only_statement(sql: str) -> str:
@@ -103,6 +106,17 @@ def _explained(paths: Paths) -> Iterator[None]:
         if isinstance(error, duckdb.InterruptException):
             raise KeyboardInterrupt from None
         raise _query_error(error) from None
+
+
+def _different(names: list[str]) -> list[str]:
+    """Names of columns, of which a join may give one twice: `a, a` become `a, a_1`."""
+    taken = set(names)
+    found: list[str] = []
+    for name in names:
+        free = (f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in taken)
+        found.append(next(free) if name in found else name)
+        taken.add(found[-1])
+    return found
 
 
 def _batches(reader: pa.RecordBatchReader, paths: Paths) -> Iterator[pa.RecordBatch]:

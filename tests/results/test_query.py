@@ -116,6 +116,12 @@ def test_sql_reads_the_dataset_and_nothing_else(run: Path, tmp_path: Path, sql: 
     assert os.listdir(tmp_path) == ["secret.csv"]  # noqa: PTH208
 
 
+def test_columns_of_one_name_become_different(run: Path) -> None:
+    assert answer(open_scores(run), "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a") == [
+        {"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}
+    ]
+
+
 def test_what_only_looks_like_writing(run: Path) -> None:
     scores = open_scores(run)
     assert answer(scores, "SELECT 'COPY' AS word; -- one statement") == [{"word": "COPY"}]

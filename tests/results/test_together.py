@@ -46,7 +46,7 @@ def test_the_first_run_that_has_a_variant_counts(
     names = [name for sites in (FIRST, SECOND, THIRD) for _, _, name, _ in sites]
     uris = [str(run) for run in given]
     assert sorted(row[0] for row in joined) == sorted([uris[0]] * 6 + [uris[1]] * 5 + [uris[2]] * 2)
-    found = dict(zip(names, expected[:6] + [2200.0, 2250.0, 2300.25, 2350.25, 3000.25, 3000.25, 3050.5], strict=True))
+    found = dict(zip(names, [*expected[:6], 2200.0, 2250.0, 2300.25, 2350.25, 3000.25, 3000.25, 3050.5], strict=True))
     assert {rsid: score for _, rsid, score in joined} == found
 
 
