@@ -86,6 +86,8 @@ ESCAPES = [
     "SET enable_external_access = true",
     "CREATE TABLE t AS SELECT 1",
     "EXPORT DATABASE '{target}'",
+    "SELECT * FROM enable_logging('QueryLog', storage = 'file', storage_config = {{'path': '{target}'}})",
+    "SELECT * FROM enable_profiling(save_location = '{target}')",
     "DROP VIEW sad",
     "SELECT 1; SELECT 2",
     "",
