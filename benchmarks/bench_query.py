@@ -38,7 +38,8 @@ from enformer_ray.variants.variant import Variant
 BASES_BETWEEN = 10
 TRACK = "track_0042"
 BYTES_LIMIT = 0.01
-TIME_LIMIT = 50
+TIME_LIMIT = {"Arrow": 20, "query": 50}
+"""By how many times one track is to be faster: Arrow reads all of them in a third of the time that SQL takes."""
 
 
 class RandomScorer:
@@ -140,6 +141,7 @@ def compare(name: str, one: Callable[[], int], every: Callable[[], int], rows: i
     """Print both and their ratios; whether the limits are kept."""
     measure(every, rows)
     measure(one, rows)
+    limit = TIME_LIMIT[name]
     alls, ones = [], []
     for _ in range(turns):
         alls.append(measure(every, rows))
@@ -151,10 +153,10 @@ def compare(name: str, one: Callable[[], int], every: Callable[[], int], rows: i
         print(f"{name:6s} {what:10s} {taken[0].bytes:14,d} bytes  {seconds} s", flush=True)
     print(
         f"{name}: one track reads {100 * max(shares):.3f}% of the bytes (limit {100 * BYTES_LIMIT:g}%) and takes "
-        f"1/{faster:.0f} of the time (limit 1/{TIME_LIMIT})",
+        f"1/{faster:.0f} of the time (limit 1/{limit})",
         flush=True,
     )
-    return max(shares) <= BYTES_LIMIT and faster >= TIME_LIMIT
+    return max(shares) <= BYTES_LIMIT and faster >= limit
 
 
 def main() -> None:

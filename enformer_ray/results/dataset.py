@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -184,10 +184,11 @@ class ScoreDataset:
         """
         return self.connect(Paths(self._runs.runs, ranges=False))
 
-    def connect(self, paths: Paths) -> duckdb.DuckDBPyConnection:
-        """The same, with files found by `paths`."""
+    def connect(self, paths: Paths, words: Set[str] | None = None) -> duckdb.DuckDBPyConnection:
+        """The same, with files found by `paths`, and of the tracks only those among the words that a query uses."""
         runs = list(zip(self._runs.runs, self._runs.before, strict=True))
-        return connect(Selected(runs, self.statistics, self._rows, self._runs.again, self.track_table), paths)
+        selected = Selected(runs, self.statistics, self._rows, self._runs.again, self.track_table, words)
+        return connect(selected, paths)
 
     def range_paths(self) -> Paths:
         """Paths of the files that are read by ranges, which nobody can write through."""

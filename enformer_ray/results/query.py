@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from enformer_ray.errors import EnformerRayError, QueryError
 from enformer_ray.results.dataset import ScoreDataset
+from enformer_ray.results.referenced import words_of
 from enformer_ray.results.selection import quoted
 from enformer_ray.results.views import Paths
 
@@ -58,16 +59,40 @@ def run_query(scores: ScoreDataset, sql: str, batch_rows: int | None = None) -> 
     paths = scores.range_paths()
     with TemporaryDirectory(prefix="enformer-ray-query-") as spill:
         with _explained(paths):
-            connection = scores.connect(paths)
+            connection, reader = _begin(scores, statement, paths, spill, batch_rows)
         with connection:
-            with _explained(paths):
-                _lock(connection, spill, paths)
-                found = connection.sql(statement)
-                most = batch_rows or max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(found.columns)))
-                reader = found.to_arrow_reader(most)
             names = _different(reader.schema.names)
             schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
             yield QueryResult(schema, (batch.rename_columns(names) for batch in _batches(reader, paths)))
+
+
+def _begin(
+    scores: ScoreDataset, statement: str, paths: Paths, spill: str, batch_rows: int | None
+) -> tuple[duckdb.DuckDBPyConnection, pa.RecordBatchReader]:
+    """Plan the statement, with the tracks that it names if that is enough, and start it."""
+    words = words_of(statement)
+    if words is not None:
+        try:
+            return _start(scores, statement, paths, spill, batch_rows, words)
+        except duckdb.Error:
+            if paths.failures:
+                raise
+            # Among all columns the message may know a better name.
+    return _start(scores, statement, paths, spill, batch_rows, None)
+
+
+def _start(
+    scores: ScoreDataset, statement: str, paths: Paths, spill: str, batch_rows: int | None, words: set[str] | None
+) -> tuple[duckdb.DuckDBPyConnection, pa.RecordBatchReader]:
+    connection = scores.connect(paths, words)
+    try:
+        _lock(connection, spill, paths)
+        found = connection.sql(statement)
+        most = batch_rows or max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(found.columns)))
+        return connection, found.to_arrow_reader(most)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _only_statement(sql: str) -> str:

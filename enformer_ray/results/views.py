@@ -6,8 +6,8 @@ import atexit
 import glob
 import os
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence, Set
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -19,9 +19,6 @@ from enformer_ray.run.range_files import PROTOCOL, RangeFiles
 
 if TYPE_CHECKING:
     import duckdb
-
-KEYS = ("variant", *ROW_COLUMNS)
-"""First columns of the table of a statistic."""
 
 _IDS, _AGAIN = "selection.ids", "selection.again"
 
@@ -35,6 +32,7 @@ class Selected(NamedTuple):
         rows: which variants.
         again: variants of later runs that an earlier one has: variant, kept (the earlier one's), variant_id.
         track_table: which tracks.
+        words: names that a query uses: tables of statistics have only tracks among them; None gives them all tracks.
     """
 
     runs: Sequence[tuple[FinishedRun, int]]
@@ -42,6 +40,7 @@ class Selected(NamedTuple):
     rows: Rows
     again: pa.Table
     track_table: pa.Table
+    words: Set[str] | None = None
 
 
 class Paths:
@@ -104,7 +103,8 @@ def connect(selected: Selected, paths: Paths) -> duckdb.DuckDBPyConnection:
     for statistic in selected.statistics:
         parts = (_scores(selected, paths, number, statistic) for number in range(len(selected.runs)))
         connection.execute(f'CREATE VIEW "{statistic}" AS {" UNION ALL ".join(parts)}')
-    connection.execute(f'CREATE VIEW variants AS SELECT {", ".join(KEYS)} FROM "{selected.statistics[0]}"')
+    parts = (_scores(selected, paths, number, selected.statistics[0], "keys") for number in range(len(selected.runs)))
+    connection.execute(f"CREATE VIEW variants AS {' UNION ALL '.join(parts)}")
     parts = (_inputs(selected, paths, number) for number in range(len(selected.runs)))
     of_them = "" if selected.rows.every else " WHERE variant IN (SELECT variant FROM variants)"
     connection.execute(f"CREATE VIEW inputs AS SELECT * FROM ({' UNION ALL '.join(parts)}){of_them}")
@@ -125,7 +125,7 @@ def keys_again(runs: Sequence[tuple[FinishedRun, int]]) -> pa.Table:
         if not common:
             continue
         later, *earlier = (
-            f"SELECT variant, variant_id FROM ({_scores(selected, paths, n, statistic)})"
+            f"SELECT variant, variant_id FROM ({_scores(selected, paths, n, statistic, 'keys')})"
             f" WHERE chromosome IN ({', '.join(map(quoted, sorted(common)))})"
             for n in (number, *range(number))
         )
@@ -142,14 +142,18 @@ def _open(paths: Paths) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    # A footer of thousands of columns is read once, not whenever a table is named; what is kept is bounded.
+    connection.execute("SET parquet_metadata_cache = true")
     connection.register_filesystem(paths.files())
     # One that is still open when Python exits would call back into Python.
     atexit.register(_close, weakref.ref(connection))
     return connection
 
 
-def _scores(selected: Selected, paths: Paths, number: int, statistic: str) -> str:
-    """Rows of a statistic in one run."""
+def _scores(
+    selected: Selected, paths: Paths, number: int, statistic: str, columns: Literal["keys", "all"] = "all"
+) -> str:
+    """Rows of a statistic in one run: key columns, and all tracks that are to be there."""
     run, before = selected.runs[number]
     conditions = [] if selected.rows.every else [selected.rows.sql(_IDS)]
     files = run.score_files(statistic, selected.rows)
@@ -158,10 +162,12 @@ def _scores(selected: Selected, paths: Paths, number: int, statistic: str) -> st
     if number and len(selected.again):
         conditions.append(f"variant NOT IN (SELECT variant FROM {_AGAIN})")
     firsts = ", ".join(str(before + file.first) for file in files)
-    every = selected.track_table.num_rows == run.track_table.num_rows
-    columns = "*" if every else ", ".join((*ROW_COLUMNS, *selected.track_table.column("column").to_pylist()))
+    tracks = selected.track_table.column("column").to_pylist() if columns == "all" else []
+    if selected.words is not None:
+        tracks = [name for name in tracks if name in selected.words]
+    shown = "*" if len(tracks) == run.track_table.num_rows else ", ".join((*ROW_COLUMNS, *tracks))
     return (
-        f"SELECT ([{firsts}]::BIGINT[])[(file_index + 1)::BIGINT] + file_row_number::BIGINT AS variant, {columns} "
+        f"SELECT ([{firsts}]::BIGINT[])[(file_index + 1)::BIGINT] + file_row_number::BIGINT AS variant, {shown} "
         f"FROM {_parquet(paths.of(number, [file.path for file in files]))}"
         f"{' WHERE ' if conditions else ''}{' AND '.join(conditions)}"
     )
