@@ -74,10 +74,8 @@ def _begin(
     if words is not None:
         try:
             return _start(scores, statement, paths, spill, batch_rows, words)
-        except duckdb.Error:
-            if paths.failures:
-                raise
-            # Among all columns the message may know a better name.
+        except (duckdb.BinderException, duckdb.CatalogException):
+            pass  # a name is wrong; among all of them the message may know a better one
     return _start(scores, statement, paths, spill, batch_rows, None)
 
 

@@ -18,19 +18,27 @@ def words_of(sql: str) -> set[str] | None:
     Columns come in without a name by `*`, COLUMNS, NATURAL, PIVOT, DESCRIBE and the like, and by the name of a table
     that is used as a value.
     """
-    connection = duckdb.connect()
     try:
+        return _words(_syntax(sql))
+    except (duckdb.Error, RecursionError):
+        return None  # DuckDB will say what is wrong, or take a statement that is nested deeper than Python can follow
+
+
+def _syntax(sql: str) -> dict[str, Any]:
+    with duckdb.connect() as connection:
         row = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-    finally:
-        connection.close()
-    tree = json.loads(row[0]) if row else {"error": True}
+    tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+    return tree
+
+
+def _words(tree: dict[str, Any]) -> set[str] | None:
     if tree["error"]:
         return None  # no SELECT
     tables: set[str] = set()
     values: set[str] = set()
     words: set[str] = set()
     for node in _nodes(tree["statements"]):
-        kind = node.get("type")
+        kind = str(node.get("type"))
         if kind in _OF_ALL_COLUMNS or node.get("ref_type") == "NATURAL":
             return None
         if kind == "COLUMN_REF":

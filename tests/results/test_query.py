@@ -16,6 +16,7 @@ from enformer_ray.errors import QueryError, StoreError
 from enformer_ray.model import Enformer, save_weights
 from enformer_ray.results import ScoreDataset, open_scores
 from enformer_ray.results.query import run_query
+from enformer_ray.results.referenced import words_of
 from enformer_ray.results.views import Paths
 from enformer_ray.run import compact
 from enformer_ray.variants.variant import Variant
@@ -116,6 +117,34 @@ def test_sql_reads_the_dataset_and_nothing_else(run: Path, tmp_path: Path, sql: 
     assert "hidden" not in str(caught.value)
     assert {file: hashlib.sha256(file.read_bytes()).digest() for file in run.rglob("*") if file.is_file()} == before
     assert os.listdir(tmp_path) == ["secret.csv"]  # noqa: PTH208
+
+
+EVERY = {f"track_000{i}" for i in range(5)}
+BOTH = {"track_0000", "track_0001"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "tracks"),
+    [
+        ("SELECT variant_id, s.Track_0001 FROM sad s", {"track_0001"}),
+        ('SELECT count(*) FROM sad WHERE "track_0002" > 0', {"track_0002"}),
+        ("SELECT 1 FROM sad JOIN log2_ratio USING (track_0003)", {"track_0003"}),
+        ("WITH a AS (SELECT track_0001 AS b FROM sad) SELECT b FROM a, sad ORDER BY track_0000", BOTH),
+        ("SELECT variant_id IN (SELECT variant_id FROM sad WHERE track_0004 > 1) FROM variants", {"track_0004"}),
+        ("SELECT list_transform([1], x -> x + track_0003) FROM sad", {"track_0003"}),
+        ("SELECT count(*) FROM sad", set()),
+        *((sql, EVERY) for sql in (
+            "FROM sad", "TABLE sad", "SELECT s.* FROM sad s", "SELECT s FROM sad s", "SELECT unnest(sad) FROM sad",
+            "SELECT (s).track_0001 FROM sad s", "SELECT main.sad FROM sad", "DESCRIBE sad", "SUMMARIZE sad",
+            "SELECT COLUMNS('track') FROM sad", "SELECT count(*) FROM sad NATURAL JOIN log2_ratio",
+            "SELECT count(*) FROM query('FROM sad')", "UNPIVOT sad ON COLUMNS('^track_')", "EXPLAIN FROM sad",
+            "SELECT 1 FROM sad " + "WHERE " + "(" * 3000 + "true" + ")" * 3000,
+        )),
+    ],
+)  # fmt: skip
+def test_tracks_that_a_statement_can_use(sql: str, tracks: set[str]) -> None:
+    words = words_of(sql)
+    assert (EVERY if words is None else EVERY & words) == tracks
 
 
 def test_columns_of_one_name_become_different(run: Path) -> None:
