@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pyarrow as pa
 
-from enformer_ray.errors import EnformerRayError
+from enformer_ray.errors import EnformerRayError, StoreError
 from enformer_ray.results.finished import FinishedRun
 from enformer_ray.results.selection import Rows, quoted
 from enformer_ray.run.parquet import ROW_COLUMNS
@@ -80,16 +80,29 @@ class Paths:
 
     def _read_range(self, path: str, start: int, end: int) -> bytes:
         number, _, rest = path.partition("/")
-        source = self._runs[int(number)].source([rest])
-        if source.files is None:
-            with open(source.paths[0], "rb", buffering=0) as file:  # noqa: PTH123 (a Path would be made a read)
-                return os.pread(file.fileno(), end - start, start)
+        run = self._runs[int(number)]
+        source = run.source([rest])
         try:
+            if source.files is None:
+                return _read_local(source.paths[0], start, end)
             read: bytes = source.files.read_range(rest, start, end)
-        except EnformerRayError as error:
-            self.failures.append(error)
-            raise
+        except OSError as error:
+            failure = error if isinstance(error, EnformerRayError) else _unreadable(run, rest, error)
+            self.failures.append(failure)
+            raise failure from None
         return read
+
+
+def _read_local(path: str, start: int, end: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (for each of thousands of columns)
+        return os.pread(file.fileno(), end - start, start)
+
+
+def _unreadable(run: FinishedRun, path: str, error: OSError) -> StoreError:
+    return StoreError(
+        f"{run.store.uri}/{path} cannot be read ({error.strerror or error}). Check the disk and the permissions, and "
+        "that nothing was removed since the run was finished: `enformer-ray verify` tells."
+    )
 
 
 def connect(selected: Selected, paths: Paths) -> duckdb.DuckDBPyConnection:

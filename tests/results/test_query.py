@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from enformer_ray.results.query import run_query
 from enformer_ray.results.referenced import words_of
 from enformer_ray.results.views import Paths
 from enformer_ray.run import compact
+from enformer_ray.run.store import LocalStore
 from enformer_ray.variants.variant import Variant
 from tests.results.generated import finished_run
 from tests.results.study import make_study
@@ -163,14 +165,14 @@ def test_what_only_looks_like_writing(run: Path) -> None:
     assert answer(scores, "EXPLAIN SELECT 1")
 
 
-def test_a_store_that_fails_is_told_as_such(run: Path, bucket: str) -> None:
-    store = upload(run, bucket)
-    scores = open_scores(bucket)
-    with run_query(scores, "SELECT track_0001 FROM sad ORDER BY variant"):
-        pass
-    store.delete_tree("scores/sad")
-    with pytest.raises(StoreError, match="no such object"):
-        answer(scores, "SELECT track_0001 FROM sad ORDER BY variant")
+def test_a_store_that_fails_is_told_as_such(run: Path, tmp_path: Path, bucket: str) -> None:
+    shutil.copytree(run, tmp_path / "copy")
+    for store in (upload(run, bucket), LocalStore(tmp_path / "copy")):
+        scores = open_scores(store.uri)
+        assert len(answer(scores, "SELECT track_0001 FROM sad")) == len(SITES)
+        store.delete_tree("scores/sad")
+        with pytest.raises(StoreError, match=rf"{store.uri}/scores/sad/chr-1-0\.parquet cannot be read"):
+            answer(scores, "SELECT track_0001 FROM sad ORDER BY variant")
 
 
 ROWS, TRACKS, GROUP = 24_000, 24, 6_000
