@@ -13,6 +13,7 @@ import typer
 
 from enformer_ray import __version__
 from enformer_ray.cli_options import job_command
+from enformer_ray.cli_query import query
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
 from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
@@ -31,6 +32,7 @@ weights_app = typer.Typer(help="Convert and inspect weights.", no_args_is_help=T
 fetch_app = typer.Typer(help="Download published data, checked against a pinned digest.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(fetch_app, name="fetch")
+app.command()(query)
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]

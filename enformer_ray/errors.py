@@ -65,6 +65,28 @@ class TrackSelectionError(EnformerRayError, ValueError):
     exit_status = 2
 
 
+class SelectionError(EnformerRayError, ValueError):
+    """A selection of variants of a finished dataset that cannot be read, or that the dataset cannot answer."""
+
+    exit_status = 2
+
+
+class QueryError(EnformerRayError, ValueError):
+    """SQL that cannot be run on a finished dataset, or whose result cannot be written as asked."""
+
+    exit_status = 2
+
+
+class RunsDifferError(EnformerRayError, ValueError):
+    """Runs that do not make one dataset: their scores are of other tracks, statistics or weights."""
+
+    exit_status = 4
+
+
+class MissingPackageError(EnformerRayError, ImportError):
+    """A package that only this use needs, and that is not installed."""
+
+
 class OfflineError(EnformerRayError, RuntimeError):
     """Something would have to be downloaded although `--offline` was given."""
 
