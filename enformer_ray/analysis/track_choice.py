@@ -1,0 +1,100 @@
+"""Which tracks of a finished dataset a command is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from enformer_ray.errors import TrackSelectionError
+from enformer_ray.results import ScoreDataset
+
+_RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+class Track(NamedTuple):
+    """A track of a dataset: a row of its tracks.parquet."""
+
+    column: str
+    index: int
+    identifier: str | None
+    assay: str | None
+    description: str | None
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.description or self.column
+
+
+def choose_tracks(scores: ScoreDataset, selectors: Sequence[str]) -> list[Track]:
+    """Tracks that any of the selectors names, in the order of the dataset, each once.
+
+    Args:
+        scores: the dataset.
+        selectors: each as `--tracks` of `score` has it (an index `5`, a range `10-20`, a comma list of both,
+            `assay:CAGE`, `regex:PATTERN`, `file:PATH`), or a column, identifier or whole description. None: all tracks.
+
+    Raises:
+        TrackSelectionError: one names nothing, or cannot be read.
+    """
+    tracks = _tracks(scores.tracks)
+    if not selectors:
+        return tracks
+    chosen = {track.column for selector in selectors for track in _named(selector, tracks, scores)}
+    return [track for track in tracks if track.column in chosen]
+
+
+def _tracks(table: pa.Table) -> list[Track]:
+    return [Track(*(row[name] for name in Track._fields)) for row in table.select(list(Track._fields)).to_pylist()]
+
+
+def _named(selector: str, tracks: list[Track], scores: ScoreDataset) -> list[Track]:
+    kind, _, value = selector.partition(":")
+    if kind == "assay":
+        found = [track for track in tracks if track.assay and track.assay.upper() == value.upper()]
+    elif kind == "regex":
+        pattern = _pattern(value, selector)
+        found = [track for track in tracks if pattern.search(track.description or "")]
+    elif kind == "file":
+        found = [track for entry in _entries(Path(value), selector) for track in _one(entry, tracks, scores)]
+    elif all(_RANGE.fullmatch(part.strip()) or part.strip().isdecimal() for part in selector.split(",")):
+        found = [track for part in selector.split(",") for track in _one(part.strip(), tracks, scores)]
+    else:
+        found = _one(selector, tracks, scores)
+    if not found:
+        raise TrackSelectionError(
+            f"track selector {selector!r} matches none of the {len(tracks)} tracks of the dataset; its tracks.parquet "
+            "lists them."
+        )
+    return found
+
+
+def _one(entry: str, tracks: list[Track], scores: ScoreDataset) -> list[Track]:
+    """Tracks of a range of indices, or the one that has a name or an index."""
+    between = _RANGE.fullmatch(entry)
+    if between:
+        found = [track for track in tracks if int(between[1]) <= track.index <= int(between[2])]
+        if not found:
+            raise TrackSelectionError(f"the dataset has no track with an index in {entry}; its tracks.parquet says more.")
+        return found
+    column = scores.column(entry)
+    return [track for track in tracks if track.column == column]
+
+
+def _pattern(text: str, selector: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise TrackSelectionError(f"track selector {selector!r} is not a regular expression: {error}.") from None
+
+
+def _entries(path: Path, selector: str) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrackSelectionError(f"track selector {selector!r} names a file that cannot be read: {error}.") from None
+    return [entry for line in lines if (entry := line.partition("#")[0].strip())]
