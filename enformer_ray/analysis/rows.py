@@ -125,7 +125,8 @@ class StatisticRows:
                 self._kept[key] = file.read_row_group(group.group, columns=list(columns)).select(list(columns))
         self._kept.move_to_end(key)
         while len(self._kept) > 1 and (
-            len(self._kept) > _KEPT_GROUPS or sum(t.num_rows * t.num_columns for t in self._kept.values()) > BATCH_VALUES
+            len(self._kept) > _KEPT_GROUPS
+            or sum(t.num_rows * t.num_columns for t in self._kept.values()) > BATCH_VALUES
         ):
             self._kept.popitem(last=False)
         return self._kept[key]

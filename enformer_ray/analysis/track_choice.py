@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -15,7 +15,8 @@ from enformer_ray.results import ScoreDataset
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
-class Track(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Track:
     """A track of a dataset: a row of its tracks.parquet."""
 
     column: str
@@ -49,7 +50,7 @@ def choose_tracks(scores: ScoreDataset, selectors: Sequence[str]) -> list[Track]
 
 
 def _tracks(table: pa.Table) -> list[Track]:
-    return [Track(*(row[name] for name in Track._fields)) for row in table.select(list(Track._fields)).to_pylist()]
+    return [Track(**row) for row in table.select([field.name for field in fields(Track)]).to_pylist()]
 
 
 def _named(selector: str, tracks: list[Track], scores: ScoreDataset) -> list[Track]:
@@ -79,7 +80,9 @@ def _one(entry: str, tracks: list[Track], scores: ScoreDataset) -> list[Track]:
     if between:
         found = [track for track in tracks if int(between[1]) <= track.index <= int(between[2])]
         if not found:
-            raise TrackSelectionError(f"the dataset has no track with an index in {entry}; its tracks.parquet says more.")
+            raise TrackSelectionError(
+                f"the dataset has no track with an index in {entry}; its tracks.parquet says more."
+            )
         return found
     column = scores.column(entry)
     return [track for track in tracks if track.column == column]

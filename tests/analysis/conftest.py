@@ -66,7 +66,9 @@ def vcf_lines(genome: dict[str, str]) -> list[str]:
             ref = genome[name][start]
             info = [".", "AF=0.25", "DB;AF=1e-05", "DB"][i % 4]
             rest = f"{'.' if i % 3 else 30.50}\t{'PASS' if i % 2 else 'q10'}\t{info}\tGT\t0/1\t1|1"
-            lines.append(f"chr{name}\t{start + 1}\t{f'rs{name}{i}' if i % 5 else '.'}\t{ref}\t{ref.translate(other)}\t{rest}")
+            lines.append(
+                f"chr{name}\t{start + 1}\t{f'rs{name}{i}' if i % 5 else '.'}\t{ref}\t{ref.translate(other)}\t{rest}"
+            )
         at = first + 20 * 97
         ref, after = genome[name][at], genome[name][at : at + 4]
         two = ",".join(base for base in "ACGT" if base != ref)

@@ -41,7 +41,7 @@ class AnnotationOptions:
     names: Names = "source"
 
 
-def annotations(
+def annotated(
     source: ExportSource, options: AnnotationOptions, summary: ExportSummary
 ) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
     """Chromosome and batches of its SNPs: PLACE, then a column a track without nulls.
@@ -73,7 +73,8 @@ def annotations(
             yield chromosome, (_finished(piece, source, options, summary) for piece in pieces)
     if options.bim is not None and summary.rows:
         summary.notes.append(
-            f"{summary.scored:,} of {summary.rows:,} SNPs of the panel have a score; the others have {options.missing:g}."
+            f"{summary.scored:,} of {summary.rows:,} SNPs of the panel have a score; the others have "
+            f"{options.missing:g}."
         )
 
 

@@ -71,8 +71,8 @@ def find_bims(pattern: str) -> list[Path]:
         found = [path for path in found if path.exists()]
     if not found or not found[0].is_file():
         raise ExportError(
-            f"--bim {pattern}: there is no such file. Name one .bim, or those of all chromosomes with {CHROMOSOME_SIGN} "
-            "in place of the number: panel.@.bim."
+            f"--bim {pattern}: there is no such file. Name one .bim, or those of all chromosomes with "
+            f"{CHROMOSOME_SIGN} in place of the number: panel.@.bim."
         )
     return found
 
@@ -128,8 +128,8 @@ def _blocks(bim: Path) -> Iterator[list[list[object]]]:
                     continue
                 if len(cells) != len(_CELLS) or not cells[3].isdecimal():
                     raise ExportError(
-                        f"{bim}, line {number}: not a line of a .bim, which has a chromosome, an identifier, a place in "
-                        "centimorgans, a position and two alleles."
+                        f"{bim}, line {number}: not a line of a .bim, which has a chromosome, an identifier, a place "
+                        "in centimorgans, a position and two alleles."
                     )
                 rows.append([*cells[:3], int(cells[3]), *cells[4:]])
             if rows:

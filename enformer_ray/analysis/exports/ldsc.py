@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enformer_ray.analysis.exports.annotation import AnnotationOptions, annotations
+from enformer_ray.analysis.exports.annotation import AnnotationOptions, annotated
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.summary import ExportSummary
 from enformer_ray.analysis.exports.text import bgzip_writer, header, lines
@@ -41,7 +41,7 @@ def write_tables(
     summary = ExportSummary()
     names = [*place, *source.columns]
     with Outputs(output, force) as outputs:
-        for chromosome, batches in annotations(source, options, summary):
+        for chromosome, batches in annotated(source, options, summary):
             with bgzip_writer(outputs.path(f".{chromosome}{suffix}")) as file:
                 file.write(header(names))
                 for batch in batches:

@@ -1,4 +1,4 @@
-"""Annotations for PolyFun: `PREFIX.1.annot.parquet`, one file a chromosome, and the sums that PolyFun wants beside it."""
+"""Annotations for PolyFun: `PREFIX.1.annot.parquet`, one file a chromosome, and its sums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from enformer_ray.analysis.exports.annotation import AnnotationOptions, annotations
+from enformer_ray.analysis.exports.annotation import AnnotationOptions, annotated
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.summary import ExportSummary
 from enformer_ray.analysis.outputs import Outputs
@@ -29,7 +29,7 @@ def export_polyfun(
     """
     summary = ExportSummary()
     with Outputs(output, force) as outputs:
-        for chromosome, batches in annotations(source, options or AnnotationOptions(), summary):
+        for chromosome, batches in annotated(source, options or AnnotationOptions(), summary):
             sums = np.zeros(len(source.columns))
             number = pa.int64() if chromosome.isdecimal() else pa.string()
             fields = {"CHR": number, "BP": pa.int64(), "SNP": pa.string(), "A1": pa.string(), "A2": pa.string()}

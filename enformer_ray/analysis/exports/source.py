@@ -96,7 +96,9 @@ class ExportSource:
             name = colon_names(batch) if names == "colon" else batch.column("variant_id")
             if named is not None:
                 given = named.next(len(batch))
-                name = pc.if_else(pc.is_valid(given), given, name)
+                # Blanks and commas separate columns and lists in the files of most programs.
+                usable = pc.fill_null(pc.invert(pc.match_substring_regex(given, r"[\s,]")), False)
+                name = pc.if_else(usable, given, name)
             yield batch.append_column("name", name)
 
     def _names(self) -> _Aligned:

@@ -32,7 +32,7 @@ def bgzip_writer(path: Path) -> Iterator[Writer]:
     Raises:
         DiskError: it cannot be written.
     """
-    file = pysam.BGZFile(str(path), "wb")
+    file = pysam.BGZFile(str(path), "wb", None)
     try:
         yield _Checked(file, path)
     finally:
