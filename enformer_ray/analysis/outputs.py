@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,9 @@ class Outputs:
     Args:
         target: a file, or the beginning of the paths of several; its folder is made if it is not there.
         force: write over files that are there.
+
+    Attributes:
+        folder: the hidden folder.
     """
 
     def __init__(self, target: Path, force: bool = False) -> None:
@@ -28,7 +32,7 @@ class Outputs:
         """Make the folder."""
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self._target.parent))
+            self.folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self._target.parent))
         except OSError as error:
             raise disk_error(error) from None
         return self
@@ -41,7 +45,7 @@ class Outputs:
             if kind is None:
                 self._publish()
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def path(self, suffix: str = "") -> Path:
         """Where to write the file that will be `target` with `suffix` behind it.
@@ -52,7 +56,7 @@ class Outputs:
         name = self._target.name + suffix.replace("/", "%2F")  # contigs may be called anything
         refuse_existing(self._target.with_name(name), self._force)
         self._names.append(name)
-        return self._folder / name
+        return self.folder / name
 
     def existing(self, suffix: str) -> None:
         """Refuse at the start what would only be found at the end."""
@@ -67,9 +71,35 @@ class Outputs:
         for name in self._names:
             refuse_existing(self._target.with_name(name), self._force)
         for name in self._names:
-            with (self._folder / name).open("rb") as file:
+            with (self.folder / name).open("rb") as file:
                 os.fsync(file.fileno())
-            (self._folder / name).replace(self._target.with_name(name))
+            (self.folder / name).replace(self._target.with_name(name))
+
+
+@contextmanager
+def output_folder(target: Path, force: bool = False) -> Iterator[Path]:
+    """A folder to write into, that becomes `target` when the block ends without an error.
+
+    Args:
+        target: a folder that is not there, or is empty.
+        force: put it in the place of one that is there.
+
+    Raises:
+        OutputExistsError: it is there, holds something, and `force` was not given; or it is a file.
+    """
+    target = target.absolute()
+    there = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if there and (not target.is_dir() or not force):
+        raise OutputExistsError(
+            f"{target} is there already; give another --output, or --force to put the new one there."
+        )
+    with Outputs(target.with_name(target.name + ".parts"), force=True) as outputs:
+        folder = outputs.folder / target.name
+        folder.mkdir()
+        yield folder
+        if target.exists():
+            target.rename(outputs.folder / "replaced")
+        folder.rename(target)
 
 
 def refuse_existing(path: Path, force: bool) -> None:
