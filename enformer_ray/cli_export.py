@@ -145,7 +145,7 @@ def tsv(
 def vcf(
     run_directory: Run,
     statistic: Statistic,
-    output: Annotated[Path, typer.Option(help=".vcf or .vcf.gz to write; .bcf, too, where the input is one")],
+    output: Annotated[Path, typer.Option(help=".vcf or .vcf.gz to write; .bcf where the input is one")],
     tracks: Tracks = None,
     variants: Annotated[
         Path | None, typer.Option("--input", help="input file to annotate, if there were several or it has moved")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from enformer_ray.analysis.calibration import CalibrationTable, Grid, fingerprint_parts
+from enformer_ray.analysis.calibration import CalibrationTable, Grid, fingerprint_parts, reference_digests
 from enformer_ray.analysis.outputs import output_folder
 from enformer_ray.analysis.quantiles import signed_quantiles
 from enformer_ray.analysis.rows import BATCH_VALUES
@@ -69,11 +69,11 @@ def apply_calibration(
     store = open_store(run_directory)
     manifest = finished_manifest(store)
     table = CalibrationTable(table_path)
-    table.refuse_other_family(fingerprint_parts(store), store.uri)
+    table.refuse_other_family(fingerprint_parts(store), reference_digests(store), store.uri)
     unknown = [name for name in statistics if name not in manifest.statistics]
     if unknown:
         raise ConfigError(f"{store.uri} has no statistic {unknown[0]!r}; it has {', '.join(manifest.statistics)}.")
-    names = tuple(statistics) or tuple(manifest.statistics)
+    names = tuple(dict.fromkeys(statistics)) or tuple(manifest.statistics)
     tracks = choose_tracks(ScoreDataset(store, manifest), selectors)
     grids = {name: table.grids(name, tracks) for name in names}
     with output_folder(output, force) as folder:

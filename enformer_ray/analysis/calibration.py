@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from enformer_ray.errors import CalibrationError, CalibrationMismatchError, Data
 from enformer_ray.results import ScoreDataset
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import Manifest, finished_manifest
+from enformer_ray.run.plan_files import read_reference_digests
 from enformer_ray.run.store import RunStore, open_store
 
 FORMAT_VERSION = 1
@@ -99,6 +101,14 @@ def family(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parts.items() if name not in _NOT_FAMILY}
 
 
+def reference_digests(store: RunStore) -> dict[str, str]:
+    """Hex sha256 of the bases of each chromosome that a run has variants on; nothing of a run without its plan."""
+    if not store.exists(layout.REFERENCE):
+        return {}
+    blocks = read_reference_digests(store.local_path(layout.REFERENCE))
+    return {name: hashlib.sha256(b"".join(digests)).hexdigest() for name, digests in blocks.items()}
+
+
 def calibrate(
     run_directory: str, output: Path, statistics: Sequence[str] = (), points: int = POINTS, force: bool = False
 ) -> Calibrated:
@@ -126,7 +136,7 @@ def calibrate(
             "or more are better). Score a larger background: common variants, or those of `enformer-ray calibrate "
             "background`."
         )
-    names = tuple(statistics) or tuple(manifest.statistics)
+    names = tuple(dict.fromkeys(statistics)) or tuple(manifest.statistics)
     tracks = choose_tracks(ScoreDataset(store, manifest), ())
     schema = _SCHEMA.with_metadata({_KEY: json.dumps(_origin(store, manifest, points)).encode()})
     with Outputs(output, force) as outputs, pq.ParquetWriter(outputs.path(), schema, compression="zstd") as writer:
@@ -141,6 +151,7 @@ def _origin(store: RunStore, manifest: Manifest, points: int) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "family": family(fingerprint_parts(store)),
+        "reference": reference_digests(store),
         "fingerprint": manifest.fingerprint,
         "content_hash": manifest.content_hash,
         "points": points,
@@ -224,18 +235,20 @@ class CalibrationTable:
         places = {column: row for row, column in enumerate(table.column("column").to_pylist())}
         found = _grids_of(table.take([places[track.column] for track in tracks]))
         for grid, track in zip(found, tracks, strict=True):
-            if (grid.track.identifier, grid.track.description) != (track.identifier, track.description):
+            both = None not in (grid.track.description, track.description)  # a run may know no names of its tracks
+            if both and grid.track != track:
                 raise CalibrationMismatchError(
                     f"{self.path} calls {track.column} {grid.track.description!r}, the run {track.description!r}. What "
                     "differs: the track table. Score both with the same --tracks-table."
                 )
         return found
 
-    def refuse_other_family(self, parts: Mapping[str, Any], where: str) -> None:
+    def refuse_other_family(self, parts: Mapping[str, Any], reference: Mapping[str, str], where: str) -> None:
         """Refuse a run whose scores are of another kind.
 
         Args:
             parts: of its fingerprint.
+            reference: digests of its chromosomes; those that the background has, too, must be the same.
             where: the run directory.
 
         Raises:
@@ -243,13 +256,14 @@ class CalibrationTable:
         """
         mine, other = self.family, family(parts)
         differing = [name for name in sorted(mine.keys() | other.keys()) if mine.get(name) != other.get(name)]
-        if differing:
-            said = "; ".join(
-                f"{name}: table {_short(mine.get(name))}, run {_short(other.get(name))}" for name in differing
-            )
+        contigs = [name for name, digest in self.origin["reference"].items() if reference.get(name, digest) != digest]
+        if differing or contigs:
+            said = [f"{name}: table {_short(mine.get(name))}, run {_short(other.get(name))}" for name in differing]
+            said += [f"reference: other bases on {', '.join(contigs[:5])}"] if contigs else []
             raise CalibrationMismatchError(
                 f"{self.path} was made of scores of another kind than those of {where}, so its quantiles are not "
-                f"theirs. What differs: {said}. Score the background as the run was scored, and calibrate by that."
+                f"theirs. What differs: {'; '.join(said)}. Score the background as the run was scored, and "
+                "calibrate by that."
             )
 
 

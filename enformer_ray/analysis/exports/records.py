@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.text import text
@@ -22,10 +20,9 @@ MISSING = "."
 
 _ALLELES = """
     SELECT record, original_chromosome, original_position, original_reference_allele, original_alternate_allele,
-           coalesce(variant, -1) AS variant, harmonisation, lifted
+           coalesce(variant, -1) AS variant
     FROM variants WHERE file = $file ORDER BY input
 """
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 class RecordScores(NamedTuple):
@@ -75,10 +72,7 @@ def find_input(source: ExportSource, given: Path | None) -> tuple[str, Path]:
 
 
 def record_scores(source: ExportSource, file: str) -> Iterator[RecordScores]:
-    """The records of a file, in order, a block in memory at a time.
-
-    Signed scores are those of the record's alternate against its reference allele, also where the file has the
-    reference of the FASTA as the alternate.
+    """The records of a VCF or BCF, in order, a block in memory at a time.
 
     Args:
         source: an open dataset.
@@ -98,13 +92,8 @@ def record_scores(source: ExportSource, file: str) -> Iterator[RecordScores]:
 
 def _of_batch(source: ExportSource, batch: pa.RecordBatch) -> Iterator[RecordScores]:
     variant = batch.column("variant").to_numpy()
-    found = source.rows.take(variant, ["reference_allele", *source.columns])
-    sign = _signs(batch, found.column("reference_allele")) if source.signed else None
-    texts = []
-    for name in source.columns:
-        column = found.column(name).combine_chunks()
-        column = column if sign is None else pc.multiply(column, pa.array(sign))
-        texts.append(text(column, MISSING).to_pylist())
+    found = source.rows.take(variant, source.columns)
+    texts = [text(found.column(name).combine_chunks(), MISSING).to_pylist() for name in source.columns]
     places = [batch.column(i).to_pylist() for i in range(5)]
     record = batch.column("record").to_numpy()
     starts = np.flatnonzero(np.append(True, record[1:] != record[:-1])).tolist()
@@ -122,22 +111,3 @@ def _joined(left: RecordScores, right: RecordScores) -> RecordScores:
     tracks = len(left.scores or right.scores or [])
     sides = [one.scores or [[MISSING] * len(one.alternates)] * tracks for one in (left, right)]
     return left._replace(alternates=alternates, scores=[a + b for a, b in zip(*sides, strict=True)])
-
-
-def _signs(batch: pa.RecordBatch, references: pa.ChunkedArray) -> NDArray[np.float32]:
-    """-1 where the alternate allele of the file is the reference of the FASTA."""
-    codes = batch.column("harmonisation")
-    swapped = pc.fill_null(pc.is_in(codes, pa.array(["swapped", "flipped_swapped"])), False)
-    swapped = swapped.to_numpy(zero_copy_only=False).copy()
-    unclear = pc.fill_null(pc.is_in(codes, pa.array(["palindromic", "indel_ambiguous"])), False)
-    for i in np.flatnonzero(unclear.to_numpy(zero_copy_only=False)).tolist():
-        reference = references[i].as_py()
-        if reference is None:
-            continue
-        ref, alt = (str(batch.column(f"original_{kind}_allele")[i]).upper() for kind in ("reference", "alternate"))
-        if str(codes[i]) == "palindromic":
-            alt = alt.translate(_COMPLEMENT) if batch.column("lifted")[i].as_py() == "reverse" else alt
-            swapped[i] = alt == reference
-        else:  # an indel: the longer allele of both records is the same one
-            swapped[i] = (len(ref) > len(alt)) != (len(reference) > 1)
-    return np.where(swapped, np.float32(-1), np.float32(1))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from enformer_ray.analysis.exports.bcf import write_bcf
+from enformer_ray.analysis.exports.bcf import annotate_bcf, index_bcf
 from enformer_ray.analysis.exports.fields import InfoField, VcfCounts, differs, info_fields
 from enformer_ray.analysis.exports.records import RecordScores, find_input, record_scores
 from enformer_ray.analysis.exports.source import ExportSource
@@ -34,7 +34,7 @@ def export_vcf(
 
     Args:
         source: what is exported.
-        output: a path that ends in .vcf, .vcf.gz or .vcf.bgz; of a BCF, also in .bcf.
+        output: a path that ends in .vcf, .vcf.gz or .vcf.bgz; of a BCF, in .bcf.
         variants: the input file, where there were several or it is somewhere else now.
         prefix: of the names of the fields: `enformer_sad_track_0005`.
         force: write over files that are there.
@@ -53,7 +53,7 @@ def export_vcf(
     with Outputs(output, force) as outputs:
         written = outputs.path()
         if is_bcf(head):
-            write_bcf(path, records, fields, written, counts)
+            annotate_bcf(path, records, fields, written, counts)
         elif is_vcf(head):
             _write_text(path, records, fields, written, counts)
         else:
@@ -65,7 +65,7 @@ def export_vcf(
 
 
 def _check_suffix(output: Path, bcf: bool) -> None:
-    wanted = {".vcf", *_PACKED} | ({".bcf"} if bcf else set())
+    wanted = {".bcf"} if bcf else {".vcf", *_PACKED}
     if output.suffix not in wanted:
         raise ConfigError(f"--output {output}: give a name that ends in {', '.join(sorted(wanted))}.")
 
@@ -79,10 +79,8 @@ def _index(outputs: Outputs, written: Path, counts: VcfCounts, summary: ExportSu
         )
         return
     if written.suffix == ".bcf":
-        import pysam.bcftools
-
         outputs.path(".csi")
-        pysam.bcftools.index("-f", str(written))
+        index_bcf(written)
         return
     outputs.path(".csi" if counts.longest >= LONGEST_TBI else ".tbi")
     index(written, counts.longest, chromosome=0, start=1)
