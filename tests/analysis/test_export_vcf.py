@@ -30,11 +30,12 @@ def without_info(data: bytes) -> list[bytes]:
     for line in data.splitlines(keepends=True):
         if line.startswith(b"##INFO=<ID=enformer_"):
             continue
-        cells = line.split(b"\t")
+        body = line.rstrip(b"\r\n")
+        cells = body.split(b"\t")
         if not line.startswith(b"#"):
             kept = [field for field in cells[7].split(b";") if not field.startswith(b"enformer_")]
             cells[7] = b";".join(kept) or b"."
-        lines.append(b"\t".join(cells))
+        lines.append(b"\t".join(cells) + line[len(body) :])
     return lines
 
 
@@ -247,3 +248,21 @@ def test_a_gwas_vcf_is_annotated(world: World, tmp_path: Path) -> None:
     lines = [line for line in (tmp_path / "o.vcf").read_text().splitlines() if line[0] != "#"]
     assert float(fields(lines[0])[NAMES[0]]) == pytest.approx(score_of(f"1_3001_{'_'.join(right)}", 0), rel=1e-6)
     assert f"{lines[1]}\n" == rows[1]  # its reference allele is not that of the FASTA, so it was rejected
+
+
+@pytest.mark.parametrize("name", ["grch38_chr1_deepvariant_sites.vcf.gz", "grch38_gtex_variants_cimr.vcf.gz"])
+def test_real_files(shared: Path, world: World, tmp_path: Path, name: str) -> None:
+    fasta = tmp_path / "genome.fa.gz"
+    for file in (shared / "data" / "reference").glob("grch38_demo_chr1_chr20_chr22.npad.fa.gz*"):
+        shutil.copyfile(file, tmp_path / file.name.replace("grch38_demo_chr1_chr20_chr22.npad.fa.gz", fasta.name))
+    source = shared / "data" / "variants" / name
+    run = finished_run(tmp_path, [source], fasta, world.weights, scores, ("sad", "d2"))
+    summary = annotate(run, tmp_path / "o.vcf.gz")
+    written = gzip.decompress((tmp_path / "o.vcf.gz").read_bytes())
+    assert without_info(written) == gzip.decompress(source.read_bytes()).splitlines(keepends=True)
+    assert summary.rows == written.count(b"\n") - sum(line.startswith(b"#") for line in written.splitlines())
+    removed = ",".join(f"INFO/{field}" for field in NAMES)
+    stripped = bcftools("annotate", "--no-version", "-x", removed, tmp_path / "o.vcf.gz")
+    assert stripped == bcftools("view", "--no-version", source)
+    with_scores = bcftools("query", "-i", f'{NAMES[0]}!="."', "-f", "%POS\n", tmp_path / "o.vcf.gz")
+    assert with_scores.count("\n") == summary.scored > 500
