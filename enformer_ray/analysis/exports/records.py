@@ -99,9 +99,10 @@ def _of_batch(source: ExportSource, batch: pa.RecordBatch) -> Iterator[RecordSco
     starts = np.flatnonzero(np.append(True, record[1:] != record[:-1])).tolist()
     for start, end in zip(starts, [*starts[1:], len(record)], strict=True):
         alternates = tuple(a for a in places[4][start:end] if a is not None)
-        scores = [column[start:end] for column in texts] if (variant[start:end] >= 0).any() else None
+        scores = [column[start:end] for column in texts]
+        some = any(value != MISSING for value in scores[0])  # a score is missing on all tracks or on none
         number, chromosome, position, reference = (places[i][start] for i in range(4))
-        yield RecordScores(number, chromosome, position, reference, alternates, scores)
+        yield RecordScores(number, chromosome, position, reference, alternates, scores if some else None)
 
 
 def _joined(left: RecordScores, right: RecordScores) -> RecordScores:
