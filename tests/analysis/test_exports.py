@@ -19,7 +19,15 @@ from enformer_ray.analysis.exports import (
     export_sldp,
     export_tsv,
 )
-from enformer_ray.errors import ConfigError, ExportError, OutputExistsError, RunIncompleteError, TrackSelectionError
+from enformer_ray.analysis.exports.text import bgzip_writer
+from enformer_ray.errors import (
+    ConfigError,
+    DiskError,
+    ExportError,
+    OutputExistsError,
+    RunIncompleteError,
+    TrackSelectionError,
+)
 from enformer_ray.results import open_scores
 from tests.analysis.conftest import World, score_of
 from tests.analysis.strict import ldsc_annotation, polyfun_annotation, read_bim, sldp_annotation
@@ -244,3 +252,15 @@ def test_an_export_from_an_object_store_is_the_same(world: World, tmp_path: Path
     assert gzip.decompress((tmp_path / "local.tsv.gz").read_bytes()) == gzip.decompress(
         (tmp_path / "store.tsv.gz").read_bytes()
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_said_in_words(capfd: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(DiskError, match=r"full cannot be written in .*the disk is full"),
+        bgzip_writer(Path("/dev/full")) as file,
+    ):
+        file.write(np.random.default_rng(1).bytes(1 << 20))
+    with pytest.raises(DiskError, match="the disk is full"), bgzip_writer(Path("/dev/full")) as file:
+        file.write(b"found out when it is closed")
+    assert capfd.readouterr().err == ""

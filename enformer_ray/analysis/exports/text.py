@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pysam
 
 from enformer_ray.errors import DiskError
+from enformer_ray.variants.readers.bcf import quiet_htslib
 
 LONGEST_TBI = 2**29
 """Positions that a .tbi index reaches (SAM specification, "The tabix index file format"); .csi reaches further."""
@@ -32,24 +33,41 @@ def bgzip_writer(path: Path) -> Iterator[Writer]:
     Raises:
         DiskError: it cannot be written.
     """
-    file = pysam.BGZFile(str(path), "wb", None)
-    try:
-        yield _Checked(file, path)
-    finally:
-        file.close()
+    with quiet_htslib():
+        file = pysam.BGZFile(str(path), "wb", None)
+        try:
+            yield _Checked(file, path)
+        except BaseException:
+            with suppress(OSError):  # closing reports the same fault once more
+                file.close()
+            raise
+        try:
+            file.close()
+        except OSError:
+            raise _full(path) from None
 
 
 class _Checked:
-    """htslib tells of a full disk by a number."""
+    """htslib tells of a full disk by a number or an error without a name."""
 
     def __init__(self, file: pysam.BGZFile, path: Path) -> None:
         self._file, self._path = file, path
 
     def write(self, data: bytes, /) -> object:
-        written = self._file.write(data)
+        try:
+            written = self._file.write(data)
+        except OSError:
+            raise _full(self._path) from None
         if written is not None and written < 0:
-            raise DiskError(f"{self._path} cannot be written: its disk is full, or gone. Free space, and run again.")
+            raise _full(self._path)
         return written
+
+
+def _full(path: Path) -> DiskError:
+    return DiskError(
+        f"{path.name} cannot be written in {path.parent.parent}: the disk is full, or gone. Free space, and run the "
+        "same command again."
+    )
 
 
 def lines(columns: Sequence[pa.Array], missing: str, separator: str = "\t") -> bytes:
