@@ -16,7 +16,6 @@ from enformer_ray.analysis.quantiles import signed_quantiles
 from enformer_ray.analysis.rows import BATCH_VALUES
 from enformer_ray.analysis.track_choice import choose_tracks
 from enformer_ray.errors import ConfigError
-from enformer_ray.results import ScoreDataset
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import finished_manifest
 from enformer_ray.run.parquet import ROW_COLUMNS, score_writer
@@ -74,7 +73,7 @@ def apply_calibration(
     if unknown:
         raise ConfigError(f"{store.uri} has no statistic {unknown[0]!r}; it has {', '.join(manifest.statistics)}.")
     names = tuple(dict.fromkeys(statistics)) or tuple(manifest.statistics)
-    tracks = choose_tracks(ScoreDataset(store, manifest), selectors)
+    tracks = choose_tracks(store, selectors)
     grids = {name: table.grids(name, tracks) for name in names}
     with output_folder(output, force) as folder:
         for name in names:

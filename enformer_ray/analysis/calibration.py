@@ -21,7 +21,6 @@ from enformer_ray.analysis.quantiles import POINTS, quantile_grid
 from enformer_ray.analysis.rows import StatisticRows
 from enformer_ray.analysis.track_choice import Track, choose_tracks
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, DatasetCorruptError
-from enformer_ray.results import ScoreDataset
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import Manifest, finished_manifest
 from enformer_ray.run.plan_files import read_reference_digests
@@ -137,7 +136,7 @@ def calibrate(
             "background`."
         )
     names = tuple(dict.fromkeys(statistics)) or tuple(manifest.statistics)
-    tracks = choose_tracks(ScoreDataset(store, manifest), ())
+    tracks = choose_tracks(store, ())
     schema = _SCHEMA.with_metadata({_KEY: json.dumps(_origin(store, manifest, points)).encode()})
     with Outputs(output, force) as outputs, pq.ParquetWriter(outputs.path(), schema, compression="zstd") as writer:
         for name in names:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from enformer_ray.errors import TrackSelectionError
-from enformer_ray.results import ScoreDataset
+from enformer_ray.run import layout
+from enformer_ray.run.store import RunStore
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
@@ -31,29 +33,26 @@ class Track:
         return self.description or self.column
 
 
-def choose_tracks(scores: ScoreDataset, selectors: Sequence[str]) -> list[Track]:
+def choose_tracks(store: RunStore, selectors: Sequence[str]) -> list[Track]:
     """Tracks that any of the selectors names, in the order of the dataset, each once.
 
     Args:
-        scores: the dataset.
+        store: run directory of the dataset.
         selectors: each as `--tracks` of `score` has it (an index `5`, a range `10-20`, a comma list of both,
             `assay:CAGE`, `regex:PATTERN`, `file:PATH`), or a column, identifier or whole description. None: all tracks.
 
     Raises:
         TrackSelectionError: one names nothing, or cannot be read.
     """
-    tracks = _tracks(scores.tracks)
+    table = pq.read_table(pa.BufferReader(store.read_bytes(layout.TRACKS)))
+    tracks = [Track(**row) for row in table.select([field.name for field in fields(Track)]).to_pylist()]
     if not selectors:
         return tracks
-    chosen = {track.column for selector in selectors for track in _named(selector, tracks, scores)}
+    chosen = {track.column for selector in selectors for track in _named(selector, tracks)}
     return [track for track in tracks if track.column in chosen]
 
 
-def _tracks(table: pa.Table) -> list[Track]:
-    return [Track(**row) for row in table.select([field.name for field in fields(Track)]).to_pylist()]
-
-
-def _named(selector: str, tracks: list[Track], scores: ScoreDataset) -> list[Track]:
+def _named(selector: str, tracks: list[Track]) -> list[Track]:
     kind, _, value = selector.partition(":")
     if kind == "assay":
         found = [track for track in tracks if track.assay and track.assay.upper() == value.upper()]
@@ -61,11 +60,11 @@ def _named(selector: str, tracks: list[Track], scores: ScoreDataset) -> list[Tra
         pattern = _pattern(value, selector)
         found = [track for track in tracks if pattern.search(track.description or "")]
     elif kind == "file":
-        found = [track for entry in _entries(Path(value), selector) for track in _one(entry, tracks, scores)]
+        found = [track for entry in _entries(Path(value), selector) for track in _one(entry, tracks)]
     elif all(_RANGE.fullmatch(part.strip()) or part.strip().isdecimal() for part in selector.split(",")):
-        found = [track for part in selector.split(",") for track in _one(part.strip(), tracks, scores)]
+        found = [track for part in selector.split(",") for track in _one(part.strip(), tracks)]
     else:
-        found = _one(selector, tracks, scores)
+        found = _one(selector, tracks)
     if not found:
         raise TrackSelectionError(
             f"track selector {selector!r} matches none of the {len(tracks)} tracks of the dataset; its tracks.parquet "
@@ -74,18 +73,24 @@ def _named(selector: str, tracks: list[Track], scores: ScoreDataset) -> list[Tra
     return found
 
 
-def _one(entry: str, tracks: list[Track], scores: ScoreDataset) -> list[Track]:
+def _one(entry: str, tracks: list[Track]) -> list[Track]:
     """Tracks of a range of indices, or the one that has a name or an index."""
     between = _RANGE.fullmatch(entry)
     if between:
         found = [track for track in tracks if int(between[1]) <= track.index <= int(between[2])]
-        if not found:
-            raise TrackSelectionError(
-                f"the dataset has no track with an index in {entry}; its tracks.parquet says more."
-            )
-        return found
-    column = scores.column(entry)
-    return [track for track in tracks if track.column == column]
+    else:
+        names = ("column", "index", "identifier", "description")
+        answers = [[track for track in tracks if str(getattr(track, name)) == entry] for name in names]
+        found = next((tracks for tracks in answers if tracks), [])
+    if len(found) > 1 and not between:
+        some = ", ".join(track.column for track in found[:5])
+        raise TrackSelectionError(f"{len(found)} tracks are called {entry!r} ({some}); name one of these columns.")
+    if not found:
+        raise TrackSelectionError(
+            f"the dataset has no track {entry!r}; its {layout.TRACKS} lists its {len(tracks)} tracks by column, index, "
+            "identifier and description."
+        )
+    return found
 
 
 def _pattern(text: str, selector: str) -> re.Pattern[str]:

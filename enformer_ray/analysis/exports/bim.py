@@ -38,8 +38,8 @@ _MATCHED = """
         UNION ALL
         SELECT scored.chromosome, original_position, upper(original_reference_allele),
                upper(original_alternate_allele), variant
-        FROM variants JOIN scored USING (variant)
-        WHERE variants.lifted IS NULL AND harmonisation IS NULL AND status <> 'rejected'
+        FROM records JOIN scored USING (variant)
+        WHERE records.lifted IS NULL AND harmonisation IS NULL AND status <> 'rejected'
               AND (original_position <> scored.position OR upper(original_reference_allele) <> reference_allele
                    OR upper(original_alternate_allele) <> alternate_allele)
     ), oriented AS (

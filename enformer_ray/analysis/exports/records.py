@@ -21,7 +21,7 @@ MISSING = "."
 _ALLELES = """
     SELECT record, original_chromosome, original_position, original_reference_allele, original_alternate_allele,
            coalesce(variant, -1) AS variant
-    FROM variants WHERE file = $file ORDER BY input
+    FROM records WHERE file = $file ORDER BY input
 """
 
 
@@ -55,7 +55,7 @@ def find_input(source: ExportSource, given: Path | None) -> tuple[str, Path]:
     Raises:
         ExportError: it is not clear which is meant, or it is not there.
     """
-    files = [row[0] for row in source.database.sql("SELECT DISTINCT file FROM variants ORDER BY file").fetchall()]
+    files = [row[0] for row in source.database.sql("SELECT DISTINCT file FROM records ORDER BY file").fetchall()]
     same = [name for name in files if given is not None and name == str(given)]
     same = same or [name for name in files if given is not None and Path(name).name == given.name]
     if not same and len(files) == 1:

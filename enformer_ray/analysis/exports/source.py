@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from enformer_ray.analysis.rows import StatisticRows, batch_rows
 from enformer_ray.analysis.track_choice import Track, choose_tracks
-from enformer_ray.results import ScoreDataset
+from enformer_ray.run import layout
 from enformer_ray.run.manifest import finished_manifest
+from enformer_ray.run.range_files import PROTOCOL
 from enformer_ray.run.store import open_store
 
 SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre"})
@@ -26,8 +27,8 @@ KEYS = ("variant_id", "chromosome", "position", "reference_allele", "alternate_a
 Names = Literal["source", "variant", "colon"]
 """What a variant is called: by the input's identifier where it has one, `1_1024_A_C`, or `1:1024:A:C`."""
 
-_SPILL = "1GB"
-_NAMED = "SELECT source_id FROM variants WHERE status IN ('scored', 'failed') ORDER BY variant"
+_MEMORY = "1GB"
+_NAMED = "SELECT source_id FROM records WHERE status IN ('scored', 'failed') ORDER BY variant"
 
 
 class ExportSource:
@@ -39,7 +40,8 @@ class ExportSource:
         selectors: of tracks, as in `choose_tracks`; none means all.
 
     Attributes:
-        dataset: the dataset.
+        store: the run directory.
+        manifest: of the dataset.
         statistic: name.
         tracks: the selected tracks.
         rows: the rows of the statistic.
@@ -54,17 +56,25 @@ class ExportSource:
     def __init__(self, run_directory: str, statistic: str, selectors: Sequence[str] = ()) -> None:
         self.store = open_store(run_directory)
         self.manifest = finished_manifest(self.store)
-        self.dataset = ScoreDataset(self.store, self.manifest)
         self.statistic = statistic
         self.rows = StatisticRows(self.store, self.manifest, statistic)
-        self.tracks: list[Track] = choose_tracks(self.dataset, selectors)
+        self.tracks: list[Track] = choose_tracks(self.store, selectors)
 
     def __enter__(self) -> ExportSource:
-        """Open a database whose sorts may spill to disk."""
+        """Open a database of the input records, `records`, whose sorts may spill to disk."""
         self._folder = tempfile.TemporaryDirectory(prefix="enformer-ray-export-")
-        self.database = self.dataset.to_duckdb()
-        self.database.execute(f"SET memory_limit = '{_SPILL}'")
-        self.database.execute(f"SET temp_directory = '{Path(self._folder.name).as_posix()}'")
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY,
+            "temp_directory": self._folder.name,
+            "autoinstall_known_extensions": "false",  # nothing is ever downloaded from here
+        }
+        self.database = duckdb.connect(config=settings)
+        sizes = {file.path: file.bytes for file in self.manifest.under(layout.VARIANTS)}
+        source = self.store.source(list(sizes), sizes)
+        if source.files is not None:
+            self.database.register_filesystem(source.files)
+        paths = source.paths if source.files is None else [f"{PROTOCOL}://{path}" for path in source.paths]
+        self.database.read_parquet(paths, hive_partitioning=False).create_view("records")
         return self
 
     def __exit__(
