@@ -13,7 +13,7 @@ from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CalibrationError, OutputExistsError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.readers import read_batches
-from tests.analysis.conftest import World
+from tests.analysis.exports.conftest import World
 from tests.genome.fasta import write_fasta
 
 

@@ -20,7 +20,7 @@ from enformer_ray.errors import CalibrationError, CalibrationMismatchError, Outp
 from enformer_ray.results import open_scores
 from enformer_ray.run.store import LocalStore
 from enformer_ray.variants.variant import Variant
-from tests.analysis.conftest import TRACKS, World, score_of
+from tests.analysis.exports.conftest import TRACKS, World, score_of
 from tests.results.generated import finished_run
 
 VARIANTS = 400

@@ -25,7 +25,7 @@ from enformer_ray.config import JobConfig
 from enformer_ray.results import open_scores
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.store import LocalStore
-from tests.analysis.strict import regenie_sets
+from tests.analysis.exports.strict import regenie_sets
 from tests.run.conftest import job, scored_folder
 from tests.run.receipts import publish_failure
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.analysis.conftest import World, scores
+from tests.analysis.exports.conftest import World, scores
 from tests.end_to_end.conftest import Command, command
 from tests.results.generated import finished_run
 

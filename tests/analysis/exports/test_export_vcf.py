@@ -13,7 +13,7 @@ from enformer_ray.analysis import rows as rows_module
 from enformer_ray.analysis.exports import ExportSource, ExportSummary, export_vcf
 from enformer_ray.errors import ConfigError, ExportError, OutputExistsError, VariantFileError
 from enformer_ray.results import open_scores
-from tests.analysis.conftest import World, score_of, scores
+from tests.analysis.exports.conftest import World, score_of, scores
 from tests.results.generated import finished_run
 
 NAMES = ("enformer_sad_track_0000", "enformer_sad_track_0003")

@@ -9,8 +9,8 @@ from enformer_ray.analysis import rows as rows_module
 from enformer_ray.analysis.exports import ExportSource, GeneSet, export_regenie, read_bed, read_gtf
 from enformer_ray.errors import ConfigError, ExportError
 from enformer_ray.results import open_scores
-from tests.analysis.conftest import World, score_of
-from tests.analysis.strict import regenie_sets
+from tests.analysis.exports.conftest import World, score_of
+from tests.analysis.exports.strict import regenie_sets
 
 BED = """track name=x
 chr1\t2000\t2200\tA

@@ -29,8 +29,8 @@ from enformer_ray.errors import (
     TrackSelectionError,
 )
 from enformer_ray.results import open_scores
-from tests.analysis.conftest import World, score_of
-from tests.analysis.strict import ldsc_annotation, polyfun_annotation, read_bim, sldp_annotation
+from tests.analysis.exports.conftest import World, score_of
+from tests.analysis.exports.strict import ldsc_annotation, polyfun_annotation, read_bim, sldp_annotation
 from tests.results.test_dataset import upload
 
 
