@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from enformer_ray.analysis.exports.gene_sets import GeneSet
 from enformer_ray.analysis.exports.source import ExportSource, Names
 from enformer_ray.analysis.exports.summary import ExportSummary
 from enformer_ray.analysis.outputs import Outputs
-from enformer_ray.errors import ConfigError
+from enformer_ray.errors import ConfigError, ExportError
 
 MOST_CATEGORIES = 63
 """That REGENIE takes."""
@@ -45,6 +46,7 @@ def export_regenie(
 
     Raises:
         ConfigError: thresholds are not positive and different, or too many.
+        ExportError: two variants of a set have one name.
     """
     bounds = _checked(thresholds)
     categories = ["below", *(f"ge_{bound:g}" for bound in bounds)] if bounds else ["scored"]
@@ -165,6 +167,17 @@ class _Writer:
 
     def _close(self, one: _Open) -> None:
         if one.variants:
+            _refuse_twice(one)
             start, (chromosome, name) = one.of.regions[0][0], (one.of.chromosome, one.of.name)
             self._setlist.write(f"{name} {chromosome} {start} {','.join(one.variants)}\n".encode())
             self.written += 1
+
+
+def _refuse_twice(one: _Open) -> None:
+    """REGENIE stops at a variant that has two annotations for one set."""
+    if len(set(one.variants)) < len(one.variants):
+        name, times = Counter(one.variants).most_common(1)[0]
+        raise ExportError(
+            f"{times} variants of the set {one.of.name} are called {name}, where REGENIE wants a name for each. Give "
+            "--ids variant or --ids colon, whichever the genotype files have."
+        )

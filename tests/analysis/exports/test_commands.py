@@ -20,7 +20,7 @@ def test_exports(world: World, command: Command, tmp_path: Path) -> None:
         ("ldsc", "l", ["--thin"]),
         ("polyfun", "p", ["--ids", "colon"]),
         ("sldp", "s", []),
-        ("regenie", "r", ["--sets", tmp_path / "s.bed", "--threshold", "0.5", "--threshold", "0.9"]),
+        ("regenie", "r", ["--ids", "colon", "--sets", tmp_path / "s.bed", "--threshold", "0.5", "--threshold", "0.9"]),
         ("tsv", "t.tsv.gz", []),
         ("vcf", "v.vcf.gz", ["--prefix", "EF"]),
     ):

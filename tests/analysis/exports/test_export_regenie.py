@@ -62,6 +62,16 @@ def test_without_thresholds_there_is_one_mask(world: World, tmp_path: Path) -> N
     assert len(sets["G"]) == 25
 
 
+def test_names_that_two_variants_share_are_refused(world: World, tmp_path: Path) -> None:
+    genes = [GeneSet("G", "1", ((1, 12_000),))]
+    with ExportSource(str(world.run), "sad", ["0"]) as source:
+        with pytest.raises(ExportError, match=r"3 variants of the set G are called multi1.*--ids colon"):
+            export_regenie(source, tmp_path / "r", genes)
+        assert list(tmp_path.iterdir()) == []
+        export_regenie(source, tmp_path / "r", [GeneSet("G", "1", ((1, 3900),))])
+    assert "rs11" in regenie_sets(tmp_path / "r")[0]["G"]
+
+
 @pytest.mark.parametrize("thresholds", [[0.0], [-1.0], [0.5, 0.5], [float("nan")], list(np.arange(1, 64))])
 def test_thresholds_that_will_not_do(world: World, tmp_path: Path, thresholds: list[float]) -> None:
     with ExportSource(str(world.run), "sad", ["0"]) as source, pytest.raises(ConfigError, match="--threshold"):
