@@ -141,6 +141,26 @@ class AuditError(EnformerRayError, ValueError):
     """Scores that plain passes of the network do not confirm."""
 
 
+class OutputExistsError(EnformerRayError, FileExistsError):
+    """A file to be written that is there already."""
+
+    exit_status = 2
+
+
+class ExportError(EnformerRayError, ValueError):
+    """An export that the dataset, its input files or a file that goes with them do not allow."""
+
+
+class CalibrationError(EnformerRayError, ValueError):
+    """A calibration table, or variants to make one from, that cannot be used."""
+
+
+class CalibrationMismatchError(EnformerRayError, ValueError):
+    """A calibration table that was made from scores of another kind than those of the run."""
+
+    exit_status = 4
+
+
 class RunInterruptedError(EnformerRayError, RuntimeError):
     """A run that was told to stop (Ctrl-C: 130, SIGTERM: 143); the same command resumes it."""
 
