@@ -85,30 +85,26 @@ def test_several_runs_and_a_bucket(command: Command, run: Path, study: Study, bu
     ]
 
 
-def test_a_terminal_shows_some_rows_and_says_so(run: Path) -> None:
-    def shown(*arguments: str) -> str:
-        leader, follower = pty.openpty()
-        command = [str(PROGRAM), "query", str(run), *arguments]
-        environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
-        with subprocess.Popen(command, stdout=follower, env=environment) as process:
-            os.close(follower)
-            text = b""
-            while True:
-                try:
-                    text += os.read(leader, 65_536)
-                except OSError:  # what Linux says when the other side is closed
-                    break
-        os.close(leader)
-        assert process.returncode == 0
-        return text.decode()
-
-    text = shown("SELECT rsid, '[red]' || rsid AS m FROM inputs ORDER BY rsid", "--rows", "3")
-    assert "[red]rs2" in text
-    assert "rs3" not in text
-    assert "the first 3 rows" in text
-    text = shown("SELECT * FROM sad")
-    assert "rows" not in text
-    assert "the first 6 of 12 columns" in text
+def test_a_terminal_shows_some_rows_and_columns_and_says_so(run: Path) -> None:
+    leader, follower = pty.openpty()
+    sql = "SELECT rsid, '[red]' || rsid AS m, s.* FROM inputs JOIN sad s USING (variant) ORDER BY rsid"
+    command = [str(PROGRAM), "query", str(run), sql, "--rows", "3"]
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=follower, env=environment) as process:
+        os.close(follower)
+        text = b""
+        while True:
+            try:
+                text += os.read(leader, 65_536)
+            except OSError:  # what Linux says when the other side is closed
+                break
+    os.close(leader)
+    assert process.returncode == 0
+    shown = text.decode()
+    assert "[red]rs2" in shown
+    assert "rs3" not in shown
+    assert "the first 3 rows" in shown
+    assert "the first 6 of 14 columns" in shown
 
 
 def test_a_reader_that_has_seen_enough(run: Path) -> None:
