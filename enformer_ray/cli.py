@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enformer_ray import __version__
-from enformer_ray.cli_calibrate import calibrate_app
-from enformer_ray.cli_export import export_app
+from enformer_ray.cli_analysis import add_commands
 from enformer_ray.cli_options import job_command
-from enformer_ray.cli_query import query
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
 from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
@@ -34,9 +32,7 @@ weights_app = typer.Typer(help="Convert and inspect weights.", no_args_is_help=T
 fetch_app = typer.Typer(help="Download published data, checked against a pinned digest.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(fetch_app, name="fetch")
-app.command()(query)
-app.add_typer(export_app, name="export")
-app.add_typer(calibrate_app, name="calibrate")
+add_commands(app)
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
