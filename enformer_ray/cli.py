@@ -32,7 +32,6 @@ weights_app = typer.Typer(help="Convert and inspect weights.", no_args_is_help=T
 fetch_app = typer.Typer(help="Download published data, checked against a pinned digest.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(fetch_app, name="fetch")
-add_commands(app)
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
@@ -315,6 +314,9 @@ def _root(
     # Nothing about its use leaves the machine: Ray's and the Hub's own reporting included.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+add_commands(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
