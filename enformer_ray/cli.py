@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enformer_ray import __version__
+from enformer_ray.cli_analysis import add_commands
 from enformer_ray.cli_options import job_command
 from enformer_ray.cli_plot import plot_app
 from enformer_ray.cli_report import report
@@ -319,6 +320,9 @@ def _root(
     # Nothing about its use leaves the machine: Ray's and the Hub's own reporting included.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+add_commands(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -65,6 +65,28 @@ class TrackSelectionError(EnformerRayError, ValueError):
     exit_status = 2
 
 
+class SelectionError(EnformerRayError, ValueError):
+    """A selection of variants of a finished dataset that cannot be read, or that the dataset cannot answer."""
+
+    exit_status = 2
+
+
+class QueryError(EnformerRayError, ValueError):
+    """SQL that cannot be run on a finished dataset, or whose result cannot be written as asked."""
+
+    exit_status = 2
+
+
+class RunsDifferError(EnformerRayError, ValueError):
+    """Runs that do not make one dataset: their scores are of other tracks, statistics or weights."""
+
+    exit_status = 4
+
+
+class MissingPackageError(EnformerRayError, ImportError):
+    """A package that only this use needs, and that is not installed."""
+
+
 class OfflineError(EnformerRayError, RuntimeError):
     """Something would have to be downloaded although `--offline` was given."""
 
@@ -125,6 +147,26 @@ class DatasetCorruptError(EnformerRayError, ValueError):
 
 class AuditError(EnformerRayError, ValueError):
     """Scores that plain passes of the network do not confirm."""
+
+
+class OutputExistsError(EnformerRayError, FileExistsError):
+    """A file to be written that is there already."""
+
+    exit_status = 2
+
+
+class ExportError(EnformerRayError, ValueError):
+    """An export that the dataset, its input files or a file that goes with them do not allow."""
+
+
+class CalibrationError(EnformerRayError, ValueError):
+    """A calibration table, or variants to make one from, that cannot be used."""
+
+
+class CalibrationMismatchError(EnformerRayError, ValueError):
+    """A calibration table that was made from scores of another kind than those of the run."""
+
+    exit_status = 4
 
 
 class RunInterruptedError(EnformerRayError, RuntimeError):

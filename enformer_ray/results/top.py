@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from enformer_ray.run.parquet import ROW_COLUMNS
+from enformer_ray.run.parquet import ROW_COLUMNS, score_schema
+
+_NOTHING = pa.schema(
+    [*score_schema([]), ("track", pa.string()), ("description", pa.string()), ("score", pa.float32())]
+).empty_table()
 
 
 def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[str, str | None]) -> pa.Table:
@@ -28,9 +32,7 @@ def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[st
         if batch.num_rows:
             candidates = _best_track(batch, descriptions)
             best = _largest(pa.concat_tables([best, candidates]) if best is not None else candidates, n)
-    if best is None:
-        raise ValueError("no batch holds a row")
-    return best
+    return _NOTHING if best is None else best
 
 
 def _best_track(batch: pa.RecordBatch, descriptions: Mapping[str, str | None]) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 PLAN = "plan/plan.json"
 PLAN_FOLDER = "plan"
@@ -84,6 +84,11 @@ def lease_epoch(path: str) -> int | None:
 def scores(statistic: str, chromosome: str, number: int) -> str:
     """Finished scores of one statistic on one chromosome, piece by piece."""
     return f"{SCORES}/{statistic}/chr-{_file_name(chromosome)}-{number}.parquet"
+
+
+def scored_chromosome(path: str) -> str:
+    """Chromosome of the path of finished scores."""
+    return unquote(path.rpartition("/")[2].removeprefix("chr-").rpartition("-")[0])
 
 
 def compacted(path: str, key: str) -> str:

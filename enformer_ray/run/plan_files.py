@@ -32,10 +32,11 @@ SHARD_FLOPS = {"cpu": 1e14, "cuda": 5e15}
 """Cost of a shard at most: some minutes of work, which is what a lost worker loses."""
 
 _GROUP_ROWS = 16_384
-_READ_ROWS = 131_072
+_DIVIDED_ROWS = 1_048_576  # variants that are divided at a time: no shard reaches over such a batch
+_SHARD_FIELD = pa.field("shard", pa.int32())
 _SHARDS = pa.schema(
     [
-        ("shard", pa.int32()),
+        _SHARD_FIELD,
         ("chromosome", pa.string()),
         ("start", pa.int64()),
         ("end", pa.int64()),
@@ -80,32 +81,25 @@ def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path)
     """Divide the catalogue into shards and put plan/shards.parquet and plan/variants into the store."""
     shards: list[Shard] = []
     for chromosome, path in catalogue.variants.items():
-        first = len(shards)
-        with pq.ParquetFile(path) as file:
-            shards += _divide(job, chromosome, file, first)
-            numbers = np.repeat(np.arange(first, len(shards)), [shard.variants for shard in shards[first:]])
-            _write_variants(file, numbers.astype(np.int32), scratch / "variants.parquet")
-        store.put_file(scratch / "variants.parquet", layout.plan_variants(chromosome))
+        written = scratch / "variants.parquet"
+        with pq.ParquetFile(path) as file, open_writer(written, file.schema_arrow.append(_SHARD_FIELD)) as writer:
+            for batch in file.iter_batches(batch_size=_DIVIDED_ROWS):
+                divided = _divide(job, chromosome, batch, len(shards))
+                numbers = np.repeat(range(len(shards), len(shards) + len(divided)), [one.variants for one in divided])
+                numbered = batch.append_column(_SHARD_FIELD, pa.array(numbers, pa.int32()))
+                for row in range(0, len(batch), _GROUP_ROWS):
+                    writer.write_batch(numbered.slice(row, _GROUP_ROWS))
+                shards += divided
+        store.put_file(written, layout.plan_variants(chromosome))
     columns = list(zip(*shards, strict=True)) or [()] * len(_SHARDS)
     write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SHARDS, strict=True)], _SHARDS), scratch / "s")
     store.put_file(scratch / "s", layout.SHARDS)
     return shards
 
 
-def _write_variants(file: pq.ParquetFile, shards: NDArray[np.int32], path: Path) -> None:
-    """Write the variants of a chromosome with the numbers of their shards, a row group after the other."""
-    with open_writer(path, file.schema_arrow.append(pa.field("shard", pa.int32()))) as writer:
-        row = 0
-        for batch in file.iter_batches(batch_size=_GROUP_ROWS):
-            writer.write_batch(batch.append_column("shard", pa.array(shards[row : row + len(batch)])))
-            row += len(batch)
-
-
-def _divide(job: Job, chromosome: str, file: pq.ParquetFile, first: int) -> list[Shard]:
-    columns = ["position", "reference_allele", "alternate_allele"]
-    parts = [alleles_of(pa.Table.from_batches([b])) for b in file.iter_batches(batch_size=_READ_ROWS, columns=columns)]
-    alleles = Alleles(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    first_variant = next(file.iter_batches(batch_size=1, columns=["variant"])).column("variant")[0].as_py()
+def _divide(job: Job, chromosome: str, batch: pa.RecordBatch, first: int) -> list[Shard]:
+    """Shards of consecutive variants of a chromosome, numbered from `first`."""
+    alleles = alleles_of(pa.Table.from_batches([batch]))
     flops = job_costs(job, alleles).flops
     device = job.config.scoring.device
     bounds = _cuts(flops, job.config.shard_size or DEFAULT_SHARD_SIZE[device], SHARD_FLOPS[device])
@@ -113,7 +107,7 @@ def _divide(job: Job, chromosome: str, file: pq.ParquetFile, first: int) -> list
     columns_of_shards = (
         (alleles.position[firsts] - 1).tolist(),
         np.maximum.reduceat(alleles.position - 1 + alleles.reference_length, firsts).tolist(),
-        (first_variant + np.array(firsts)).tolist(),  # they are dense
+        batch.column("variant").to_numpy()[firsts].tolist(),
         np.diff(bounds).tolist(),
         np.add.reduceat(flops, firsts).tolist(),
     )

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-import pysam
-
 from enformer_ray.errors import AssemblyMismatchError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.genome.reference import canonical_name
 from enformer_ray.variants.chain import Chain
-from enformer_ray.variants.readers.bcf import is_bcf, quiet_htslib
+from enformer_ray.variants.readers.bcf import bcf_header, is_bcf
 from enformer_ray.variants.readers.compression import read_head
 from enformer_ray.variants.readers.text import open_text
 from enformer_ray.variants.readers.vcf import is_vcf
@@ -113,8 +111,7 @@ def header_lengths(path: Path) -> dict[str, int]:
         return {}
     head = read_head(path)
     if is_bcf(head):
-        with quiet_htslib(), pysam.VariantFile(str(path), drop_samples=True) as source:
-            return {str(name): contig.length for name, contig in source.header.contigs.items() if contig.length}
+        return contig_lengths(bcf_header(path).splitlines())
     if not is_vcf(head):
         return {}
     with open_text(path) as text:

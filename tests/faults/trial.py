@@ -46,6 +46,7 @@ NAMED = {0, 1, 4, 130, 143, -9, -15}
 REASONS = {
     "a full disk": "No space left on device",
     "a lost head": "Failed to connect to GCS",
+    "a head that was lost while the driver started": "cannot be joined",
     "a lost raylet": "The raylet",
     "dead workers": "died one after another",
 }

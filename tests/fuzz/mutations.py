@@ -98,7 +98,7 @@ def _bgzip(data: bytes) -> bytes:
         return path.read_bytes()
 
 
-_PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
     "gzip": lambda data: gzip.compress(data, 1),
     "bgzip": _bgzip,
@@ -128,7 +128,7 @@ def mutated(seed: bytes, text: bool, packed: str | None = None) -> st.SearchStra
         text: whether lines and cells are changed, and not bytes alone.
         packed: the only packing; any, and none, by default.
     """
-    packings = st.sampled_from([packed] if packed else list(_PACKINGS))
+    packings = st.sampled_from([packed] if packed else list(PACKINGS))
     inner = _changes((*_OF_LINES, *_OF_LINES, *_OF_BYTES) if text else _OF_BYTES, 5)
     # One file in a few is damaged behind its packing.
     outer: st.SearchStrategy[list[Change]] = st.one_of(
@@ -136,6 +136,6 @@ def mutated(seed: bytes, text: bool, packed: str | None = None) -> st.SearchStra
     )
 
     def make(changes: list[Change], packing: str, damage: list[Change]) -> bytes:
-        return apply(_PACKINGS[packing](apply(seed, changes)), damage)
+        return apply(PACKINGS[packing](apply(seed, changes)), damage)
 
     return st.builds(make, inner, packings, outer)

@@ -133,7 +133,8 @@ def _check_that_none_is_missing(path: Path, format_name: str | None, rows: Rows)
         body = [line for line in lines if line.strip() and not line.startswith("#")]
     else:
         begin = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("##")), len(lines))
-        body = [line for line in lines[begin + (known != "bim") :] if line.strip()]
+        blanks = None if known == "table" else " " if set("\t,") & set("".join(lines[begin : begin + 1])) else " \t"
+        body = [line for line in lines[begin + (known != "bim") :] if line.strip(blanks)]
         if '"' in data.decode("latin-1"):
             if known != "table":
                 return  # cells of a dialect may span no lines, but whether quotes count depends on its separator

@@ -17,6 +17,7 @@ from enformer_ray.variants.readers.dialects import DIALECTS
 _PAGE = (Path(__file__).resolve().parents[2] / "docs" / "inputs.md").read_text()
 _VCF = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 _FIELDS = "".join(f'##FORMAT=<ID={key},Number=A,Type=Float,Description="x">\n' for key in ("ES", "SE", "LP"))
+_END = '##INFO=<ID=END,Number=1,Type=Integer,Description="End">'  # pysam writes it for a symbolic allele
 _SITES = (
     ("1", 1024, "rs5", "G", "A"),
     ("chr1", 1030, ".", "AC", "A,ACC"),
@@ -51,6 +52,7 @@ def _table(separator: str) -> Callable[[], bytes]:
 
 def _bcf() -> bytes:
     header = pysam.VariantHeader()
+    header.add_line(_END)
     for contig in ("1", "2", "X"):
         header.contigs.add(contig, length=2_000_000_001)
     with tempfile.TemporaryDirectory() as folder:
@@ -59,6 +61,18 @@ def _bcf() -> bytes:
             for contig, position, name, ref, alt in _SITES:
                 site = header.new_record(contig.removeprefix("chr"), position - 1, position - 1 + len(ref))
                 site.id, site.alleles = name, (ref, *alt.split(","))
+                out.write(site)
+        with pysam.BGZFile(str(path), "rb", None) as packed:
+            return packed.read()
+
+
+def _gwas_bcf() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        text, path = Path(folder) / "seed.vcf", Path(folder) / "seed.bcf"
+        declared = "".join(f"##contig=<ID={name}>\n" for name in ("1", "chr1", "2", "X")) + f"{_END}\n"
+        text.write_bytes(_gwas_vcf().replace(b"#CHROM", declared.encode() + b"#CHROM"))
+        with pysam.VariantFile(str(text)) as source, pysam.VariantFile(str(path), "wb", header=source.header) as out:
+            for site in source:
                 out.write(site)
         with pysam.BGZFile(str(path), "rb", None) as packed:
             return packed.read()
@@ -110,6 +124,7 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "pvar": _pvar,
     "gwas-vcf": _gwas_vcf,
     "bcf": _bcf,
+    "gwas-bcf": _gwas_bcf,
     "parquet": _parquet,
     "parquet-gwas-ssf": _parquet_of_a_study,
     "table-tsv": _table("\t"),

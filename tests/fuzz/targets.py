@@ -13,7 +13,7 @@ from tests.fuzz.properties import check, check_catalogue
 from tests.fuzz.seeds import SEEDS, contigs
 from tests.variants.worlds import make_reference
 
-_BINARY = {"bcf", "parquet", "parquet-gwas-ssf"}
+_BINARY = {"bcf", "gwas-bcf", "parquet", "parquet-gwas-ssf"}
 _CATALOGUES = ("vcf", "gwas-vcf", "bcf", "parquet", "parquet-gwas-ssf", "table-csv", "gwas-ssf", "regenie", "bim")
 _FORMAT_OF: dict[str, str | None] = {
     "parquet-gwas-ssf": None,
@@ -47,7 +47,7 @@ def _targets() -> dict[str, Target]:
     found: dict[str, Target] = {}
     for key in SEEDS:
         text = key not in _BINARY
-        packings = ("bgzip", "plain") if key == "bcf" else ("plain",) if key in _BINARY else (None,)
+        packings = ("bgzip", "plain") if key.endswith("bcf") else ("plain",) if key in _BINARY else (None,)
         for packing in packings:
             name = f"{key}-{packing}" if len(packings) > 1 else key
             found[name] = Target(key, None, text, packing, name)

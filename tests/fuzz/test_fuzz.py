@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.mutations import Change, apply
+from enformer_ray.config import CatalogueConfig
+from enformer_ray.variants.readers import read_batches
+from tests.fuzz.mutations import PACKINGS, Change, apply
 from tests.fuzz.properties import check
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import TARGETS, one_round
@@ -15,6 +17,14 @@ from tests.fuzz.targets import TARGETS, one_round
 @pytest.mark.parametrize("name", TARGETS)
 def test_changed_files(tmp_path: Path, name: str) -> None:
     assert one_round(TARGETS[name], 1, tmp_path, 10 if TARGETS[name].catalogue else 25) > 1
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_every_seed_is_read_whole(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "seed"
+    path.write_bytes(PACKINGS["bgzip"](SEEDS[name]()) if name.endswith("bcf") else SEEDS[name]())
+    batches = list(read_batches(path, CatalogueConfig(on_bad_record="keep")))
+    assert sum(map(len, batches)) > 1
 
 
 def test_a_lost_row_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ def finished_run(
     statistics: tuple[str, ...] = ("sad",),
     tracks_table: Path | None = None,
     tracks: tuple[str, ...] = (),
+    shard_size: int = 4096,
     **catalogue: object,
 ) -> Path:
     """A finished run directory, `folder`/run.
@@ -45,6 +46,7 @@ def finished_run(
         statistics: names, in the order of the first axis of `scores`.
         tracks_table: names of the tracks.
         tracks: selection; all by default.
+        shard_size: variants of a shard at most.
         catalogue: further options of `CatalogueConfig`.
     """
     job = JobConfig(
@@ -56,7 +58,7 @@ def finished_run(
         audit=1,
         scoring=ScoringConfig(device="cpu", threads=1, statistics=statistics, tracks=tracks),
         catalogue=CatalogueConfig.model_validate(catalogue),
-        shard_size=4096,
+        shard_size=shard_size,
     )
     store = LocalStore(folder / "run")
     make_plan(job, store)

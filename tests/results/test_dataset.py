@@ -69,7 +69,7 @@ def upload(run: Path, uri: str) -> RunStore:
 
 def test_statistics_and_tracks(scores: ScoreDataset) -> None:
     assert scores.statistics == ["sad", "ref"]
-    assert scores.tracks.column("description").to_pylist() == DESCRIPTIONS
+    assert scores.track_table.column("description").to_pylist() == DESCRIPTIONS
 
 
 @pytest.mark.parametrize("track", ["track_0003", 3, "3", "ENC3", "CAGE:brain"])
@@ -110,7 +110,7 @@ def test_arrow_polars_duckdb_and_pandas_read_the_same(scores: ScoreDataset, run:
 
 def test_duckdb_joins_inputs_scores_and_tracks(scores: ScoreDataset) -> None:
     with scores.to_duckdb() as connection:
-        count = connection.sql("SELECT status, count(*) FROM variants GROUP BY ALL ORDER BY ALL").fetchall()
+        count = connection.sql("SELECT status, count(*) FROM inputs GROUP BY ALL ORDER BY ALL").fetchall()
         assert count == [("duplicate", 1), ("rejected", 2), ("scored", SNVS + 1)]
         assert connection.sql('SELECT count(*) FROM sad JOIN "ref" USING (variant_id)').fetchall() == [(SNVS + 1,)]
         assert connection.sql("SELECT count(*) FROM tracks").fetchall() == [(5,)]

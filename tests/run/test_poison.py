@@ -75,7 +75,7 @@ def events_of(store: LocalStore, kind: str) -> list[dict[str, object]]:
 def test_a_poison_variant_alone_fails(
     job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, reason: str, tries: int
 ) -> None:
-    store = planned_in_one_shard(job, tmp_path, shard_timeout=4.0 if how == "hangs" else None)
+    store = planned_in_one_shard(job, tmp_path, shard_timeout=6.0 if how == "hangs" else None)
     plan = load_plan(store)
     shard = next(plan.shards())
     assert shard.variants == 14

@@ -14,9 +14,11 @@ import pysam
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
+from enformer_ray.variants.readers.compression import open_unpacked, readable
 from enformer_ray.variants.readers.gwas_vcf import DECLARED, KEYS, find_study
 from enformer_ray.variants.readers.rows import BATCH_ROWS, batch_from_columns
 
+_MAGIC = b"BCF\x02\x02"
 _SITE = ("record", "source_id", "chromosome", "position", "reference_allele", "alternate_allele")
 _STUDY = ("rsid", "effect_allele", "other_allele", *KEYS.values())
 _Row = tuple[Any, ...]
@@ -24,7 +26,7 @@ _Row = tuple[Any, ...]
 
 def is_bcf(head: bytes) -> bool:
     """Whether a file's first bytes, unpacked, are those of a BCF."""
-    return head.startswith(b"BCF\x02")
+    return head.startswith(_MAGIC[:4])
 
 
 def read_bcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
@@ -52,11 +54,7 @@ def read_bcf_part(path: Path, config: CatalogueConfig, start: int | None, end: i
     record = 0
     while (end is None or source.tell() < end) and (site := _next_site(source, path, record + 1)):
         record += 1
-        values = _values_of(site, study, path, record) if study else None
-        for index, alternate in enumerate(site.alts or (None,)):
-            allele = None if alternate == "." else alternate
-            row: _Row = (record, site.id, site.chrom, site.pos, site.ref or "", allele)
-            rows.append(row if values is None else (*row, *_of_allele(row, values, index, len(site.alts or (None,)))))
+        rows += _rows_of(site, study, path, record)
         if len(rows) >= BATCH_ROWS:
             yield _batch(rows)
             rows = []
@@ -79,22 +77,49 @@ def _open(path: Path, config: CatalogueConfig) -> tuple[pysam.VariantFile, str |
         ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, "its header", error) from None
-    study = find_study(list(source.header.samples), path, config, "bcf")
+    try:
+        samples = list(source.header.samples)
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "its header", error) from None
+    study = find_study(samples, path, config, "bcf")
     source.subset_samples([study])
     return source, study
 
 
-def _values_of(site: pysam.VariantRecord, study: str, path: Path, record: int) -> list[list[float | None]]:
-    """The study's fields, those of `KEYS`: of each a value for every alternate allele, or one alone."""
-    sample = site.samples[study]
-    found = [sample[key] if key in site.format else None for key in KEYS]
+def bcf_header(path: Path) -> str:
+    """The text of a BCF's header, which stands behind a magic number and its length.
+
+    Raises:
+        VariantFileError: the file cannot be unpacked.
+    """
+    with readable(path), open_unpacked(path) as stream:
+        stream.read(len(_MAGIC))
+        return stream.read(int.from_bytes(stream.read(4), "little")).decode("utf-8", "replace")
+
+
+def _rows_of(site: pysam.VariantRecord, study: str | None, path: Path, record: int) -> list[_Row]:
+    """A row for each alternate allele of a record."""
     try:
-        return [[_number(v) for v in (value if isinstance(value, tuple) else (value,))] for value in found]
+        alternates = [None if alternate == "." else alternate for alternate in site.alts or (None,)]
+        rows: list[_Row] = [(record, site.id, site.chrom, site.pos, site.ref or "", a) for a in alternates]
+        values = _values_of(site, study) if study else None
+    except UnicodeDecodeError as error:  # names and alleles are decoded when they are asked for
+        raise _unreadable(path, f"record {record}", error) from None
     except ValueError as error:
         raise VariantFileError(
             f"the BCF {path}, record {record}: a field of the study is not a number ({error}). Correct it, or read the "
             "sites alone with --format bcf."
         ) from None
+    if values is None:
+        return rows
+    return [(*row, *_of_allele(row, values, index, len(rows))) for index, row in enumerate(rows)]
+
+
+def _values_of(site: pysam.VariantRecord, study: str) -> list[list[float | None]]:
+    """The study's fields, those of `KEYS`: of each a value for every alternate allele, or one alone."""
+    sample = site.samples[study]
+    found = [sample[key] if key in site.format else None for key in KEYS]
+    return [[_number(v) for v in (value if isinstance(value, tuple) else (value,))] for value in found]
 
 
 def _number(value: float | str | None) -> float | None:

@@ -168,8 +168,8 @@ def parse_position(text: str, path: Path, line: int) -> int:
     """
     if text.isdigit() and text.isascii() and len(text) < 19:
         return int(text)
-    if _WHOLE_NUMBER.fullmatch(text.strip()):
-        return int(text)
+    if _WHOLE_NUMBER.fullmatch(bare := text.strip()):  # of what Python takes for blank, `int` takes less
+        return int(bare)
     raise VariantFileError(
         f"{path}, line {line}: the position {text!r} is not a whole number. Positions are 1-based and written in "
         "digits alone, such as 1024; correct the line or take it out."

@@ -243,6 +243,16 @@ def test_bim_without_second_allele(tmp_path: Path) -> None:
     assert [row["line"] for row in rows] == [1, 2]
 
 
+def test_a_credible_set_without_any_name(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "study locus chr pos ref alt pip cs\nNA NA 1 100 G A 0.5 NA\nNA NA 1 101 G A 0.5 2\nT NA 1 102 G A 0.5 1\n",
+        TAB,
+    )
+    rows = rows_of(path)
+    assert [(row["position"], row["credible_set"]) for row in rows] == [(100, None), (101, "2"), (102, "T|1")]
+
+
 def test_no_position_in_a_harmonised_file_stops_nothing(tmp_path: Path) -> None:
     header = EXAMPLES["gwas-ssf"][0].splitlines()[0]
     path = written(tmp_path, f"{header}\nNA NA A G 2 0.1 0.5 0.1 rs5 9\n", TAB)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pysam
 import pytest
 
 from enformer_ray.config import CatalogueConfig
@@ -143,6 +144,20 @@ def test_a_bcf_in_plain_gzip(tmp_path: Path) -> None:
     path = tmp_path / "a.bcf"
     path.write_bytes(gzip.compress(SEEDS["bcf"]()))
     refuse(path, r"a\.bcf is packed with plain gzip.*`gzip -dc a\.bcf \| bgzip`")
+
+
+def test_a_bcf_with_a_damaged_identifier(tmp_path: Path) -> None:
+    path = tmp_path / "a.bcf"
+    data = SEEDS["bcf"]()
+    with pysam.BGZFile(str(path), "wb", None) as out:
+        out.write(data.replace(b"rs9", b"\x80s9"))
+    refuse(path, r"the BCF .*a\.bcf cannot be read at record 4: 'utf-8'")
+
+
+def test_a_position_with_other_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "a.vcf"
+    path.write_text(HEADER + GOOD.replace("\t5\t", "\t\x1c5 \t"))
+    assert [record.position for record in records_of(path, CatalogueConfig())] == [5]
 
 
 def test_a_parquet_file_with_a_damaged_column_name(tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ def split_variant(text: pa.StringArray, pattern: str) -> dict[str, pa.StringArra
 
 
 def join_texts(columns: Sequence[pa.StringArray], where: pa.BooleanArray) -> pa.StringArray:
-    """Columns joined by `|`, missing ones left out; null where `where` is not true."""
-    joined = pc.binary_join_element_wise(*columns, "|", null_handling="skip")
-    return pc.if_else(pc.fill_null(where, False), joined, None)
+    """Columns joined by `|`, missing ones left out; null where all are missing or `where` is not true."""
+    some = pc.is_valid(pc.coalesce(*columns))
+    # Arrow drops a row in which all are null, instead of giving a null.
+    first = pc.if_else(some, columns[0], "")
+    joined = pc.binary_join_element_wise(first, *columns[1:], "|", null_handling="skip")
+    return pc.if_else(pc.and_(pc.fill_null(where, False), some), joined, None)

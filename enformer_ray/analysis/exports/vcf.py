@@ -1,0 +1,181 @@
+"""Scores in the INFO column of the file that was scored: all else stays as it is, byte for byte."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from enformer_ray.analysis.exports.bcf import annotate_bcf, index_bcf
+from enformer_ray.analysis.exports.fields import InfoField, VcfCounts, differs, info_fields
+from enformer_ray.analysis.exports.records import RecordScores, find_input, record_scores
+from enformer_ray.analysis.exports.source import ExportSource
+from enformer_ray.analysis.exports.summary import ExportSummary
+from enformer_ray.analysis.exports.text import LONGEST_TBI, Writer, bgzip_writer, index
+from enformer_ray.analysis.outputs import Outputs, refuse_inputs
+from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.variants.readers.bcf import is_bcf
+from enformer_ray.variants.readers.compression import open_unpacked, read_head, readable
+from enformer_ray.variants.readers.vcf import is_vcf
+
+_PACKED = {".gz", ".bgz"}
+_INFO = 7
+_READ_BYTES = 4 << 20
+_DECLARED = re.compile(rb"##INFO=<ID=([^,>]+)")
+
+
+def export_vcf(
+    source: ExportSource, output: Path, variants: Path | None = None, prefix: str = "enformer", force: bool = False
+) -> ExportSummary:
+    """Write the input file again with an INFO field a track, and an index when the output is packed.
+
+    A field has a value for each ALT (Number=A), of that allele against REF; `.` where there is no score.
+
+    Args:
+        source: what is exported.
+        output: a path that ends in .vcf, .vcf.gz or .vcf.bgz; of a BCF, in .bcf.
+        variants: the input file, where there were several or it is somewhere else now.
+        prefix: of the names of the fields: `enformer_sad_track_0005`.
+        force: write over files that are there.
+
+    Raises:
+        ConfigError: the prefix or the name of the output will not do.
+        ExportError: the input is no VCF or BCF, not the file that was scored, or has fields of these names.
+        OutputExistsError: the output is there, or is the input.
+    """
+    fields = info_fields(source, prefix)
+    name, path = find_input(source, variants)
+    refuse_inputs([output], [path])
+    head = read_head(path)
+    records, counts = record_scores(source, name), VcfCounts()
+    _check_suffix(output, is_bcf(head))
+    with Outputs(output, force) as outputs:
+        written = outputs.path()
+        if is_bcf(head):
+            annotate_bcf(path, records, fields, written, counts)
+        elif is_vcf(head):
+            _write_text(path, records, fields, written, counts)
+        else:
+            raise ExportError(f"{path} is no VCF or BCF; other inputs are exported with `enformer-ray export tsv`.")
+        summary = ExportSummary(rows=counts.records, scored=counts.scored)
+        _index(outputs, written, counts, summary)
+    summary.files += outputs.written
+    return summary
+
+
+def _check_suffix(output: Path, bcf: bool) -> None:
+    wanted = {".bcf"} if bcf else {".vcf", *_PACKED}
+    if output.suffix not in wanted:
+        raise ConfigError(f"--output {output}: give a name that ends in {', '.join(sorted(wanted))}.")
+
+
+def _index(outputs: Outputs, written: Path, counts: VcfCounts, summary: ExportSummary) -> None:
+    if written.suffix == ".vcf":
+        return
+    if not counts.sorted or not counts.records:
+        summary.notes.append(
+            "The input is not sorted by contig and position, so its order is kept and there is no index."
+        )
+        return
+    if written.suffix == ".bcf":
+        outputs.path(".csi")
+        index_bcf(written)
+        return
+    outputs.path(".csi" if counts.longest >= LONGEST_TBI else ".tbi")
+    index(written, counts.longest, chromosome=0, start=1)
+
+
+def _write_text(
+    path: Path, records: Iterator[RecordScores], fields: list[InfoField], written: Path, counts: VcfCounts
+) -> None:
+    packed: AbstractContextManager[Writer] = bgzip_writer(written) if written.suffix in _PACKED else written.open("wb")
+    with packed as target:
+        in_header, columns, number = True, 0, 0
+        for line in _lines(path):
+            number += 1
+            if in_header or line.startswith(b"#") or not line.strip():
+                if in_header and line.startswith(b"#CHROM"):
+                    columns = _checked_columns(line, path)
+                    target.write("".join(f"{field.declaration}\n" for field in fields).encode())
+                    in_header = False
+                elif in_header:
+                    _refuse_declared(line, fields, path)
+                target.write(line)
+                continue
+            target.write(_annotated(line, next(records, None), fields, path, number, columns, counts))
+    if (left := next(records, None)) is not None:
+        raise ExportError(
+            f"{path} ends before record {left.record}, which the run has read: it is not the file that was scored. "
+            "--input names that one."
+        )
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines with their ends, unpacked."""
+    rest = b""
+    with readable(path), open_unpacked(path) as stream:
+        while data := stream.read(_READ_BYTES):
+            rest += data
+            whole = rest.rfind(b"\n") + 1
+            yield from rest[:whole].splitlines(keepends=True) if b"\r" not in rest else _by_line_feed(rest[:whole])
+            rest = rest[whole:]
+    if rest:
+        yield rest
+
+
+def _by_line_feed(data: bytes) -> list[bytes]:
+    return [line + b"\n" for line in data.split(b"\n")[:-1]]
+
+
+def _checked_columns(line: bytes, path: Path) -> int:
+    names = line.rstrip(b"\r\n").split(b"\t")
+    if names[: _INFO + 1] != b"#CHROM POS ID REF ALT QUAL FILTER INFO".split():
+        raise ExportError(
+            f"{path} has no INFO column as the eighth, so it cannot be annotated; export a table instead."
+        )
+    return len(names)
+
+
+def _refuse_declared(line: bytes, fields: list[InfoField], path: Path) -> None:
+    declared = _DECLARED.match(line)
+    if declared and any(field.name.encode() == declared[1] for field in fields):
+        raise ExportError(f"{path} declares the INFO field {declared[1].decode()} already; give another --prefix.")
+
+
+def _annotated(
+    line: bytes,
+    known: RecordScores | None,
+    fields: list[InfoField],
+    path: Path,
+    number: int,
+    columns: int,
+    counts: VcfCounts,
+) -> bytes:
+    body = line.rstrip(b"\r\n")
+    cells = body.split(b"\t", _INFO + 1)
+    if known is None or (known.position is not None and _other(cells, known)):
+        raise ExportError(
+            f"{path}, line {number}: this record is not the one that the run has read, so the file has changed since "
+            "or is another one. --input names the file that was scored."
+        )
+    if known.position is None or len(cells) <= _INFO or body.count(b"\t") + 1 != columns:
+        counts.add(None, 0, False)
+        return line  # a record that could not be read, and was kept as rejected
+    counts.add(known.chromosome, known.position, known.scores is not None)
+    if known.scores is None:
+        return line
+    pairs = zip(fields, known.scores, strict=True)
+    added = ";".join(f"{field.name}={','.join(values)}" for field, values in pairs).encode()
+    cells[_INFO] = added if cells[_INFO] in (b".", b"") else cells[_INFO].rstrip(b";") + b";" + added
+    return b"\t".join(cells) + line[len(body) :]
+
+
+def _other(cells: list[bytes], known: RecordScores) -> bool:
+    found = (cells[0], cells[1], cells[3], cells[4]) if len(cells) > 4 else ()
+    place = [part.decode("utf-8", "replace") for part in found]
+    return (
+        len(place) < 4
+        or not place[1].strip().lstrip("-").isdecimal()
+        or differs(known, place[0], int(place[1]), place[2], () if place[3] == "." else tuple(place[3].split(",")))
+    )
