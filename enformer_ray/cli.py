@@ -14,8 +14,6 @@ import typer
 from enformer_ray import __version__
 from enformer_ray.cli_analysis import add_commands
 from enformer_ray.cli_options import job_command
-from enformer_ray.cli_plot import plot_app
-from enformer_ray.cli_report import report
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
 from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
@@ -34,7 +32,6 @@ weights_app = typer.Typer(help="Convert and inspect weights.", no_args_is_help=T
 fetch_app = typer.Typer(help="Download published data, checked against a pinned digest.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(fetch_app, name="fetch")
-app.add_typer(plot_app, name="plot")
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
@@ -211,9 +208,6 @@ def demo(
         _finalise(job.output, job.workers, job.address, lease)
     show(job.output, statistic="sad", top=10, track=None)
     cli_output.print_demo_end(job)
-
-
-app.command()(report)
 
 
 @weights_app.command("convert")

@@ -62,7 +62,7 @@ def sweep(
     Args:
         store: the run directory.
         statistic: name; the first of the run when None.
-        tracks: selectors, as in `chosen_tracks`.
+        tracks: selectors, as in `choose_tracks`.
         top: variants with the largest scores to keep.
         points: variants to keep for a Manhattan plot at most.
 
@@ -72,7 +72,7 @@ def sweep(
     """
     plan, files = load_plan(store), ScoreFiles(store)
     name = files.statistic(statistic)
-    chosen = chosen_tracks(files.tracks, tracks)
+    chosen = chosen_tracks(files, tracks)
     study = Study(files, plan.document.variants)
     counted = Distributions(assays(chosen), noise_floors(files, name, chosen))
     kept, largest = Points(points, int(plan.document.fingerprint[:8], 16)), Largest(top)

@@ -81,7 +81,7 @@ def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Se
     number = files.find(name, variant_id)
     chromosome, position, reference, alternate = variant_id.rsplit("_", 3)
     variant = Variant(chromosome, int(position), reference, alternate)
-    return Picked(plan, files, name, chosen_tracks(files.tracks, tracks), [variant], [number])
+    return Picked(plan, files, name, chosen_tracks(files, tracks), [variant], [number])
 
 
 def top_variants(swept: Swept) -> list[Variant]:

@@ -50,7 +50,7 @@ def test_pictures(command: Command, hostile: Path, tmp_path: Path, picture: str,
 
 
 def test_a_track_of_a_named_variant_with_genes(command: Command, demo: Path, gtf: Path, tmp_path: Path) -> None:
-    name = open_scores(demo).to_arrow("sad", []).column("variant_id")[3].as_py()
+    name = open_scores(demo).to_arrow("sad", [0]).column("variant_id")[3].as_py()
     svg = tmp_path / "t.svg"
     options = ["--variant", name, "--tracks", "CAGE:brain", "--gtf", gtf, "--around", "40000", "--output", svg]
     done = command("plot", "track", demo, *options)

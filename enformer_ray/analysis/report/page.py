@@ -72,7 +72,7 @@ def collect(
     Args:
         store: the run directory.
         statistic: name; the first of the run when None.
-        tracks: selectors, as in `chosen_tracks`; none means all.
+        tracks: selectors, as in `choose_tracks`; none means all.
         top: variants with the largest |score| to list.
         profiles: how many of these are predicted again to show their tracks.
         gtf: annotation of genes.
