@@ -6,7 +6,9 @@ import typer
 
 from enformer_ray.cli_calibrate import calibrate_app
 from enformer_ray.cli_export import export_app
+from enformer_ray.cli_plot import plot_app
 from enformer_ray.cli_query import query
+from enformer_ray.cli_report import report
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -14,3 +16,5 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(query)
     app.add_typer(export_app, name="export")
     app.add_typer(calibrate_app, name="calibrate")
+    app.command()(report)
+    app.add_typer(plot_app, name="plot")

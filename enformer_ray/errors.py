@@ -113,6 +113,14 @@ class PlanMismatchError(EnformerRayError, ValueError):
     exit_status = 4
 
 
+class GeneFileError(EnformerRayError, ValueError):
+    """A gene annotation that cannot be read as GTF."""
+
+
+class ProfileError(EnformerRayError, RuntimeError):
+    """Tracks of a variant that cannot be predicted again: weights or reference of the run are not here."""
+
+
 class RunIncompleteError(EnformerRayError, RuntimeError):
     """Something was asked of a run that is not there yet."""
 

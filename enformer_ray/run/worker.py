@@ -108,7 +108,7 @@ class ScoringWorker:
             model_heads = self._plan.document.parts["geometry"]["output_heads"]
             path = self._store.local_path(layout.TRACK_TABLE)
             table = read_track_table(path, scoring.head, model_heads[scoring.head])
-        model, reference = _load_model(self._plan, self._device), _open_reference(self._plan)
+        model, reference = load_planned_model(self._plan, self._device), open_planned_reference(self._plan)
         planned = self._plan.document.config.token_cache_mb
         cache = (planned if self._token_cache_mb is None else self._token_cache_mb) * 2**20
         scorer = VariantScorer(model, reference, scoring, tracks, table, scoring.batch_size or 1, cache)
@@ -219,7 +219,8 @@ def device_in_words(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
 
 
-def _load_model(plan: Plan, device: torch.device) -> Enformer:
+def load_planned_model(plan: Plan, device: torch.device) -> Enformer:
+    """The network of a plan; PlanMismatchError when the weights found here are others."""
     config = plan.document.config
     model = load_enformer(
         config.weights,
@@ -238,7 +239,8 @@ def _load_model(plan: Plan, device: torch.device) -> Enformer:
     return model
 
 
-def _open_reference(plan: Plan) -> ReferenceGenome:
+def open_planned_reference(plan: Plan) -> ReferenceGenome:
+    """The reference of a plan; it raises ReferenceChangedError where bases are others than those of the plan."""
     reference = ReferenceGenome(plan.document.config.reference)
     for chromosome, digests in plan.reference_digests().items():
         reference.resolve(chromosome)

@@ -1,0 +1,190 @@
+"""The page: what was collected, put into the template with its script and style, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+import enformer_ray
+from enformer_ray.analysis import colours
+from enformer_ray.analysis.report import figures, tables
+from enformer_ray.analysis.report.embed import json_block, policy, shortened
+from enformer_ray.analysis.report.timeline import Timeline, read_disturbances, read_timeline
+from enformer_ray.analysis.sweep import Swept, sweep
+from enformer_ray.analysis.top_profiles import TopProfile, pick_top, top_profiles
+from enformer_ray.run import layout
+from enformer_ray.run.store import RunStore
+
+FAILURES = 20
+"""Failed variants that are listed."""
+
+_COLOURS = {
+    "up": colours.ORANGE,
+    "down": colours.BLUE,
+    "reference": colours.REFERENCE,
+    "alternate": colours.ALTERNATE,
+    "difference": colours.DIFFERENCE,
+    "bar": colours.BLUE,
+}
+
+_SCRIPTS = ("helpers", "manhattan", "distributions", "run", "profiles", "page")
+
+_SHARP = (
+    'Object.defineProperty(window, "devicePixelRatio", {value: Math.max(2, window.devicePixelRatio), '
+    "configurable: true});"
+)
+"""Plots get two pixels a screen pixel at least, which uPlot asks for when it is loaded: what is printed is sharp."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows.
+
+    Attributes:
+        tables: what the template writes out.
+        figures: data of the plots.
+    """
+
+    tables: dict[str, Any]
+    figures: dict[str, Any]
+
+
+def collect(
+    store: RunStore,
+    statistic: str | None = None,
+    tracks: Sequence[str] = (),
+    top: int = 10,
+    profiles: int = 5,
+    gtf: Path | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Report:
+    """Gather what a report shows of a finished run, in one pass over its scores.
+
+    Args:
+        store: the run directory.
+        statistic: name; the first of the run when None.
+        tracks: selectors, as in `choose_tracks`; none means all.
+        top: variants with the largest |score| to list.
+        profiles: how many of these are predicted again to show their tracks.
+        gtf: annotation of genes.
+        on_progress: told how many profiles are predicted.
+
+    Raises:
+        RunIncompleteError: the run is not finished.
+        ConfigError, TrackSelectionError: it has no such statistic or track.
+        ProfileError: weights or reference of the run cannot be used here.
+        GeneFileError: the annotation cannot be read.
+    """
+    swept = sweep(store, statistic, tracks, top)
+    run = json.loads(store.read_bytes(layout.RUN))
+    timeline, listed = read_timeline(store), tables.top(swept, gtf)
+    shown = top_profiles(pick_top(swept, min(profiles, top)), gtf, on_progress)
+    return Report(
+        _head(store, swept) | _of_run(store, swept, run, timeline) | _of_scores(swept, listed, shown, gtf is not None),
+        {
+            "manhattan": figures.manhattan(swept),
+            "distributions": [figures.distribution(found) for found in swept.distributions],
+            "timeline": figures.timeline(timeline),
+            "profiles": [
+                figures.profile(found.profile, label, found.names, found.genes)
+                for label, found in zip(_labels(listed), shown, strict=False)
+            ],
+            "colours": _COLOURS,
+        },
+    )
+
+
+def _head(store: RunStore, swept: Swept) -> dict[str, Any]:
+    manifest = swept.files.manifest
+    return {
+        "title": shortened(store.uri.rstrip("/").rpartition("/")[2] or store.uri),
+        "uri": shortened(store.uri, 300),
+        "version": enformer_ray.__version__,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "statistic": swept.statistic,
+        "tracks": swept.tracks.num_rows,
+        "tracks_of": swept.files.tracks.num_rows,
+        "manifest": manifest,
+        "alleles": sum(line.alleles for line in manifest.account),
+    }
+
+
+def _of_run(store: RunStore, swept: Swept, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
+    failures = run["failures"][:FAILURES]
+    return {
+        "asked": tables.asked(run),
+        "produced": tables.produced(run, swept),
+        "account": tables.account(swept),
+        "changes": tables.changes(run),
+        "indels": run["indel_conventions"],
+        "failures": [{name: shortened(str(said), 200) for name, said in failure.items()} for failure in failures],
+        "timeline": timeline,
+        "disturbances": read_disturbances(store),
+        "bisected": run["bisected_shards"],
+        "audit": run["audit"],
+    }
+
+
+def _of_scores(swept: Swept, listed: list[dict[str, Any]], shown: list[TopProfile], has_genes: bool) -> dict[str, Any]:
+    return {
+        "distributions": swept.distributions,
+        "points": swept.points.num_rows,
+        "points_of": swept.points_of,
+        "without_p": swept.without_p,
+        "has_p": swept.study.has_p,
+        "limits": colours.limits(abs(swept.points.column("score").to_numpy())),
+        "top": listed,
+        "has_genes": has_genes,
+        "profiles": [
+            {
+                "label": label,
+                "variant": row["variant"],
+                "tracks": [(shortened(n, 120), f"{s:.4g}") for n, s in zip(found.names, found.scores, strict=True)],
+            }
+            for label, row, found in zip(_labels(listed), listed, shown, strict=False)
+        ],
+    }
+
+
+def _labels(listed: list[dict[str, Any]]) -> list[str]:
+    return [row["source"] or row["variant"] for row in listed]
+
+
+def render(report: Report) -> str:
+    """The HTML file."""
+    script = _script()
+    style = _styles()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_asset("page.html.j2"))
+    return template.render(
+        **report.tables,
+        colours=colours.CLASSES,
+        policy=policy([script], [style]),
+        script=Markup(script),  # of this package: nothing of the run is in it
+        style=Markup(style),
+        data=json_block(report.figures),
+    )
+
+
+def _script() -> str:
+    own = "\n".join(_asset(f"scripts/{name}.js") for name in _SCRIPTS)
+    return "\n".join([_SHARP, _asset("vendor/uPlot.iife.min.js"), f'(function () {{\n"use strict";\n{own}}})();'])
+
+
+def _styles() -> str:
+    swatches = "".join(f".class-{i}{{background:{colour}}}" for i, colour in enumerate(colours.CLASSES))
+    return "\n".join([_asset("vendor/uPlot.min.css"), _asset("page.css"), swatches])
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("enformer_ray.analysis.report").joinpath(name).read_text(encoding="utf-8")
