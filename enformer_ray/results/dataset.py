@@ -87,7 +87,7 @@ class ScoreDataset:
         wanted = select_columns(self.track_table, selectors, self.uri)
         rows = {name: row for row, name in enumerate(self.track_table.column("column").to_pylist())}
         selected = copy.copy(self)
-        selected.track_table = self.track_table.take([rows[name] for name in wanted])
+        selected.track_table = self.track_table.take(pa.array([rows[name] for name in wanted], pa.int64()))
         return selected
 
     def where(

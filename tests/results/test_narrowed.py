@@ -127,6 +127,10 @@ def test_tracks_by_name_assay_pattern_and_range(scores: ScoreDataset) -> None:
     assert scores.track_table.num_rows == 5
 
 
+def test_no_tracks_are_key_columns_alone(scores: ScoreDataset) -> None:
+    assert scores.to_arrow("sad", []).column_names == list(ROW_COLUMNS)
+
+
 @pytest.mark.parametrize(
     ("selector", "match"),
     [("assay:ATAC", "matches no track"), ("regex:(", "regular expression"), ("7", "tracks 0-4"), ("CAGE", "no track")],
