@@ -119,6 +119,10 @@ class AuditError(EnformerRayError, ValueError):
     """Scores that plain passes of the network do not confirm."""
 
 
+class AssociationError(EnformerRayError, ValueError):
+    """Scores and study results that cannot be brought together, or a folder that is not free for what they give."""
+
+
 class RunInterruptedError(EnformerRayError, RuntimeError):
     """A run that was told to stop (Ctrl-C: 130, SIGTERM: 143); the same command resumes it."""
 
