@@ -18,6 +18,9 @@ _LEAST_STEP = 1e-9
 _RIDGE = 1e-11
 """Relative to the information's diagonal: it keeps a singular matrix solvable and moves no optimum."""
 
+_LARGEST_ERROR = 100.0
+"""Of a coefficient that is estimated at all, for a score of unit scale; separation lets it grow without bound."""
+
 
 class LogisticFit(NamedTuple):
     """Coefficients of scores, one an entry.
@@ -53,7 +56,7 @@ def fit_logistic(scores: Values, covariates: Values, cases: NDArray[np.bool_], b
     model_error = np.sqrt(np.maximum(inverse[:, 0, 0], 0))
     left_out = _without_blocks(model, beta, probability, information, blocks)
     error = jackknife_error(beta[:, 0], left_out, blocks.sizes)
-    good = converged & varies
+    good = converged & varies & (model_error < _LARGEST_ERROR)
     coefficient, model_error, error = (np.where(good, v, np.nan) for v in (beta[:, 0], model_error, error))
     return LogisticFit(coefficient, model_error, error, good)
 
