@@ -25,11 +25,12 @@ def directions(records: pa.Table) -> NDArray[np.int8]:
     """
     effect, other = records.column("effect_allele"), records.column("other_allele")
     found = np.full(records.num_rows, UNCLEAR, dtype=np.int8)
-    for sign, first, second in ((TURNED, "reference_allele", "alternate_allele"), (SAME, "alternate_allele", None)):
-        agree = pc.equal(effect, records.column(first))
-        if second:
-            agree = pc.and_(agree, pc.or_kleene(pc.is_null(other), pc.equal(other, records.column(second))))
-        found[_flags(agree)] = sign
+    for sign, first, second in (
+        (TURNED, "reference_allele", "alternate_allele"),
+        (SAME, "alternate_allele", "reference_allele"),
+    ):
+        others_agree = pc.or_kleene(pc.is_null(other), pc.equal(other, records.column(second)))
+        found[_flags(pc.and_(pc.equal(effect, records.column(first)), others_agree))] = sign
     found[_flags(pc.is_null(effect))] = SAME
     rest = np.flatnonzero(found == UNCLEAR)
     if len(rest):  # indels that normalisation has trimmed or moved

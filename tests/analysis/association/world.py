@@ -75,7 +75,7 @@ def make_scores(variants: int, seed: int = 2) -> NDArray[np.float32]:
     return scores
 
 
-def simulate(scores: NDArray[np.float32], seed: int = 3, effect: float = 3.0, causal: int = 120) -> Simulated:
+def simulate(scores: NDArray[np.float32], seed: int = 3, effect: float = 3.5, causal: int = 120) -> Simulated:
     """A trait whose causal variants are those with large scores on `CAUSAL_TRACKS`, with the sign of the score.
 
     Args:
