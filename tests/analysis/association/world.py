@@ -89,7 +89,9 @@ def simulate(scores: NDArray[np.float32], seed: int = 3, effect: float = 3.5, ca
     scaled = scores[:, CAUSAL_TRACKS].astype(np.float64)
     combined = (scaled / scaled.std(axis=0)).sum(axis=1) / np.sqrt(len(CAUSAL_TRACKS))
     places = random.permutation(np.arange(_SPACING, rows - _SPACING, _SPACING))[:causal]
-    chosen = np.array(sorted(place + np.argmax(np.abs(combined[place - 4 : place + 5])) - 4 for place in places))
+    chosen = np.sort(places)
+    if effect:
+        chosen = np.array([place + np.argmax(np.abs(combined[place - 4 : place + 5])) - 4 for place in chosen])
     z = correlated_noise(rows, random) + effect / 15 * combined  # and a little of everything
     for index in chosen:
         z += effect * combined[index] * LD ** np.abs(np.arange(rows) - index)
