@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from enformer_ray.analysis.association.assays import AssayScores
 from enformer_ray.analysis.association.controls import Sample, draw_sample
 from enformer_ray.analysis.association.covariates import covariates_of, design
 from enformer_ray.analysis.association.credible_sets import rank_sets
+from enformer_ray.analysis.association.jackknife import equal_blocks
 from enformer_ray.analysis.association.options import AssociationOptions
 from enformer_ray.analysis.association.records import study_records
 from enformer_ray.analysis.association.scores import Reader, check_order, reader_of
@@ -112,7 +114,7 @@ def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOp
     of_tracks = pa.table({**dict(zip(tracks.column_names, tracks.columns, strict=True)), **as_columns(rows)})
     of_assays = pa.table({**assays.names(), **as_columns(statistics.of(assays.absolute(), assays.signed()))})
     sets = rank_sets(study, of_tracks, options.prior_tracks, read)
-    summary = _summary(study, unscored, sample, enrichment, names)
+    summary = _summary(study, unscored, sample, enrichment, names, options)
     return Association(of_tracks, of_assays, sets, summary)
 
 
@@ -125,7 +127,12 @@ def _scored(study: Study, column: str, read: Reader) -> tuple[Study, int]:
 
 
 def _summary(
-    study: Study, unscored: int, sample: Sample, enrichment: Enrichment | None, covariates: list[str]
+    study: Study,
+    unscored: int,
+    sample: Sample,
+    enrichment: Enrichment | None,
+    covariates: list[str],
+    options: AssociationOptions,
 ) -> dict[str, Any]:
     has_z, has_chi = (int((~np.isnan(values)).sum()) for values in (study.z, study.chi_square))
     return {
@@ -139,6 +146,8 @@ def _summary(
             "in_credible_sets": int(study.in_set.sum()),
             "credible_sets": len(pc.unique(study.members.column("credible_set"))),
         },
+        "blocks": equal_blocks(has_chi, options.blocks).count,
+        "options": _as_json(options),
         "enrichment": {
             "cases_are": sample.rule,
             "computed": enrichment is not None,
@@ -147,3 +156,9 @@ def _summary(
             **sample.counts,
         },
     }
+
+
+def _as_json(options: AssociationOptions) -> dict[str, Any]:
+    """Options as JSON values."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
+    return values

@@ -32,6 +32,9 @@ CORRELATIONS = ("abs_pearson", "abs_spearman", "signed_pearson", "signed_spearma
 LEAST_ROWS = 20
 """Variants below which there is no correlation, and cases and controls below which there is no enrichment."""
 
+_BATCH_VALUES = 2**21
+"""Rows times tracks that are fitted at a time: a dozen arrays of 16 MiB."""
+
 Row = dict[str, float | int | bool | None]
 
 
@@ -90,12 +93,18 @@ class TrackStatistics:
             rows = list(pool.map(lambda i: self._correlations(absolute[:, i], signed[:, i]), columns))
         if self._enrichment is None:
             return rows
-        sample = self._enrichment.sample.rows
+        size = max(1, _BATCH_VALUES // len(self._enrichment.sample.rows))
+        for start in range(0, len(rows), size):
+            batch = slice(start, start + size)
+            rows[batch] = self._enriched(self._enrichment, absolute[:, batch], rows[batch])
+        return rows
+
+    def _enriched(self, shared: Enrichment, absolute: NDArray[np.floating], rows: list[Row]) -> list[Row]:
+        """Rows with their enrichment."""
         scale = np.array([row["sd"] or 1.0 for row in rows], dtype=np.float64)
-        scores = absolute[sample].astype(np.float64) / scale
-        design, blocks = self._enrichment.design, self._enrichment.blocks
-        fit = fit_logistic(scores - scores.mean(axis=0), design, self._enrichment.sample.cases, blocks)
-        return [row | _enrichment_row(fit, number, blocks.count - 1) for number, row in enumerate(rows)]
+        scores = absolute[shared.sample.rows].astype(np.float64) / scale
+        fit = fit_logistic(scores - scores.mean(axis=0), shared.design, shared.sample.cases, shared.blocks)
+        return [row | _enrichment_row(fit, number, shared.blocks.count - 1) for number, row in enumerate(rows)]
 
     def _correlations(self, absolute: NDArray[np.floating], signed: NDArray[np.floating]) -> Row:
         size: Values = absolute.astype(np.float64)

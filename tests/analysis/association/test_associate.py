@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +19,7 @@ from scipy import stats
 from enformer_ray.analysis.association import Association, AssociationOptions, associate
 from enformer_ray.analysis.association.options import SumstatsOptions
 from enformer_ray.cli import main
-from enformer_ray.errors import AssociationError, ConfigError, RunIncompleteError
+from enformer_ray.errors import AssociationError, ConfigError, EnformerRayError, RunIncompleteError
 from enformer_ray.variants.variant import Variant
 from tests.analysis.association.world import (
     CAUSAL_TRACKS,
@@ -28,7 +30,9 @@ from tests.analysis.association.world import (
     make_scores,
     simulate,
     write_sumstats,
+    write_weights,
 )
+from tests.results.generated import finished_run
 
 
 class World(NamedTuple):
@@ -289,3 +293,26 @@ def test_what_cannot_be_used_is_refused_in_words(world: World, tmp_path: Path) -
     )
     with pytest.raises(AssociationError, match="no record of a scored variant"):
         of_files(world, tmp_path / "plain.vcf")
+
+
+def test_real_summary_statistics_lifted_to_the_runs_assembly(shared: Path, tmp_path: Path) -> None:
+    """999 variants of GRCh37 on GRCh38: the run's own columns and the same file again give the same."""
+    epacts, chain = shared / "data/sumstats/b37_EAR-LENGTH.epacts.gz", shared / "data/chains/hg19ToHg38.over.chain.gz"
+    reference = shared / "data/reference/grch38_demo_chr1_chr20_chr22.npad.fa.gz"
+    gtf = shared / "data/genes/grch38_chr1_gencode_v29.head.gtf.gz"
+
+    def scores(variants: Sequence[Variant]) -> NDArray[np.float32]:
+        return np.array([[np.random.default_rng(v.position).laplace(size=TRACKS) for v in variants]], np.float32)
+
+    weights = write_weights(tmp_path / "weights.safetensors")
+    run = finished_run(tmp_path, [epacts], reference, weights, scores, chain=chain)
+    options = AssociationOptions(gtf=gtf, cases="p-value", p_threshold=0.05, control_p=0.2)
+    own = associate(str(run), options)
+    assert own.summary["records"] == {"used": 868, "no_statistics": 131}  # NA: too rare to be tested
+    assert own.summary["enrichment"]["covariates"] == ["log10_tss_distance"]
+    assert own.summary["enrichment"]["computed"]
+    assert own.assays.column("assay").to_pylist() == ["other"]
+    again = associate(str(run), replace(options, sumstats=SumstatsOptions(files=(str(epacts),), chain=chain)))
+    same(own, again)
+    with pytest.raises(EnformerRayError, match="assembly"):
+        associate(str(run), replace(options, sumstats=SumstatsOptions(files=(str(epacts),))))
