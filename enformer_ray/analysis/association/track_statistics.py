@@ -35,6 +35,9 @@ LEAST_ROWS = 20
 _BATCH_VALUES = 2**21
 """Rows times tracks that are fitted at a time: a dozen arrays of 16 MiB."""
 
+_ROW_BYTES, _THREADS_BYTES = 150, 2**30
+"""What a track's correlations take for each variant, and all threads together."""
+
 Row = dict[str, float | int | bool | None]
 
 
@@ -73,6 +76,7 @@ class TrackStatistics:
 
     def __init__(self, study: Study, enrichment: Enrichment | None, blocks: int) -> None:
         self._enrichment = enrichment
+        self._threads = max(1, min(os.cpu_count() or 1, _THREADS_BYTES // (_ROW_BYTES * len(study))))
         self._chi, self._z = ~np.isnan(study.chi_square), ~np.isnan(study.z)
         self._chi_square, self._effect = study.chi_square[self._chi], study.z[self._z]
         self._chi_rank, self._effect_rank = Ranking(self._chi_square), Ranking(self._effect)
@@ -89,7 +93,7 @@ class TrackStatistics:
             signed: the same, signed.
         """
         columns = range(absolute.shape[1])
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(self._threads) as pool:
             rows = list(pool.map(lambda i: self._correlations(absolute[:, i], signed[:, i]), columns))
         if self._enrichment is None:
             return rows
@@ -113,16 +117,14 @@ class TrackStatistics:
         row: Row = {"sd": sd, "pip_weighted_score": None}
         if len(self._members) and sd and self._pip.sum() > 0:
             row["pip_weighted_score"] = float(self._pip @ size[self._members] / self._pip.sum() / sd)
-        nothing = Estimate(np.nan, np.nan, 0)
-        found = dict.fromkeys(CORRELATIONS, nothing)
+        found = dict.fromkeys(CORRELATIONS, Estimate(np.nan, np.nan, 0))
         if len(self._chi_square) >= LEAST_ROWS:
-            x = size[self._chi]
-            found["abs_pearson"] = pearson(x, self._chi_square, self._chi_blocks)
-            found["abs_spearman"] = spearman(Ranking(x), self._chi_rank, self._chi_blocks)
+            found["abs_pearson"] = pearson(size[self._chi], self._chi_square, self._chi_blocks)
+            # Scores as they come: float32 is sorted faster.
+            found["abs_spearman"] = spearman(Ranking(absolute[self._chi]), self._chi_rank, self._chi_blocks)
         if len(self._effect) >= LEAST_ROWS:
-            x = effect[self._z]
-            found["signed_pearson"] = pearson(x, self._effect, self._z_blocks)
-            found["signed_spearman"] = spearman(Ranking(x), self._effect_rank, self._z_blocks)
+            found["signed_pearson"] = pearson(effect[self._z], self._effect, self._z_blocks)
+            found["signed_spearman"] = spearman(Ranking(signed[self._z]), self._effect_rank, self._z_blocks)
         for name, estimate in found.items():
             row |= {name: estimate.value, f"{name}_se": estimate.error, f"{name}_p": estimate.p_value}
         return row

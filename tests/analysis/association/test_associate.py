@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from scipy import stats
 from enformer_ray.analysis.association import Association, AssociationOptions, associate
 from enformer_ray.analysis.association.options import SumstatsOptions
 from enformer_ray.cli import main
-from enformer_ray.errors import AssociationError, ConfigError, EnformerRayError, RunIncompleteError
+from enformer_ray.errors import AssociationError, ConfigError, DatasetCorruptError, EnformerRayError, RunIncompleteError
 from enformer_ray.variants.variant import Variant
 from tests.analysis.association.world import (
     CAUSAL_TRACKS,
@@ -33,6 +35,7 @@ from tests.analysis.association.world import (
     write_weights,
 )
 from tests.results.generated import finished_run
+from tests.results.test_dataset import upload
 
 
 class World(NamedTuple):
@@ -156,6 +159,10 @@ def _subset(study: Simulated, rows: NDArray[np.bool_]) -> Simulated:
 
 def test_files_give_what_the_runs_own_columns_give(world: World, found: Association) -> None:
     same(of_files(world, world.inputs), found)
+
+
+def test_a_run_in_a_bucket_gives_the_same(world: World, found: Association, bucket: str) -> None:
+    same(associate(upload(world.run, bucket).uri, AssociationOptions()), found)
 
 
 def test_a_gwas_and_its_fine_mapping_may_be_two_files(world: World, found: Association, tmp_path: Path) -> None:
@@ -316,3 +323,12 @@ def test_real_summary_statistics_lifted_to_the_runs_assembly(shared: Path, tmp_p
     same(own, again)
     with pytest.raises(EnformerRayError, match="assembly"):
         associate(str(run), replace(options, sumstats=SumstatsOptions(files=(str(epacts),))))
+
+
+def test_scores_in_another_order_are_refused(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.run, tmp_path / "run")
+    path = tmp_path / "run" / "plan" / "variants" / "chr-1.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(3, "position", pc.add(table.column("position"), 1).cast(pa.int32())), path)
+    with pytest.raises(DatasetCorruptError, match="not the variants of the plan"):
+        associate(str(tmp_path / "run"), AssociationOptions())

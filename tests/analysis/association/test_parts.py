@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
+from enformer_ray.analysis.association.associate import analyse
 from enformer_ray.analysis.association.controls import draw_sample
 from enformer_ray.analysis.association.covariates import design
 from enformer_ray.analysis.association.credible_sets import rank_sets, ranks_within, reweighted
 from enformer_ray.analysis.association.direction import SAME, TURNED, UNCLEAR, directions
 from enformer_ray.analysis.association.ld_scores import read_ld_scores
-from enformer_ray.analysis.association.options import AssociationOptions
+from enformer_ray.analysis.association.options import AssociationOptions, check_cases
 from enformer_ray.analysis.association.records import ChromosomeRecords
 from enformer_ray.analysis.association.scores import TrackBatch
 from enformer_ray.analysis.association.study import MEMBERS_SCHEMA, Study, read_study
 from enformer_ray.analysis.association.tss import distance_to_tss, read_starts
-from enformer_ray.errors import AssociationError
+from enformer_ray.analysis.association.write import check_folder
+from enformer_ray.errors import AssociationError, ConfigError
 
 
 @pytest.mark.parametrize(
@@ -230,3 +234,39 @@ def test_sets_with_missing_pips(pips: list[float | None], expected: list[float])
     assert sum(row["posterior"] for row in by_id.values()) == pytest.approx(sum(expected))
     assert by_id["v1"]["score_quantile"] == 1.0
     assert by_id["v0"]["score"] == -1.0
+
+
+def test_variants_without_scores_are_left_out_and_counted() -> None:
+    random = np.random.default_rng(0)
+    z, in_set = random.normal(size=300), np.arange(300) % 10 == 0
+    rows = [{"variant": i, "variant_id": f"v{i}", "credible_set": f"s{i // 50}", "pip": 0.1} for i in range(0, 300, 10)]
+    members = pa.Table.from_pylist(rows, schema=MEMBERS_SCHEMA)
+    study = simple_study(300, z=z, chi_square=z**2, in_set=in_set, pip=np.where(in_set, 0.1, np.nan), members=members)
+    scores = random.normal(size=(300, 2)).astype(np.float32)
+    scores[[5, 10, 299]] = np.nan
+    text = pa.nulls(2, pa.string())
+    tracks = pa.table({"column": ["track_0000", "track_0001"], "assay": text, "description": text})
+
+    def read(columns: Sequence[str], variants: NDArray[np.int64]) -> Iterator[TrackBatch]:
+        yield TrackBatch(list(columns), scores[variants][:, [int(name[-1]) for name in columns]])
+
+    found = analyse(study, tracks, read, AssociationOptions(blocks=30))
+    assert found.summary["variants"]["without_score"] == 3
+    assert found.summary["variants"]["with_chi_square"] == 297
+    assert found.summary["enrichment"]["cases"] == 29
+    assert set(found.credible_sets.column("variant_id").to_pylist()) == {row["variant_id"] for row in rows} - {"v10"}
+    there = ~np.isnan(scores[:, 0])
+    expected = [stats.spearmanr(scores[there, t], z[there]).statistic for t in range(2)]
+    np.testing.assert_allclose(found.tracks.column("signed_spearman").to_numpy(), expected, atol=1e-9)
+
+
+def test_an_unknown_kind_of_cases_is_refused() -> None:
+    assert check_cases("p-value") == "p-value"
+    with pytest.raises(ConfigError, match="credible-sets"):
+        check_cases("lucky")
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AssociationError, match="is a file"):
+        check_folder(tmp_path / "file", force=True)
