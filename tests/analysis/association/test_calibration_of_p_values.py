@@ -96,15 +96,20 @@ def test_p_values_of_null_traits_are_uniform() -> None:
 def test_standard_errors_are_the_spread_over_replicates(effect: float) -> None:
     """Everything is drawn anew in each replicate; prints mean standard error / spread (pytest -s)."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ESTIMATES}
+    of_the_model = []
     for number in range(TRAITS):
         scores = neighbourly_scores(5000 + number)
         trait = simulate(scores, seed=7000 + number, effect=effect, causal=120 if effect else 40)
         row = run(trait, scores, [CAUSAL_TRACKS[0]]).tracks.to_pylist()[0]
         for name in ESTIMATES:
             found[name].append((row[name], row[f"{name}_se"]))
+        of_the_model.append(row["log_odds_model_se"])
     ratios = {}
     for name, pairs in found.items():
         estimates, errors = np.array(pairs).T
         ratios[name] = float(errors.mean() / estimates.std(ddof=1))
         print(f"effect {effect}, {name}: mean {estimates.mean():.4f}, standard error / spread = {ratios[name]:.3f}")
+    model = float(np.mean(of_the_model) * ratios["log_odds"] / np.mean([error for _, error in found["log_odds"]]))
+    print(f"effect {effect}, log_odds: standard error as of independent variants / spread = {model:.3f}")
     assert all(0.85 < ratio < 1.15 for ratio in ratios.values()), ratios
+    assert effect or model < 0.85  # or these trials could not tell a jackknife from nothing
