@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from enformer_ray.cli_associate import associate
 from enformer_ray.cli_calibrate import calibrate_app
 from enformer_ray.cli_export import export_app
 from enformer_ray.cli_plot import plot_app
@@ -14,6 +15,7 @@ from enformer_ray.cli_report import report
 def add_commands(app: typer.Typer) -> None:
     """Add them to the program."""
     app.command()(query)
+    app.command()(associate)
     app.add_typer(export_app, name="export")
     app.add_typer(calibrate_app, name="calibrate")
     app.command()(report)

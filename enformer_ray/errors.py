@@ -169,6 +169,10 @@ class CalibrationMismatchError(EnformerRayError, ValueError):
     exit_status = 4
 
 
+class AssociationError(EnformerRayError, ValueError):
+    """Scores and study results that cannot be brought together, or a folder that is not free for what they give."""
+
+
 class RunInterruptedError(EnformerRayError, RuntimeError):
     """A run that was told to stop (Ctrl-C: 130, SIGTERM: 143); the same command resumes it."""
 

@@ -1,0 +1,164 @@
+"""Scores of a finished run against a study, from the join to the tables."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from enformer_ray.analysis.association.assays import AssayScores
+from enformer_ray.analysis.association.controls import Sample, draw_sample
+from enformer_ray.analysis.association.covariates import covariates_of, design
+from enformer_ray.analysis.association.credible_sets import rank_sets
+from enformer_ray.analysis.association.jackknife import equal_blocks
+from enformer_ray.analysis.association.options import AssociationOptions
+from enformer_ray.analysis.association.records import study_records
+from enformer_ray.analysis.association.scores import Reader, check_order, reader_of
+from enformer_ray.analysis.association.study import Study, read_study
+from enformer_ray.analysis.association.track_statistics import (
+    LEAST_ROWS,
+    Enrichment,
+    TrackStatistics,
+    as_columns,
+    enrichment_of,
+)
+from enformer_ray.errors import AssociationError, ConfigError
+from enformer_ray.results import open_scores
+from enformer_ray.run.plan import load_plan
+from enformer_ray.run.store import open_store
+
+
+@dataclass(frozen=True)
+class Association:
+    """What an analysis found.
+
+    Attributes:
+        tracks: a row a track.
+        assays: a row an assay, and one for all tracks.
+        credible_sets: a row a member and track.
+        summary: what was done, and what became of records and variants; JSON values.
+    """
+
+    tracks: pa.Table
+    assays: pa.Table
+    credible_sets: pa.Table
+    summary: dict[str, Any]
+
+
+def associate(run_directory: str, options: AssociationOptions) -> Association:
+    """Analyse a finished run.
+
+    Args:
+        run_directory: path or URI.
+        options: what is computed, and from what.
+
+    Raises:
+        RunIncompleteError: the run is not finished.
+        AssociationError: nothing can be computed from the study.
+        EnformerRayError: what reading the files raises.
+    """
+    dataset = open_scores(run_directory)
+    statistic = options.statistic or dataset.statistics[0]
+    if statistic not in dataset.statistics:
+        raise ConfigError(f"{run_directory} has no statistic {statistic!r}; it has {', '.join(dataset.statistics)}.")
+    plan = load_plan(open_store(run_directory))
+    check_order(dataset, statistic, plan)
+    records: Counter[str] = Counter()
+    study = read_study(study_records(plan, options.sumstats, records), records)
+    found = analyse(study, dataset.track_table, reader_of(dataset, statistic), options)
+    about = {
+        "run": run_directory,
+        "content_hash": dataset.manifest.content_hash,
+        "statistic": statistic,
+        "records": dict(records.most_common()),
+    }
+    return replace(found, summary=about | found.summary)
+
+
+def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOptions) -> Association:
+    """Analyse scores of a study's variants.
+
+    Args:
+        study: the variants.
+        tracks: as in tracks.parquet of a run.
+        read: reads scores.
+        options: what is computed.
+
+    Raises:
+        AssociationError: too few variants have what is needed.
+    """
+    columns = tracks.column("column").to_pylist()
+    study, unscored = _scored(study, columns[0], read)
+    effects = int((~np.isnan(study.chi_square)).sum())
+    covariates = covariates_of(study, options.gtf, options.ld_scores)
+    sample = draw_sample(study, covariates, options)
+    matrix, names = design({n: v[sample.rows] for n, v in covariates.items()}, len(sample.rows))
+    enrichment = enrichment_of(study, sample, matrix, options.blocks)
+    if effects < LEAST_ROWS and enrichment is None and not study.members.num_rows:
+        raise AssociationError(
+            f"only {effects} scored variants have an effect or a p-value, and there are no {LEAST_ROWS} cases with "
+            f"controls ({sample.rule}) and no credible sets: too few for any statistic, which needs {LEAST_ROWS}. Give "
+            "more summary statistics with --sumstats, or another --p-threshold."
+        )
+    statistics = TrackStatistics(study, enrichment, options.blocks)
+    assays = AssayScores(tracks, len(study))
+    rows = []
+    for batch in read(columns, study.variant):
+        rows += statistics.of(np.abs(batch.scores), batch.scores)
+        assays.add(batch)
+    of_tracks = pa.table({**dict(zip(tracks.column_names, tracks.columns, strict=True)), **as_columns(rows)})
+    of_assays = pa.table({**assays.names(), **as_columns(statistics.of(assays.absolute(), assays.signed()))})
+    sets = rank_sets(study, of_tracks, options.prior_tracks, read)
+    summary = _summary(study, unscored, sample, enrichment, names, options)
+    return Association(of_tracks, of_assays, sets, summary)
+
+
+def _scored(study: Study, column: str, read: Reader) -> tuple[Study, int]:
+    """The study without variants that could not be scored (they lack all tracks), and how many those are."""
+    scored = ~np.isnan(next(read([column], study.variant)).scores[:, 0])
+    kept = study.take(scored)
+    of_scored = pc.is_in(study.members.column("variant"), value_set=pa.array(kept.variant))
+    return replace(kept, members=study.members.filter(of_scored)), int((~scored).sum())
+
+
+def _summary(
+    study: Study,
+    unscored: int,
+    sample: Sample,
+    enrichment: Enrichment | None,
+    covariates: list[str],
+    options: AssociationOptions,
+) -> dict[str, Any]:
+    has_z, has_chi = (int((~np.isnan(values)).sum()) for values in (study.z, study.chi_square))
+    return {
+        "variants": {
+            "of_the_study": len(study) + unscored,
+            "without_score": unscored,
+            "with_chi_square": has_chi,
+            "with_direction": has_z,
+            "with_frequency": int((~np.isnan(study.frequency)).sum()),
+            "with_pip": int((~np.isnan(study.pip)).sum()),
+            "in_credible_sets": int(study.in_set.sum()),
+            "credible_sets": len(pc.unique(study.members.column("credible_set"))),
+        },
+        "blocks": equal_blocks(has_chi, options.blocks).count,
+        "options": _as_json(options),
+        "enrichment": {
+            "cases_are": sample.rule,
+            "computed": enrichment is not None,
+            "blocks": enrichment.blocks.count if enrichment else 0,
+            "covariates": covariates,
+            **sample.counts,
+        },
+    }
+
+
+def _as_json(options: AssociationOptions) -> dict[str, Any]:
+    """Options as JSON values."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
+    return values

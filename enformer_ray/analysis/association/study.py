@@ -1,0 +1,192 @@
+"""A study's statistics of scored variants, as one row a variant in genome order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy import special
+
+from enformer_ray.analysis.association.direction import TURNED, UNCLEAR, directions
+from enformer_ray.analysis.association.jackknife import Values
+from enformer_ray.analysis.association.records import ChromosomeRecords
+from enformer_ray.errors import AssociationError
+
+MEMBERS_SCHEMA = pa.schema(
+    {"variant": pa.int64(), "variant_id": pa.string(), "credible_set": pa.string(), "pip": pa.float64()}
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study says of each variant; signs are those of the alternate allele.
+
+    Attributes:
+        variant: number of the variant in the run, ascending: its row in every table of scores.
+        chromosome: index in `names`.
+        position: 1-based.
+        z: effect in standard errors; NaN where the study has no direction.
+        chi_square: z^2, or that of the p-value.
+        log_p: natural logarithm of the p-value.
+        frequency: of the alternate allele.
+        pip: largest posterior inclusion probability of the variant.
+        in_set: whether it is a member of a credible set.
+        unknown: unknown bases in its window.
+        indel: whether its alleles differ in length.
+        names: chromosomes.
+        members: `MEMBERS_SCHEMA`, a row a variant and credible set.
+    """
+
+    variant: NDArray[np.int64]
+    chromosome: NDArray[np.int16]
+    position: NDArray[np.int32]
+    z: Values
+    chi_square: Values
+    log_p: Values
+    frequency: Values
+    pip: Values
+    in_set: NDArray[np.bool_]
+    unknown: NDArray[np.int32]
+    indel: NDArray[np.bool_]
+    names: tuple[str, ...] = ()
+    members: pa.Table = field(default_factory=MEMBERS_SCHEMA.empty_table)
+
+    def __len__(self) -> int:
+        return len(self.variant)
+
+    def take(self, rows: NDArray[np.bool_]) -> Study:
+        """The variants of these rows; members stay."""
+        cut = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in ("names", "members")}
+        return Study(**cut, names=self.names, members=self.members)
+
+
+def read_study(chromosomes: Iterable[ChromosomeRecords], counts: Counter[str]) -> Study:
+    """Collect records into a study.
+
+    Where several records are of one variant, the first that has an effect gives it, and the first that has a frequency
+    gives that; the PIP is the largest one.
+
+    Args:
+        chromosomes: records, in genome order.
+        counts: of records by what became of them; those found here leave `not_in_run`.
+
+    Raises:
+        AssociationError: no record has an effect, a p-value, a PIP or a credible set.
+    """
+    parts: list[Study] = []
+    names: list[str] = []
+    members: list[pa.Table] = []
+    for part in chromosomes:
+        records = part.records
+        counts["not_in_run"] -= records.num_rows
+        study, kept = _of_chromosome(records, len(names), counts)
+        names.append(part.chromosome)
+        parts.append(study)
+        members.append(kept)
+    if not counts["not_in_run"]:
+        del counts["not_in_run"]
+    if not any(map(len, parts)):
+        raise AssociationError(_nothing_to_say(counts))
+    joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Study)[:-2]}
+    return Study(**joined, names=tuple(names), members=pa.concat_tables(members))
+
+
+def _nothing_to_say(counts: Counter[str]) -> str:
+    ends = ", ".join(f"{count:,} {name}" for name, count in counts.most_common()) or "none at all"
+    return (
+        "no record of a scored variant has an effect (beta and standard error), a p-value, a PIP or a credible set; "
+        f"the records were: {ends}. Give summary statistics of the same assembly with --sumstats, name their columns "
+        "with --columns, or score files that have such columns (docs/inputs.md)."
+    )
+
+
+def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tuple[Study, pa.Table]:
+    direction = directions(records)
+    clear = direction != UNCLEAR
+    z, log_p, chi_square = _effects(records, direction)
+    pip, in_set = _floats(records, "pip"), records.column("credible_set").is_valid().to_numpy()
+    effect = clear & ~np.isnan(chi_square)
+    mapped = in_set | ~np.isnan(pip)
+    variant = records.column("variant").to_numpy()
+    unique, first, of_variant = np.unique(variant, return_index=True, return_inverse=True)
+    with_effect, chosen = np.unique(of_variant[effect], return_index=True)
+    chosen = np.flatnonzero(effect)[chosen]
+    repeated = effect.copy()
+    repeated[chosen] = False
+    counts["effect_allele_unclear"] += int((~clear & ~mapped).sum())
+    counts["no_statistics"] += int((clear & ~effect & ~mapped).sum())
+    counts["another_record_used"] += int((repeated & ~mapped).sum())
+    used = mapped | (effect & ~repeated)
+    counts["used"] += int(used.sum())
+    for name in [name for name, count in counts.items() if not count]:
+        del counts[name]
+
+    def of_chosen(values: Values) -> Values:
+        spread = np.full(len(unique), np.nan)
+        spread[with_effect] = values[chosen]
+        return spread
+
+    largest = np.full(len(unique), -np.inf)
+    np.maximum.at(largest, of_variant, np.where(np.isnan(pip), -np.inf, pip))
+    member = np.zeros(len(unique), dtype=np.bool_)
+    member[of_variant[in_set]] = True
+    study = Study(
+        variant=unique,
+        chromosome=np.full(len(unique), number, dtype=np.int16),
+        position=records.column("position").to_numpy()[first],
+        z=of_chosen(z),
+        chi_square=of_chosen(chi_square),
+        log_p=of_chosen(log_p),
+        frequency=_frequencies(records, direction, of_variant, len(unique)),
+        pip=np.where(np.isinf(largest), np.nan, largest),
+        in_set=member,
+        unknown=records.column("unknown_bases").to_numpy()[first],
+        indel=_indels(records)[first],
+    )
+    useful = ~np.isnan(study.chi_square) | member | ~np.isnan(study.pip)
+    rows = records.select(MEMBERS_SCHEMA.names).filter(pa.array(in_set)).cast(MEMBERS_SCHEMA)
+    return study.take(useful), rows
+
+
+def _effects(records: pa.Table, direction: NDArray[np.int8]) -> tuple[Values, Values, Values]:
+    """Z of the alternate allele, ln p, and chi-square; each NaN where there is none."""
+    beta, error = _floats(records, "beta"), _floats(records, "standard_error")
+    log_p = -np.log(10) * _floats(records, "neg_log_10_p_value")
+    log_p[~(log_p <= 0)] = np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where((error > 0) & np.isfinite(beta), beta / error, np.nan)
+        # The quantile of half the p-value, in logarithms: p-values may be far below the smallest float64.
+        of_p = -special.ndtri_exp(np.minimum(log_p, 0) - np.log(2))
+    z = np.where(np.isnan(z), np.sign(beta) * of_p, z)
+    z[~np.isfinite(z)] = np.nan
+    chi_square = np.where(np.isnan(z), of_p**2, z**2)
+    chi_square[~np.isfinite(chi_square)] = np.nan
+    log_p = np.where(np.isnan(log_p), np.log(2) + special.log_ndtr(-np.sqrt(chi_square)), log_p)
+    return z * np.where(direction == TURNED, -1.0, 1.0), log_p, chi_square
+
+
+def _frequencies(records: pa.Table, direction: NDArray[np.int8], of_variant: NDArray[np.int64], count: int) -> Values:
+    """Frequency of the alternate allele of each variant, of the first record that has one."""
+    frequency = _floats(records, "effect_allele_frequency")
+    frequency = np.where(direction == TURNED, 1 - frequency, frequency)
+    there = np.flatnonzero((frequency >= 0) & (frequency <= 1) & (direction != UNCLEAR))
+    found, first = np.unique(of_variant[there], return_index=True)
+    spread = np.full(count, np.nan)
+    spread[found] = frequency[there[first]]
+    return spread
+
+
+def _indels(records: pa.Table) -> NDArray[np.bool_]:
+    lengths = (pc.binary_length(records.column(name)) for name in ("reference_allele", "alternate_allele"))
+    unequal: NDArray[np.bool_] = pc.not_equal(*lengths).to_numpy()
+    return unequal
+
+
+def _floats(records: pa.Table, name: str) -> Values:
+    values: Values = records.column(name).to_numpy().astype(np.float64)
+    return values
