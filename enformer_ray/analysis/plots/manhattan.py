@@ -83,8 +83,12 @@ def _ring(axes: Axes, swept: Swept, x: np.ndarray) -> None:
 
 def _chromosomes(axes: Axes, stretches: list[Stretch]) -> None:
     if len(stretches) == 1:
+        from matplotlib.ticker import MaxNLocator
+
         shift = stretches[0].first
-        axes.xaxis.set_major_formatter(lambda value, _: f"{(value + shift) / 1e6:.6g}")
+        low, high = (value + shift for value in axes.get_xlim())
+        ticks = [tick for tick in MaxNLocator(8).tick_values(low, high) if low <= tick <= high]  # round positions
+        axes.set_xticks([tick - shift for tick in ticks], [f"{tick / 1e6:.6g}" for tick in ticks])
         axes.set_xlabel(f"position on chromosome {shortened(stretches[0].name, 40)}, Mb")
         return
     whole = stretches[-1].end or 1
