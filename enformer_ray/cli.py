@@ -198,6 +198,7 @@ def demo(
 ) -> None:
     """Run everything on a small generated world with random weights."""
     from enformer_ray import cli_output
+    from enformer_ray.cli_report import report
     from enformer_ray.demo import demo_job, make_world
 
     cli_output.print_line(f"Generating a genome, variants and random weights in {output / 'input'} ...")
@@ -207,6 +208,7 @@ def demo(
         _run(job.output, job.workers, job.address, None, lease)
         _finalise(job.output, job.workers, job.address, lease)
     show(job.output, statistic="sad", top=10, track=None)
+    report(job.output, profiles=3)
     cli_output.print_demo_end(job)
 
 

@@ -47,7 +47,9 @@ def report(
 
     page = render(collect(open_store(run_directory), statistic, tracks or [], top, profiles, gtf, tell))
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
+    beside = target.with_name(f".{target.name}.part")
+    beside.write_text(page, encoding="utf-8")
+    beside.replace(target)
     print_line(f"Wrote {target} ({target.stat().st_size / 1e6:.1f} MB): it opens in any browser, without a network.")
 
 

@@ -41,6 +41,8 @@ def test_says_what_it_did_and_what_the_numbers_are_worth(demo: Finished, run: Pa
     assert "--weights EleutherAI/enformer-official-rough" in demo.out
     assert "Traceback" not in demo.error
     assert (run / "manifest.json").is_file()
+    assert f"Wrote {run / 'report' / 'report.html'}".replace(f"{run.parents[1]}/", "") in demo.out
+    assert "</html>" in (run / "report" / "report.html").read_text()
 
 
 def test_every_reader_opens_the_dataset(run: Path) -> None:
@@ -87,12 +89,14 @@ def test_show_and_status_read_the_run(run: Path, folder: Path) -> None:
 
 
 def test_the_same_command_again_scores_nothing(run: Path, folder: Path) -> None:
-    before = {
-        path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.parent.name != "lease"
-    }
+    before = written(run)
     again = run_program("demo", cwd=folder)
     assert again.status == 0, again.error
     assert "Every shard was scored already" in again.out
-    assert {
-        path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.parent.name != "lease"
-    } == before
+    assert written(run) == before
+
+
+def written(run: Path) -> dict[Path, int]:
+    """When each file of a run was written; leases and the report are made anew."""
+    kept = (path for path in run.rglob("*") if path.is_file() and path.parent.name not in {"lease", "report"})
+    return {path: path.stat().st_mtime_ns for path in kept}
