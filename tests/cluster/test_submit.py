@@ -113,7 +113,8 @@ def test_submission_id_and_no_follow(head: Head, world: World, tmp_path: Path) -
 
 
 def test_ctrl_c_stops_following_and_not_the_job(head: Head, world: World, tmp_path: Path) -> None:
-    config = job_file(tmp_path / "job.yaml", world, tmp_path / "run", shard_size=1, workers=1)
+    many_passes = {"statistics": ["sad"], "threads": 1, "shifts": 16, "reverse_complement": True}  # a minute and more
+    config = job_file(tmp_path / "job.yaml", world, tmp_path / "run", shard_size=1, workers=1, scoring=many_passes)
     words = [str(BIN / "enformer-ray"), "submit", "--config", str(config), "--address", head.address, "--follow"]
     words += ["--submission-id", "goes-on"]
     with subprocess.Popen(words, env=head.environment, stdout=subprocess.PIPE, text=True) as process:
@@ -133,7 +134,8 @@ def test_ctrl_c_stops_following_and_not_the_job(head: Head, world: World, tmp_pa
 
 
 def test_log_is_followed_over_a_lost_connection(head: Head, world: World, tmp_path: Path) -> None:
-    config = job_file(tmp_path / "job.yaml", world, tmp_path / "run", shard_size=1, workers=1)
+    some_passes = {"statistics": ["sad"], "threads": 1, "shifts": 4}  # so that it is not through before the cut
+    config = job_file(tmp_path / "job.yaml", world, tmp_path / "run", shard_size=1, workers=1, scoring=some_passes)
     with Proxy(int(head.address.rsplit(":", 1)[1])) as proxy:
         words = [str(BIN / "enformer-ray"), "submit", "--config", str(config), "--address", proxy.address, "--follow"]
         with subprocess.Popen(
