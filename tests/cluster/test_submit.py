@@ -117,6 +117,8 @@ def test_ctrl_c_stops_following_and_not_the_job(head: Head, world: World, tmp_pa
     config = job_file(tmp_path / "job.yaml", world, tmp_path / "run", shard_size=1, workers=1, scoring=many_passes)
     words = [str(BIN / "enformer-ray"), "submit", "--config", str(config), "--address", head.address, "--follow"]
     words += ["--submission-id", "goes-on"]
+    # Tests that a script has put into the background ignore SIGINT, and their children would, too.
+    words = ["env", "--default-signal=INT", *words]
     with subprocess.Popen(words, env=head.environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
