@@ -36,6 +36,7 @@ def report(
     ] = 5,
 ) -> None:
     """Write a report of a finished run: one HTML file that opens without a network."""
+    from enformer_ray.analysis.outputs import Outputs
     from enformer_ray.analysis.report import collect, render
     from enformer_ray.cli_output import print_line
     from enformer_ray.run.store import open_store
@@ -46,10 +47,8 @@ def report(
         print_line(f"predicted the tracks of {done} of {min(profiles, top)} variants")
 
     page = render(collect(open_store(run_directory), statistic, tracks or [], top, profiles, gtf, tell))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.part")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(target)
+    with Outputs(target, force=True) as outputs:
+        outputs.path().write_text(page, encoding="utf-8")
     print_line(f"Wrote {target} ({target.stat().st_size / 1e6:.1f} MB): it opens in any browser, without a network.")
 
 

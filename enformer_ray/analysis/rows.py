@@ -6,7 +6,6 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +64,7 @@ class StatisticRows:
         """Number of the first variant and one behind the last of each chromosome, in order."""
         spans: dict[str, tuple[int, int]] = {}
         for number, file in enumerate(self._files):
-            name = unquote(file.path.rsplit("/", 1)[1].removeprefix("chr-").rsplit("-", 1)[0])
+            name = layout.scored_chromosome(file.path)
             spans[name] = (spans.get(name, (self._firsts[number],))[0], self._firsts[number + 1])
         return spans
 
