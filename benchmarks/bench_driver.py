@@ -21,11 +21,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from common import OTHER
+from common import OTHER, TINY
 from null_worker import SECONDS, NullWorker
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.model import Enformer, EnformerConfig, save_weights
+from enformer_ray.model import Enformer, save_weights
 from enformer_ray.run import driver
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.progress import Progress
@@ -33,16 +33,6 @@ from enformer_ray.run.receipts import read_receipt
 from enformer_ray.run.store import LocalStore
 
 WORKERS = 2
-TINY = EnformerConfig(
-    sequence_length=1024,
-    target_length=4,
-    channels=24,
-    layers=1,
-    heads=2,
-    key_size=8,
-    divisible_by=12,
-    output_heads={"human": 3},
-)
 BASES_BETWEEN = 10
 LIMIT = 1.5
 """Largest ratio of the cost of a shard among 10^5 to that among 10^3."""

@@ -15,15 +15,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from common import OTHER
+from common import OTHER, TINY
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.model import Enformer, EnformerConfig, save_weights
+from enformer_ray.model import Enformer, save_weights
 from enformer_ray.results import open_scores
 from enformer_ray.results.query import run_query
 from enformer_ray.run.finalise import finalise
@@ -74,17 +75,7 @@ def make_run(folder: Path, variants: int, tracks: int) -> Path:
     lines = "".join(f"chr1\t{start + 1}\t.\t{bases[start]}\t{OTHER[bases[start]]}\t.\t.\t.\n" for start in starts)
     header = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
     (folder / "variants.vcf").write_text(header + lines)
-    geometry = EnformerConfig(
-        sequence_length=1024,
-        target_length=4,
-        channels=24,
-        layers=1,
-        heads=2,
-        key_size=8,
-        divisible_by=12,
-        output_heads={"human": tracks},
-    )
-    save_weights(Enformer(geometry), folder / "weights.safetensors")
+    save_weights(Enformer(replace(TINY, output_heads={"human": tracks})), folder / "weights.safetensors")
     job = JobConfig(
         variants=(str(folder / "variants.vcf"),),
         reference=folder / "genome.fa",

@@ -16,6 +16,18 @@ from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import Enformer, EnformerConfig
 from enformer_ray.variants.variant import Variant
 
+TINY = EnformerConfig(
+    sequence_length=1024,
+    target_length=4,
+    channels=24,
+    layers=1,
+    heads=2,
+    key_size=8,
+    divisible_by=12,
+    output_heads={"human": 3},
+)
+"""A network for benchmarks that never run it."""
+
 OTHER = {"A": "G", "C": "T", "G": "A", "T": "C"}
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from enformer_ray.model import Enformer, EnformerConfig, save_weights
+from enformer_ray.model import Enformer, save_weights
 from enformer_ray.variants.variant import Variant
 from tests.results.generated import finished_run
+from tests.run.conftest import GEOMETRY
 
 TRACKS = 20
 CAUSAL_TRACKS = (7, 12)
@@ -156,16 +157,7 @@ def write_tracks_table(path: Path) -> Path:
 
 
 def write_weights(path: Path) -> Path:
-    geometry = EnformerConfig(
-        sequence_length=1024,
-        target_length=4,
-        channels=24,
-        layers=1,
-        heads=2,
-        key_size=8,
-        divisible_by=12,
-        output_heads={"human": TRACKS},
-    )
+    geometry = replace(GEOMETRY, output_heads={"human": TRACKS})
     torch.manual_seed(0)
     save_weights(Enformer(geometry), path)
     return path

@@ -216,7 +216,9 @@ def test_only_finished_runs_and_what_they_have(world: World, tmp_path: Path) -> 
     shutil.copytree(world.run, copy)
     with pytest.raises(ConfigError, match="no statistic 'sax'; it has sad, d2"):
         ExportSource(str(copy), "sax")
-    with pytest.raises(TrackSelectionError, match="'assay:ATAC' matches no track; assays of this head: DNASE, CHIP, CAGE"):
+    with pytest.raises(
+        TrackSelectionError, match="'assay:ATAC' matches no track; assays of this head: DNASE, CHIP, CAGE"
+    ):
         ExportSource(str(copy), "sad", ["assay:ATAC"])
     (copy / "manifest.json").unlink()
     with pytest.raises(RunIncompleteError):
