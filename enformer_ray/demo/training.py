@@ -1,0 +1,82 @@
+"""Training of the demo's network: `make demo-model` writes the weights that the package ships.
+
+Every step sees windows of new random sequences, labelled by the rule; the demo's own genome is made from other seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from enformer_ray.demo import genome, rule
+from enformer_ray.demo.trainable import predict
+from enformer_ray.model import Enformer, EnformerConfig
+
+HEAD = "human"
+CONFIG = EnformerConfig(
+    sequence_length=16_384,
+    target_length=112,
+    channels=72,
+    layers=2,
+    heads=6,
+    key_size=16,
+    divisible_by=4,
+    output_heads={HEAD: len(rule.TRACKS)},
+)
+BATCH = 4
+WINDOWS = 8
+"""Windows that are cut from one random sequence."""
+LONE_SITES = (genome.LONE_SITES, 6 * genome.LONE_SITES)
+"""Of a stretch of a random sequence: as in the demo, or many more, from which motifs are learnt sooner."""
+RATE = 3e-3
+WARM_UP = 100
+
+
+def train(steps: int, seed: int) -> Iterator[tuple[int, float, Enformer]]:
+    """Train a network; gives the step, the loss and the network (one object, in training) after every step.
+
+    Args:
+        steps: batches; the rate of learning falls to zero over them.
+        seed: of the network's start and of all sequences.
+    """
+    torch.manual_seed(seed)
+    network = Enformer(CONFIG).requires_grad_(True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    batches = _batches(np.random.default_rng(seed))
+    for step in range(steps):
+        one_hot, labels = next(batches)
+        predicted = predict(network, one_hot, HEAD)
+        loss = F.poisson_nll_loss(predicted, labels, log_input=False, full=True)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        yield step + 1, float(loss.detach()), network
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the highest rate: a line up, then half a cosine down."""
+    return min((step + 1) / WARM_UP, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _batches(random: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """One-hot sequences (B, L, 4) and their labels (B, bins, tracks)."""
+    length, crop, bins = CONFIG.sequence_length, CONFIG.crop, CONFIG.bins
+    windows: list[tuple[Tensor, Tensor]] = []
+    while True:
+        while len(windows) < BATCH:
+            codes, _ = genome.contig(random, WINDOWS * length, int(random.choice(LONE_SITES)))
+            labels = torch.from_numpy(rule.tracks(codes))
+            one_hot = F.one_hot(torch.from_numpy(codes.astype(np.int64)), 4).float()
+            for start in range(0, len(codes), length):
+                first = start // CONFIG.bin + crop
+                windows.append((one_hot[start : start + length], labels[first : first + bins]))
+        chosen, windows = windows[:BATCH], windows[BATCH:]
+        yield torch.stack([window for window, _ in chosen]), torch.stack([label for _, label in chosen])
