@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.run import layout
-from enformer_ray.run.plan import AccountLine, Plan
+from enformer_ray.run.account import AccountLine
+from enformer_ray.run.plan import Plan
 from enformer_ray.run.totals import RunTotals
 
 _BATCH_ROWS = 65_536
