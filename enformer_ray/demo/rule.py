@@ -15,11 +15,13 @@ A track is the coverage summed over bins of 128 bp. Totals over a whole sequence
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from enformer_ray.demo.motifs import BACKGROUND, Motif, read_motifs
 from enformer_ray.genome.sequence import Codes
@@ -68,19 +70,23 @@ BINDING = range(len(BOUND_IN))
 """Indices of the binding tracks."""
 
 
+def occupancies(codes: Codes) -> dict[str, Floats]:
+    """Occupancy of each factor at every place, (bases,); 0 where a site does not fit or has unknown bases."""
+    return {factor: _occupancy(codes, factor) for factor in BOUND_IN}
+
+
 def tracks(codes: Codes) -> NDArray[np.float32]:
     """(bins, tracks) of a sequence of whole bins."""
-    return np.stack([_binned(values) for values in coverage(codes)], axis=1).astype(np.float32)
+    return np.stack([_binned(values) for values in coverage(occupancies(codes))], axis=1).astype(np.float32)
 
 
-def totals(codes: Codes) -> Floats:
-    """(tracks,) sums over a whole sequence: what `sad` is the difference of."""
-    return np.array([values.sum() for values in coverage(codes)])
+def totals(occupied: dict[str, Floats]) -> Floats:
+    """(tracks,) sums over a whole sequence of which the occupancies are given: what `sad` is the difference of."""
+    return np.array([values.sum() for values in coverage(occupied)])
 
 
-def coverage(codes: Codes) -> list[Floats]:
+def coverage(occupied: dict[str, Floats]) -> list[Floats]:
     """Coverage that starts from every place, (bases,) a track, before it is spread."""
-    occupied = {factor: _occupancy(codes, factor) for factor in BOUND_IN}
     made = []
     for track in TRACKS:
         if track.assay == "CHIP":
@@ -112,7 +118,7 @@ def best_score(codes: Codes, factor: str) -> float:
 
 
 def _occupied(scores: Floats, half: float) -> Floats:
-    occupied: Floats = 1 / (1 + np.exp2(half - scores))
+    occupied: Floats = expit(math.log(2) * (scores - half))
     return occupied
 
 
@@ -154,7 +160,8 @@ def _within(values: Floats, before: int, after: int) -> Floats:
     """Sum over the places from `before` bases in front of each place to `after` behind it, both included."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
-    return sums[np.minimum(places + after + 1, len(values))] - sums[np.maximum(places - before, 0)]
+    within: Floats = sums[np.minimum(places + after + 1, len(values))] - sums[np.maximum(places - before, 0)]
+    return within
 
 
 def _binned(values: Floats) -> Floats:

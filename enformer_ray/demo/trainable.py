@@ -6,6 +6,8 @@ statistics of the batch and stores their running mean, as the published training
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,8 +28,8 @@ def predict(network: Enformer, one_hot: Tensor, head: str, training: bool = True
     """
     x: Tensor = _downsampled(network.stem, network.stem.conv(one_hot.transpose(1, 2)), training)
     for block in network.tower:
-        assert isinstance(block, DownsampleBlock) and isinstance(block.conv, ConvBlock)
-        x = _downsampled(block, _convolved(block.conv, x, training), training)
+        block = cast(DownsampleBlock, block)
+        x = _downsampled(block, _convolved(cast(ConvBlock, block.conv), x, training), training)
     tokens = x.transpose(1, 2)
     for layer in network.transformer:
         tokens = layer(tokens)

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from enformer_ray.demo import rule
 from enformer_ray.demo.genome import Site, a_site
 from enformer_ray.demo.motifs import read_motifs
-from enformer_ray.genome.sequence import Codes, decode
+from enformer_ray.genome.sequence import Codes, decode, encode
 
 EACH = {("breaking", "snv"): 40, ("making", "snv"): 20, ("breaking", "indel"): 20, ("making", "indel"): 15}
 """Variants of a kind that are made for each factor on a contig."""
 NEUTRAL = {"snv": 100, "indel": 30}
 EDGE = 20_000
 """Bases at both ends of a contig without variants: more than a window and the rule's reach need."""
+_SITE = 20
+"""Bases beside a change whose occupancy may follow it, at most: longer than a site."""
 LONGEST = 12
 """Longest deletion or neutral insertion, bp."""
 
@@ -72,21 +74,22 @@ def make_variants(random: np.random.Generator, codes: Codes, sites: list[Site]) 
 
 def true_effects(codes: Codes, variants: list[MadeVariant]) -> NDArray[np.float64]:
     """(variants, tracks) differences, alternate - reference, of the rule's totals over the whole sequence."""
-    return np.array([_true_effect(codes, variant) for variant in variants])
+    occupied = rule.occupancies(codes)
+    return np.array([_true_effect(codes, occupied, variant) for variant in variants])
 
 
-def _true_effect(codes: Codes, variant: MadeVariant) -> NDArray[np.float64]:
+def _true_effect(codes: Codes, occupied: dict[str, rule.Floats], variant: MadeVariant) -> rule.Floats:
+    start, end = variant.start - _SITE, variant.start + len(variant.reference) + _SITE
+    left, right = codes[start - _SITE : variant.start], codes[end - _SITE : end + _SITE]
+    changed = rule.occupancies(np.concatenate([left, encode(variant.alternate), right]))
     # A change reaches the promoters in reach, whose expression depends on what is in reach of them.
-    around = 2 * rule.REACH + 100
-    end = variant.start + len(variant.reference)
-    left, right = codes[max(variant.start - around, 0) : variant.start], codes[end : end + around]
-    alleles = [_codes(allele) for allele in (variant.reference, variant.alternate)]
-    reference, alternate = (rule.totals(np.concatenate([left, allele, right])) for allele in alleles)
-    return np.asarray(alternate - reference)
-
-
-def _codes(bases: str) -> Codes:
-    return np.array(["ACGT".index(base) for base in bases], dtype=np.uint8)
+    first, last = max(start - 2 * rule.REACH, 0), end + 2 * rule.REACH
+    reference = {factor: values[first:last] for factor, values in occupied.items()}
+    alternate = {
+        factor: np.concatenate([values[first:start], changed[factor][_SITE:-_SITE], values[end:last]])
+        for factor, values in occupied.items()
+    }
+    return rule.totals(alternate) - rule.totals(reference)
 
 
 def _at_site(random: np.random.Generator, codes: Codes, site: Site, kind: str, shape: str) -> MadeVariant:

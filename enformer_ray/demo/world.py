@@ -87,7 +87,7 @@ def _write_vcf(made: dict[str, list[MadeVariant]], first: Codes, path: Path) -> 
         '##INFO=<ID=ELEMENT,Number=1,Type=String,Description="Element that the site belongs to">\n'
         "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
     )
-    lines = []
+    lines: list[str] = []
     for name, variants in made.items():
         for variant in variants:
             info = [f"KIND={variant.kind}"]
