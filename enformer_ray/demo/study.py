@@ -1,7 +1,8 @@
 """Simulated summary statistics: a trait that acts through known tracks of the generated world.
 
 z = (sum of the causal tracks' true effects / HEIGHT) x STRENGTH + noise of variance 1; one record a variant, of
-independent people, so that there is no linkage. Half of the records name the reference as the effect allele.
+independent people, so that there is no linkage. The effect allele is the reference, so that harmonisation has to turn
+every record.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scipy.special import ndtr
 from enformer_ray.demo import rule
 from enformer_ray.demo.variants import MadeVariant
 
-CAUSAL = ("CHIP:CTCF:K562", "CHIP:GATA1::TAL1:K562")
+CAUSAL = ("CHIP:CTCF:K562", "CHIP:SPI1:K562")
 """Descriptions of the tracks that the trait acts through."""
 PEOPLE = 400_000
 STRENGTH = 10.0
@@ -31,7 +32,7 @@ def write_study(
     """Write summary statistics (as PLINK 2 --glm does) of variants.
 
     Args:
-        random: of noise, frequencies and the choice of effect alleles.
+        random: of noise and frequencies.
         chromosomes: variants and their true effects (variants, tracks), by contig.
         path: of the table.
     """
@@ -40,15 +41,13 @@ def write_study(
     for chromosome, (variants, effects) in chromosomes.items():
         for variant, effect in zip(variants, effects, strict=True):
             z = STRENGTH * effect[causal].sum() / rule.HEIGHT + random.standard_normal()
-            lines.append(_record(random, chromosome.removeprefix("chr"), variant, z, len(lines)))
+            lines.append(_record(random, chromosome.removeprefix("chr"), variant, -z, len(lines)))
     path.write_text("".join(lines))
 
 
 def _record(random: np.random.Generator, chromosome: str, variant: MadeVariant, z: float, number: int) -> str:
-    frequency, effect_allele = random.uniform(0.05, 0.95), variant.alternate
-    if random.random() < 0.5:
-        frequency, effect_allele, z = 1 - frequency, variant.reference, -z
+    frequency = random.uniform(0.05, 0.95)  # of the reference, as z is
     error = (2 * frequency * (1 - frequency) * PEOPLE) ** -0.5
-    fields = (chromosome, variant.start + 1, f"demo{number}", variant.reference, variant.alternate, effect_allele)
+    fields = (chromosome, variant.start + 1, f"demo{number}", variant.reference, variant.alternate, variant.reference)
     numbers = (f"{frequency:.4f}", "ADD", PEOPLE, f"{z * error:.6g}", f"{error:.6g}", f"{z:.6g}")
     return "\t".join(map(str, (*fields, *numbers, f"{2 * ndtr(-abs(z)):.6g}", "."))) + "\n"

@@ -63,11 +63,12 @@ def compare(run: str, truth: Path) -> Agreement:
     """Compare the scores `sad` of a run with the truth, over all variants that were made and scored."""
     dataset = open_scores(run)
     names = [track.description for track in rule.TRACKS]
-    connection = dataset.to_duckdb()
     columns = ", ".join(dataset.column(name) for name in names)
-    scored = connection.execute(
-        f"SELECT source_id, {columns} FROM inputs JOIN sad USING (variant) WHERE status = 'scored'"
-    ).to_arrow_table()
+    scored = (
+        dataset.to_duckdb()
+        .sql(f"SELECT source_id, {columns} FROM inputs JOIN sad USING (variant) WHERE status = 'scored'")
+        .to_arrow_table()
+    )
     made = pq.read_table(truth)
     joined = made.join(scored, "source_id", join_type="inner")
     true = _matrix(joined, names)
