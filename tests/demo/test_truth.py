@@ -20,15 +20,15 @@ from tests.results.generated import finished_run
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(CONTIGS, "chr1", 60_000)
-        patch.setitem(CONTIGS, "chr2", 50_000)
+        patch.setitem(CONTIGS, "chr1", 80_000)
+        patch.setitem(CONTIGS, "chr2", 60_000)
         return make_world(tmp_path_factory.mktemp("world"), seed=11)
 
 
 def test_the_truth_agrees_with_itself(world: World, tmp_path: Path) -> None:
     run = finished(world, tmp_path, lambda effects: effects)
     found = compare(str(run), world.truth)
-    assert all(track.spearman == pytest.approx(1, abs=1e-6) for track in found.tracks)
+    assert all(track.spearman == pytest.approx(1, abs=1e-4) for track in found.tracks)
     assert all(track.right_sign == track.large for track in found.tracks)
     assert all(right == of > 10 for right, of in (*found.signs.values(), found.distal))
     truth = pq.read_table(world.truth)
@@ -43,9 +43,9 @@ def test_what_is_wrong_is_seen(world: World, tmp_path: Path) -> None:
         return changed
 
     found = compare(str(finished(world, tmp_path, turned)), world.truth)
-    assert found.tracks[0].spearman == pytest.approx(-1, abs=1e-6)
+    assert found.tracks[0].spearman == pytest.approx(-1, abs=1e-4)
     assert found.tracks[0].right_sign == 0
-    assert found.tracks[1].spearman == pytest.approx(1, abs=1e-6)
+    assert found.tracks[1].spearman == pytest.approx(1, abs=1e-4)
     right, of = found.signs["SNV"]
     assert 0 < right < of
     right, of = found.distal

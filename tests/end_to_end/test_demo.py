@@ -108,7 +108,7 @@ def test_show_and_status_read_the_run(run: Path, folder: Path) -> None:
     by_track = run_program("show", run, "--track", "CAGE:K562", "--top", "2", cwd=folder)
     assert by_track.out.count("track_0007") == 2
     status = run_program("status", run, cwd=folder)
-    assert "8 of 8" in status.out
+    assert "20 of 20" in status.out
     assert "finished" in status.out
 
 
