@@ -9,12 +9,16 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
+from enformer_ray.demo import rule
+from enformer_ray.demo.study import CAUSAL
+from enformer_ray.demo.truth import compare
 from tests.end_to_end.conftest import Finished, run_program
 
-ALLELES = 58
-SCORED = 50
+MADE = 1177
+"""Variants of the demo's world; each is in the VCF and in the study, one is twice in the VCF, and three are bad."""
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +38,10 @@ def run(demo: Finished, folder: Path) -> Path:
 
 
 def test_says_what_it_did_and_what_the_numbers_are_worth(demo: Finished, run: Path) -> None:
-    assert "random weights: the numbers mean nothing" in demo.out
-    assert f"{SCORED} of {SCORED} variants" in demo.out
+    assert "This is a toy" in demo.out
+    assert f"Planned {MADE:,} variants" in demo.out
     assert "demo-run/run/scores" in demo.out
-    assert "Audit: 1 variant scored again by plain float32 passes" in demo.out
+    assert "Audit: 12 variants scored again by plain float32 passes" in demo.out
     assert "--weights EleutherAI/enformer-official-rough" in demo.out
     assert "Traceback" not in demo.error
     assert (run / "manifest.json").is_file()
@@ -45,12 +49,32 @@ def test_says_what_it_did_and_what_the_numbers_are_worth(demo: Finished, run: Pa
     assert "</html>" in (run / "report" / "report.html").read_text()
 
 
+def test_scores_agree_with_the_truth(run: Path) -> None:
+    agreement = compare(str(run), run.parent / "input" / "truth.parquet")
+    for track in list(agreement.tracks)[: len(rule.BINDING)]:
+        assert track.touched >= 100
+        assert track.spearman >= 0.8
+    for right, of in agreement.signs.values():
+        assert of >= 100
+        assert right / of >= 0.95
+    right, of = agreement.distal
+    assert of >= 50
+    assert right / of >= 0.9
+
+
+def test_the_study_leads_to_the_tracks_that_it_acts_through(run: Path) -> None:
+    found = pq.read_table(run.parent / "association" / "tracks.parquet").sort_by("log_odds_p")
+    first = found.slice(0, len(CAUSAL)).to_pylist()
+    assert {track["description"] for track in first} == set(CAUSAL)
+    assert all(track["log_odds_p"] < 1e-6 and track["log_odds"] > 0 for track in first)
+
+
 def test_every_reader_opens_the_dataset(run: Path) -> None:
     for statistic in ("sad", "log2_ratio", "centre"):
         by_pandas = pd.read_parquet(run / "scores" / statistic)
         by_polars = pl.scan_parquet(run / "scores" / statistic / "*.parquet").collect()
         (by_duckdb,) = duckdb.sql(f"SELECT count(*) FROM '{run}/scores/{statistic}/*.parquet'").fetchall()
-        assert len(by_pandas) == len(by_polars) == by_duckdb[0] == SCORED
+        assert len(by_pandas) == len(by_polars) == by_duckdb[0] == MADE
         assert list(by_pandas.columns)[:6] == [
             "variant_id",
             "chromosome",
@@ -65,7 +89,7 @@ def test_every_reader_opens_the_dataset(run: Path) -> None:
 
 def test_every_input_allele_is_accounted_for(run: Path) -> None:
     rows = duckdb.sql(f"SELECT status, reason, count(*) FROM '{run}/variants/*.parquet' GROUP BY ALL").fetchall()
-    assert sum(count for _, _, count in rows) == ALLELES
+    assert sum(count for _, _, count in rows) == 2 * MADE + 4
     assert {(status, reason) for status, reason, _ in rows} == {
         ("scored", None),
         ("duplicate", None),
@@ -74,17 +98,17 @@ def test_every_input_allele_is_accounted_for(run: Path) -> None:
         ("rejected", "unknown_contig"),
     }
     account = json.loads((run / "run.json").read_text())["account"]
-    assert sum(line["alleles"] for line in account) == ALLELES
+    assert sum(line["alleles"] for line in account) == 2 * MADE + 4
 
 
 def test_show_and_status_read_the_run(run: Path, folder: Path) -> None:
     shown = run_program("show", run, "--statistic", "log2_ratio", "--top", "3", cwd=folder)
     assert shown.status == 0, shown.error
     assert len(re.findall(r"^[12]:\d+ ", shown.out, re.MULTILINE)) == 3
-    by_track = run_program("show", run, "--track", "CAGE:liver", "--top", "2", cwd=folder)
-    assert by_track.out.count("track_0008") == 2
+    by_track = run_program("show", run, "--track", "CAGE:K562", "--top", "2", cwd=folder)
+    assert by_track.out.count("track_0007") == 2
     status = run_program("status", run, cwd=folder)
-    assert "8 of 8" in status.out
+    assert "20 of 20" in status.out
     assert "finished" in status.out
 
 
