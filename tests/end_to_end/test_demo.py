@@ -7,14 +7,19 @@ import re
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
+from enformer_ray.analysis.association import AssociationOptions, associate
+from enformer_ray.analysis.association.options import SumstatsOptions
 from enformer_ray.demo import rule
-from enformer_ray.demo.study import CAUSAL
+from enformer_ray.demo.study import CAUSAL, write_study
 from enformer_ray.demo.truth import compare
+from enformer_ray.demo.variants import MadeVariant
 from tests.end_to_end.conftest import Finished, run_program
 
 MADE = 1177
@@ -124,3 +129,55 @@ def written(run: Path) -> dict[Path, int]:
     """When each file of a run was written; leases and the report are made anew."""
     kept = (path for path in run.rglob("*") if path.is_file() and path.parent.name not in {"lease", "report"})
     return {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_another_effect_allele_changes_no_association(run: Path, tmp_path: Path) -> None:
+    study = run.parent / "input" / "trait.glm.linear"
+    header, *records = [line.split("\t") for line in study.read_text().splitlines()]
+    place = {name: i for i, name in enumerate(header)}
+    for record in records[::3]:
+        record[place["A1"]] = record[place["ALT"]]
+        record[place["A1_FREQ"]] = f"{1 - float(record[place['A1_FREQ']]):.4f}"
+        for name in ("BETA", "T_STAT"):
+            record[place[name]] = str(-float(record[place[name]]))
+    snvs = [r for r in records if len(r[place["REF"]]) == len(r[place["ALT"]])]
+    tables = []
+    for name, kept in (("turned", snvs), ("as it was", [r for r in _records(study) if r[2] in {s[2] for s in snvs}])):
+        path = tmp_path / f"{name}.glm.linear"
+        path.write_text("".join("\t".join(r) + "\n" for r in (header, *kept)))
+        found = associate(str(run), AssociationOptions(sumstats=SumstatsOptions(files=(str(path),))))
+        tables.append(found.tracks)
+    assert tables[0].equals(tables[1])
+
+
+@pytest.mark.slow
+def test_p_values_of_traits_without_causes_are_uniform(run: Path, tmp_path: Path) -> None:
+    """Prints the Kolmogorov-Smirnov p-value of each statistic (pytest -s)."""
+    variants = _made_variants(run.parent / "input" / "variants.vcf")
+    p_values: dict[str, list[float]] = {}
+    for number in range(200):
+        random = np.random.default_rng(number)
+        path = tmp_path / "null.glm.linear"
+        write_study(random, {c: (v, np.zeros((len(v), len(rule.TRACKS)))) for c, v in variants.items()}, path)
+        options = AssociationOptions(sumstats=SumstatsOptions(files=(str(path),)), cases="p-value", p_threshold=0.05)
+        row = associate(str(run), options).tracks.to_pylist()[number % len(rule.TRACKS)]
+        for name in ("abs_spearman_p", "signed_spearman_p", "abs_pearson_p", "signed_pearson_p", "log_odds_p"):
+            p_values.setdefault(name, []).append(row[name])
+    ks = {name: float(stats.kstest(values, "uniform").pvalue) for name, values in p_values.items()}
+    print(ks)
+    assert min(ks.values()) > 0.01, ks
+
+
+def _records(path: Path) -> list[list[str]]:
+    return [line.split("\t") for line in path.read_text().splitlines()[1:]]
+
+
+def _made_variants(path: Path) -> dict[str, list[MadeVariant]]:
+    made: dict[str, list[MadeVariant]] = {}
+    for line in path.read_text().splitlines():
+        if line.startswith("chr") and "\tdemo" in line:
+            chromosome, position, _, ref, alt, *_ = line.split("\t")
+            variant = MadeVariant(int(position) - 1, ref, alt, "neutral")
+            if variant not in made.setdefault(chromosome, []):
+                made[chromosome].append(variant)
+    return made
