@@ -91,7 +91,8 @@ class JobConfig(_Frozen):
 
     variants: tuple[str, ...] = Field(min_length=1)
     previous: tuple[str, ...] = Field(
-        (), description="earlier runs: what one of them has scored in the same way is taken from it (docs/reprocessing.md)"
+        (),
+        description="earlier runs: what one of them has scored in the same way is taken from it (docs/reprocessing.md)",
     )
     reference: Path
     output: str

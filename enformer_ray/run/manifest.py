@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError
 from enformer_ray.run import layout
-from enformer_ray.run.plan import AccountLine
+from enformer_ray.run.account_line import AccountLine
 from enformer_ray.run.store import RunStore
 
 

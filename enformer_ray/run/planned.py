@@ -1,4 +1,4 @@
-"""Reading planned variants by number, without reading the rest of their chromosome."""
+"""Reading the variants that a plan scores by number, without reading the rest of their chromosome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.run import layout
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan
 from enformer_ray.scoring.tables import KEY_COLUMNS
@@ -18,15 +17,17 @@ from enformer_ray.variants.variant import Variant
 
 
 class PlannedVariants:
-    """The files of plan/variants, one of them open at a time. Not thread-safe.
+    """The files of the variants that are scored, one of them open at a time. Not thread-safe.
+
+    Their numbers count what is scored: with earlier runs, others than in the dataset.
 
     Args:
         plan: the plan.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._store = plan.store
-        counts = plan.document.variants
+        self._store, self._path = plan.store, plan.document.scored_file
+        counts = plan.document.to_score
         self._first = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
         self._chromosome: str | None = None
         self._file: pq.ParquetFile
@@ -74,7 +75,7 @@ class PlannedVariants:
         return [Variant(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
     def _open(self, chromosome: str) -> None:
-        self._file = pq.ParquetFile(self._store.local_path(layout.plan_variants(chromosome)))
+        self._file = pq.ParquetFile(self._store.local_path(self._path(chromosome)))
         metadata = self._file.metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -82,6 +83,6 @@ class PlannedVariants:
 
     def _changed(self, chromosome: str, what: str) -> DatasetCorruptError:
         return DatasetCorruptError(
-            f"{self._store.uri}/{layout.plan_variants(chromosome)} {what}: the plan has been changed. Delete the run "
+            f"{self._store.uri}/{self._path(chromosome)} {what}: the plan has been changed. Delete the run "
             "directory and run again."
         )
