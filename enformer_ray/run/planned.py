@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError
+from enformer_ray.run import layout
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan
 from enformer_ray.scoring.tables import KEY_COLUMNS
@@ -23,11 +24,12 @@ class PlannedVariants:
 
     Args:
         plan: the plan.
+        every: read all planned variants instead, by their numbers in the dataset.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._store, self._path = plan.store, plan.document.scored_file
-        counts = plan.document.to_score
+    def __init__(self, plan: Plan, every: bool = False) -> None:
+        self._store, self._path = plan.store, layout.plan_variants if every else plan.document.scored_file
+        counts = plan.document.variants if every else plan.document.to_score
         self._first = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
         self._chromosome: str | None = None
         self._file: pq.ParquetFile

@@ -86,7 +86,11 @@ class Reuse(NamedTuple):
 
 
 def find_reuse(
-    job: Job, catalogue: Catalogue, earlier: Sequence[EarlierRun], scratch: Path, watch: Callable[[], None]
+    job: Job,
+    catalogue: Catalogue,
+    earlier: Sequence[EarlierRun],
+    scratch: Path,
+    watch: Callable[[], None] = lambda: None,
 ) -> Reuse:
     """Look for every variant of a catalogue in earlier runs.
 
