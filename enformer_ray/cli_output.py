@@ -55,8 +55,9 @@ def print_plan(plan: Plan) -> None:
     print_changes(document.changes)
     if document.reuse is not None:
         print_reuse(document.reuse)
+    to_score = "" if document.reuse is None else f", {document.scored:,} of them to score,"
     print_line(
-        f"Planned {counted(document.scored, 'variant')} to score in {counted(document.shards, 'shard')}: "
+        f"Planned {counted(document.planned, 'variant')}{to_score} in {counted(document.shards, 'shard')}: "
         f"{document.config.output} "
         f"({len(document.tracks):,} tracks, {', '.join(document.config.scoring.statistics)}; "
         f"fingerprint {document.fingerprint[:12]})"
