@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from enformer_ray.errors import EnformerRayError
     from enformer_ray.model import Enformer
+    from enformer_ray.run.account import AccountLine
     from enformer_ray.run.audit import AuditReport
     from enformer_ray.run.driver import Progress, RunOutcome
     from enformer_ray.run.finalise import FinaliseProgress, Manifest
-    from enformer_ray.run.plan import AccountLine, Plan
+    from enformer_ray.run.plan import Plan
     from enformer_ray.run.preview import Preview
     from enformer_ray.run.totals import FailedVariant
     from enformer_ray.run.verify import Verified, VerifyProgress

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.run import layout
-from enformer_ray.run.plan import AccountLine, Plan
+from enformer_ray.run.account import AccountLine
+from enformer_ray.run.plan import Plan
 from enformer_ray.run.release import numbers_in_dataset
 from enformer_ray.run.totals import RunTotals
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from enformer_ray.config import Statistic
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
 from enformer_ray.run import layout
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.audit import Audit, audited_in, audited_variants
 from enformer_ray.run.audit_sample import read_sample
 from enformer_ray.run.build import BuildTask, BuiltFile, build_key, built_before, result_path
@@ -28,7 +29,7 @@ from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.manifest import Manifest, ManifestFile, read_manifest
 from enformer_ray.run.parquet import score_schema, write_table
 from enformer_ray.run.parts import Part, covering
-from enformer_ray.run.plan import AccountLine, Plan, load_plan
+from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.read_ahead import read_ahead
 from enformer_ray.run.receipts import received
 from enformer_ray.run.release import finished_files

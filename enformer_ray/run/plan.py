@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.run import layout
-from enformer_ray.run.account_line import AccountLine
+from enformer_ray.run.account import AccountLine, account
 from enformer_ray.run.earlier import open_earlier
 from enformer_ray.run.fingerprint import Parts, fingerprint, model_parts, refuse_if_other, scoring_parts
 from enformer_ray.run.identity import as_before
@@ -41,7 +41,7 @@ from enformer_ray.variants.catalogue import Catalogue, build_catalogue
 
 FORMAT_VERSION = 1
 
-__all__ = ["AccountLine", "Plan", "PlanDocument", "Shard", "load_plan", "make_plan"]
+__all__ = ["Plan", "PlanDocument", "Shard", "load_plan", "make_plan"]
 
 
 class PlanDocument(BaseModel):
@@ -289,10 +289,3 @@ def _write_plan(
     if not store.create(layout.PLAN, document.model_dump_json(indent=1).encode()):
         raise StoreError(f"another process planned in {store.uri} at the same time; run the same command again.")
     return load_plan(store)
-
-
-def account(catalogue: Catalogue) -> tuple[AccountLine, ...]:
-    """Counts of a catalogue, scored ones first, then by number."""
-    lines = [AccountLine(status=s, reason=r or None, alleles=n) for (s, r), n in catalogue.counts.items()]
-    order = ["planned", "duplicate", "rejected"]
-    return tuple(sorted(lines, key=lambda line: (order.index(line.status), -line.alleles, line.reason or "")))

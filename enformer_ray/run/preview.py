@@ -11,11 +11,12 @@ from typing import get_args
 import pyarrow.parquet as pq
 
 from enformer_ray.config import JobConfig, Placement
+from enformer_ray.run.account import AccountLine, account
 from enformer_ray.run.audit import audit_size
 from enformer_ray.run.earlier import open_earlier
 from enformer_ray.run.identity import as_before
 from enformer_ray.run.job import Job, open_job
-from enformer_ray.run.plan import AccountLine, account, catalogue_of
+from enformer_ray.run.plan import catalogue_of
 from enformer_ray.run.plan_files import alleles_of
 from enformer_ray.run.reuse import Reuse, find_reuse
 from enformer_ray.run.reuse_account import ReuseAccount

@@ -11,8 +11,9 @@ from typing import Any
 import enformer_ray
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.run import layout
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.audit import AuditReport
-from enformer_ray.run.plan import AccountLine, Plan
+from enformer_ray.run.plan import Plan
 from enformer_ray.run.store import RunStore
 from enformer_ray.run.totals import FailedVariant, RunTotals
 

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from enformer_ray.run import layout
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.events import read_events
 from enformer_ray.run.history import History, WorkerStatus
 from enformer_ray.run.lease import Claim, Heartbeat, holder
 from enformer_ray.run.manifest import read_manifest
 from enformer_ray.run.parts import WHOLE, Part, covering
-from enformer_ray.run.plan import AccountLine, Plan, load_plan
+from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.receipts import read_receipt, received
 from enformer_ray.run.store import RunStore
