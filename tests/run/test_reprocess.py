@@ -33,7 +33,7 @@ from enformer_ray.run.verify import verify
 from tests.results.generated import finished_run
 from tests.run.conftest import GEOMETRY, SNVS, score_without_ray, write_weights
 from tests.run.receipts import publish_failure
-from tests.run.releases import counted, origins, scores
+from tests.run.releases import counted, finished, origins, scores
 from tests.run.test_plan import scoring_with
 
 
@@ -141,6 +141,22 @@ def test_an_earlier_run_may_have_more(again: JobConfig, earlier_folder: Path) ->
     verify(plan.store)
     expected = open_scores(str(earlier_folder)).to_arrow("log2_ratio", tracks=["track_0004"])
     assert open_scores(again.output).to_arrow("log2_ratio").equals(expected)
+
+
+def test_statistics_that_follow_from_stored_ones(again: JobConfig, job: JobConfig, tmp_path: Path) -> None:
+    sums = scoring_with(job, statistics=("sad", "ref")).model_copy(update={"output": str(tmp_path / "sums")})
+    first, _ = finished(sums)
+    asked = ("alt", "sad", "log2_ratio")
+    plan, account = planned(scoring_with(again, statistics=asked).model_copy(update={"previous": (first.uri,)}))
+    assert account.origins["reused"] == SNVS + 1
+    assert account.runs[0].derived == ("alt", "log2_ratio")
+    finalise(plan.store)
+    verify(plan.store)
+    fresh, _ = finished(scoring_with(job, statistics=asked).model_copy(update={"output": str(tmp_path / "fresh")}))
+    for statistic, relative in (("alt", 1e-6), ("log2_ratio", 1e-3), ("sad", 1e-3)):
+        found, expected = scores(plan.store, statistic), scores(fresh, statistic)
+        assert list(found) == list(expected)
+        np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=relative, atol=1e-7)
 
 
 def test_what_a_job_leaves_open_is_as_before(again: JobConfig) -> None:
