@@ -19,8 +19,10 @@ from enformer_ray.genome import window_start
 from enformer_ray.genome.window import shift_offsets
 from enformer_ray.results import open_scores
 from enformer_ray.run import driver, layout
+from enformer_ray.run.audit import read_audit
 from enformer_ray.run.driver import run_shards
 from enformer_ray.run.earlier import EarlierRun
+from enformer_ray.run.earlier_floors import Floors, together
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.identity import differences
 from enformer_ray.run.job import open_job
@@ -86,6 +88,10 @@ def test_a_release_with_nothing_new(
     assert run_status(store).finished
     assert pq.read_table(store.local_path("variants")).equals(pq.read_table(earlier.local_path("variants")))
     assert json.loads(store.read_bytes(layout.RUN))["reuse"]["origins"]["reused"] == SNVS + 1
+    floors = [pq.read_table(run.local_path(layout.AUDIT)) for run in (store, earlier)]
+    for name in ("sad", "log2_ratio"):
+        np.testing.assert_allclose(floors[0][name].to_numpy(), floors[1][name].to_numpy())
+    assert read_audit(store).floor_variants == read_audit(earlier).variants == 1
     assert open_scores(again.output).to_arrow("sad").equals(open_scores(str(earlier_folder)).to_arrow("sad"))
 
 
@@ -100,6 +106,7 @@ def test_after_a_run_that_took_rows_itself(
         score_without_ray(store)
         finalise(store)
     assert 0 < counted(LocalStore(Path(again.output))) < SNVS
+    assert read_audit(LocalStore(Path(again.output))).floor_variants == 2
     third = again.model_copy(update={"previous": (again.output,), "output": str(tmp_path / "third")})
     plan, account = planned(third)
     assert account.origins == {"reused": SNVS + 1, "new": 0, "changed": 0, "failed": 0}
@@ -222,6 +229,17 @@ def test_the_first_run_that_has_a_score_gives_it(job: JobConfig, again: JobConfi
     found = scores(plan.store, "sad")
     assert {v for v, values in found.items() if (values == 1).all()} == runs[0][1]
     assert {v for v, values in found.items() if (values == 2).all()} == runs[1][1] - runs[0][1]
+
+
+def test_noise_floors_of_several_runs() -> None:
+    own = Floors(3, {"sad": np.array([1.0, 2.0]), "sax": np.array([1.0, 1.0])})
+    found = together(own, [Floors(1, {"sad": np.array([3.0, 0.0])}), Floors(0, {})])
+    assert found.variants == 4
+    np.testing.assert_allclose(found.floors["sad"], np.sqrt([(3 * 1 + 9) / 4, 3 * 4 / 4]))
+    np.testing.assert_allclose(found.floors["sax"], [1, 1])
+    nothing = Floors(0, {"sad": np.full(2, np.nan)})
+    np.testing.assert_allclose(together(nothing, [Floors(5, {"sad": np.array([3.0, 1.0])})]).floors["sad"], [3, 1])
+    assert np.isnan(together(nothing, []).floors["sad"]).all()
 
 
 def test_what_is_gone_is_listed(again: JobConfig, earlier_folder: Path, tmp_path: Path) -> None:
