@@ -12,13 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from enformer_ray.analysis.calibration import family
 from enformer_ray.cli import main
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EarlierRunError, PlanMismatchError
 from enformer_ray.genome import window_start
 from enformer_ray.genome.window import shift_offsets
 from enformer_ray.results import open_scores
-from enformer_ray.run import driver, layout
+from enformer_ray.results.finished import FinishedRun
+from enformer_ray.results.together import check_together
+from enformer_ray.run import build_tasks, driver, layout
 from enformer_ray.run.audit import read_audit
 from enformer_ray.run.driver import run_shards
 from enformer_ray.run.earlier import EarlierRun
@@ -107,6 +110,9 @@ def test_after_a_run_that_took_rows_itself(
         finalise(store)
     assert 0 < counted(LocalStore(Path(again.output))) < SNVS
     assert read_audit(LocalStore(Path(again.output))).floor_variants == 2
+    one, two = FinishedRun(LocalStore(tmp_path / "half")), FinishedRun(LocalStore(Path(again.output)))
+    check_together([one, two])
+    assert family(one.parts) == family(two.parts)
     third = again.model_copy(update={"previous": (again.output,), "output": str(tmp_path / "third")})
     plan, account = planned(third)
     assert account.origins == {"reused": SNVS + 1, "new": 0, "changed": 0, "failed": 0}
@@ -350,7 +356,8 @@ def test_reprocess_wants_an_earlier_run(again: JobConfig, tmp_path: Path, capsys
 
 
 @pytest.mark.slow
-def test_what_is_new_is_scored_by_workers(job: JobConfig, again: JobConfig, tmp_path: Path) -> None:
+def test_what_is_new_is_scored_by_workers(again: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_tasks, "IN_PROCESS_BYTES", 0)  # finished files are built by workers, too
     fewer = with_fewer(again, tmp_path, lambda n: n % 2 == 1).model_copy(update={"output": str(tmp_path / "fewer")})
     planned(fewer)
     finalise(LocalStore(Path(fewer.output)))
