@@ -56,6 +56,11 @@ def score(
     take_over: TakeOver = False,
 ) -> None:
     """Score variants: plan, run and finalise in one. The same command again resumes."""
+    score_job(job, dry_run, rate, take_over)
+
+
+def score_job(job: JobConfig, dry_run: bool = False, rate: float = 50.0, take_over: bool = False) -> None:
+    """What `score` does, for every command that scores."""
     from enformer_ray import cli_output as output
 
     if dry_run:
@@ -204,10 +209,7 @@ def demo(
     cli_output.print_line(f"Generating a genome, variants, their true effects and a study in {output / 'input'} ...")
     world = make_world(output / "input")
     job = demo_job(world, output / "run")
-    _plan(job)
-    with _lease(job.output) as lease:
-        _run(job.output, job.workers, job.address, None, lease)
-        _finalise(job.output, job.workers, job.address, lease)
+    score_job(job)
     show(job.output, statistic="sad", top=10, track=None)
     cli_demo.print_agreement(compare(job.output, world.truth))
     cli_demo.analyse(job.output, world.genes, output / "association")

@@ -90,6 +90,10 @@ class JobConfig(_Frozen):
     """One scoring job, as the command line and `jobs/*.yaml` state it."""
 
     variants: tuple[str, ...] = Field(min_length=1)
+    previous: tuple[str, ...] = Field(
+        (),
+        description="earlier runs: what one of them has scored in the same way is taken from it (docs/reprocessing.md)",
+    )
     reference: Path
     output: str
     weights: str = OFFICIAL_WEIGHTS
@@ -110,7 +114,7 @@ class JobConfig(_Frozen):
     address: str | None = Field(None, description="Ray cluster to join; a local one is started when empty")
     offline: bool = False
 
-    @field_validator("variants", mode="before")
+    @field_validator("variants", "previous", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str | Path) else value

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.run import layout
 from enformer_ray.run.account import AccountLine
 from enformer_ray.run.plan import Plan
+from enformer_ray.run.release import numbers_in_dataset
 from enformer_ray.run.totals import RunTotals
 
 _BATCH_ROWS = 65_536
@@ -37,6 +39,7 @@ def write_variants(plan: Plan, totals: RunTotals, workspace: Path) -> tuple[list
     """
     found: Counts = Counter()
     paths = []
+    failed_variants = numbers_in_dataset(plan, totals.failed_variants())
     for chromosome in plan.document.inputs:
         paths.append(layout.variants(chromosome))
         target = workspace / paths[-1]
@@ -46,7 +49,7 @@ def write_variants(plan: Plan, totals: RunTotals, workspace: Path) -> tuple[list
             pq.ParquetWriter(target, source.schema_arrow, compression="zstd") as writer,
         ):
             for batch in source.iter_batches(batch_size=_BATCH_ROWS):
-                final = _final(pa.Table.from_batches([batch]), totals)
+                final = _final(pa.Table.from_batches([batch]), totals, failed_variants)
                 found.update(count_statuses(final))
                 writer.write_table(final, row_group_size=_BATCH_ROWS)
     account = _account(plan, totals)
@@ -60,11 +63,10 @@ def count_statuses(records: pa.Table) -> Counts:
     return Counter({(row["status"], row["reason"]): row["count_all"] for row in groups.to_pylist()})
 
 
-def _final(records: pa.Table, totals: RunTotals) -> pa.Table:
+def _final(records: pa.Table, totals: RunTotals, failed_variants: NDArray[np.int64]) -> pa.Table:
     """Records with `planned` turned into `scored` or, with a reason, `failed`."""
     planned = pc.equal(records.column("status"), "planned").to_numpy()
     variant = pc.fill_null(records.column("variant"), -1).to_numpy()
-    failed_variants = np.frombuffer(totals.failed_variants(), dtype=np.int64)
     index = np.searchsorted(failed_variants, variant)
     failed = planned & (np.append(failed_variants, -2)[index] == variant)
     status = np.where(failed, "failed", "scored")
