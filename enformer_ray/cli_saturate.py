@@ -12,13 +12,14 @@ from enformer_ray.cli_job import FAILED_VARIANTS, preview_job, score_job
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
-from enformer_ray.variants.saturation import SATURATE, is_saturation
 
 _OF_FILES = ("variants", "format", "study", "on_bad_record", "columns", "chain")
 """Options of `score` that are about variant files."""
 
 
 def _sources(values: dict[str, Any]) -> dict[str, Any]:
+    from enformer_ray.variants.saturation import SATURATE
+
     regions, beds, deletions = values.pop("region"), values.pop("bed"), values.pop("deletions")
     named = [*(regions or []), *(str(path) for path in beds or [])]
     missing = [path for path in beds or [] if not path.is_file()]
@@ -53,6 +54,8 @@ def saturate(
 
     The same command again resumes.
     """
+    from enformer_ray.variants.saturation import SATURATE, is_saturation
+
     if not all(map(is_saturation, job.variants)):
         raise ConfigError(
             "`saturate` makes its own variants, but the job file names variant files; `score` scores those. Give "
