@@ -12,10 +12,12 @@ import yaml
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.demo import World
+from enformer_ray.errors import ConfigError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import load_enformer
 from enformer_ray.results import open_scores
 from enformer_ray.run.finalise import finalise
+from enformer_ray.run.package import JOB_FILE, packed
 from enformer_ray.run.parts import whole
 from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.receipts import Receipt, publish
@@ -132,6 +134,20 @@ def test_variant_files_are_for_score(command: Command, tiny: Path, tmp_path: Pat
     done = command("saturate", "--config", tmp_path / "job.yaml", *options(tiny, tmp_path / "run"))
     assert done.status == 2
     assert "`score` scores those" in done.error
+
+
+def test_a_submitted_job_needs_no_file_for_a_region(tiny: Path, tmp_path: Path) -> None:
+    def job(source: str) -> JobConfig:
+        reference, weights = tiny / "genome.fa", tiny / "weights.safetensors"
+        return JobConfig(variants=(source,), reference=reference, weights=str(weights), output=str(tmp_path / "run"))
+
+    with packed(job("saturate:chr1:4001-4010"), None, ship_code=False) as package:
+        values = yaml.safe_load((package / JOB_FILE).read_text())
+    assert values["variants"] == ["saturate:chr1:4001-4010"]
+    with packed(job("saturate:elements.bed"), tiny, ship_code=False) as package:
+        assert (package / "elements.bed").is_file()
+    with pytest.raises(ConfigError, match=r"variants: elements\.bed is a relative path"):
+        packed(job("saturate:elements.bed"), None, ship_code=False).__enter__()
 
 
 @pytest.mark.parametrize("bases", [6, pytest.param(200, marks=pytest.mark.slow)])
