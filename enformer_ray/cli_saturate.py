@@ -64,20 +64,25 @@ def saturate(
     if dry_run:
         preview_job(job, rate)
         return
-    from enformer_ray.analysis.saturation.logos import check_logo, draw_logos
+    from enformer_ray.analysis.saturation.logos import check_logo
 
     if logo is not None:
         check_logo(logo)
     complete = score_job(job, take_over)
     _write_importance(job.output)
     if logo is not None:
-        from enformer_ray.cli_output import print_line
-        from enformer_ray.results import open_scores
-
-        for path in draw_logos(open_scores(job.output), logo):
-            print_line(f"Wrote {path}.")
+        _draw(job.output, logo)
     if not complete:
         raise typer.Exit(FAILED_VARIANTS)
+
+
+def _draw(run_directory: str, logo: Path) -> None:
+    from enformer_ray.analysis.saturation.logos import draw_logos
+    from enformer_ray.cli_output import print_line
+    from enformer_ray.results import open_scores
+
+    for path in draw_logos(open_scores(run_directory), logo):
+        print_line(f"Wrote {path}.")
 
 
 def _write_importance(run_directory: str) -> None:
