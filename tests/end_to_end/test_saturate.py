@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from enformer_ray.analysis.saturation.importance import importance
+from enformer_ray.analysis.saturation.sites import SiteReader
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.demo import World
+from enformer_ray.demo import World, make_world
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import load_enformer
@@ -28,7 +30,8 @@ from enformer_ray.variants.variant import Variant
 from tests.end_to_end.conftest import Command
 from tests.run.conftest import score_without_ray, write_genome, write_weights
 
-TRACKS = [0, 4]
+PLANTED = (97_151, 97_201, 97_251)
+"""First bases (1-based) of sites of GATA1::TAL1, 17 bp wide, in the demo's world."""
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_genome(folder / "genome.fa", 1)
     (folder / "elements.bed").write_text("chr1\t4000\t4004\tone\nchr2\t2000\t2004\ttwo\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def demo_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("demo"))
 
 
 def options(tiny: Path, run: Path) -> list[str | Path]:
@@ -150,13 +158,21 @@ def test_a_submitted_job_needs_no_file_for_a_region(tiny: Path, tmp_path: Path) 
         packed(job("saturate:elements.bed"), None, ship_code=False).__enter__()
 
 
-@pytest.mark.parametrize("bases", [6, pytest.param(200, marks=pytest.mark.slow)])
-def test_equal_to_scores_of_single_variants(world: World, tmp_path: Path, bases: int) -> None:
-    """Each of the three alleles of each base alone, with nothing in the cache, within the bound of float32."""
+@pytest.mark.parametrize(
+    ("first", "bases"),
+    [(97_260, 9), pytest.param(97_121, 200, marks=pytest.mark.slow)],
+    ids=["half a site", "enhancer"],
+)
+def test_equal_to_scores_of_single_variants(demo_world: World, tmp_path: Path, first: int, bases: int) -> None:
+    """Each of the three alleles of each base alone, with nothing in the cache, within the bound of float32.
+
+    Three sites of GATA1::TAL1 were planted; their bases are the ones that matter, and above all the GATAA of each.
+    """
     job = JobConfig(
-        variants=(f"saturate:chr1:50001-{50_000 + bases}",),
-        reference=world.reference,
-        weights=str(world.weights),
+        variants=(f"saturate:chr1:{first}-{first + bases - 1}",),
+        reference=demo_world.reference,
+        weights=str(demo_world.weights),
+        tracks_table=demo_world.tracks_table,
         output=str(tmp_path / "run"),
         scoring=ScoringConfig(device="cpu", threads=1, statistics=("sad", "ref")),
         audit=1,
@@ -169,7 +185,7 @@ def test_equal_to_scores_of_single_variants(world: World, tmp_path: Path, bases:
     sad, keys = scores.to_arrow("sad"), ("chromosome", "position", "reference_allele", "alternate_allele")
     assert sad.num_rows == 3 * bases
     columns = scores.track_table.column("column").to_pylist()
-    model, reference = load_enformer(str(world.weights)), ReferenceGenome(world.reference)
+    model, reference = load_enformer(str(demo_world.weights)), ReferenceGenome(demo_world.reference)
     worst = 0.0
     for row in sad.to_pylist():
         scorer = VariantScorer(model, reference, job.scoring, scores.track_table.column("index").to_pylist())
@@ -179,3 +195,11 @@ def test_equal_to_scores_of_single_variants(world: World, tmp_path: Path, bases:
         worst = max(worst, float(deviation.max()))
     print(f"{3 * bases} variants: {worst:.2g} of the reference sum at most")
     assert worst <= 5e-6
+    parts = list(SiteReader(scores.tracks("CHIP:GATA1::TAL1:K562"), "sad"))
+    position = np.concatenate([part.position for part in parts])
+    strongest = position[np.argsort(-np.concatenate([importance(part)[:, 0] for part in parts]))]
+    half = sorted([place for place in strongest if 97_260 <= place <= 97_268][:5])
+    assert half == list(range(97_263, 97_268))
+    assert reference.bases("1", half[0] - 1, half[-1]) == "GATAA"
+    planted = [place for start in PLANTED for place in range(start, start + 17)]
+    assert np.isin(strongest[: min(25, bases // 2)], planted).all()
