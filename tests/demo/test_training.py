@@ -71,6 +71,13 @@ def test_gradients_are_those_of_finite_differences(network: Enformer, name: str)
     assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(parameter.grad.view(-1)[place]), rel=1e-4)
 
 
+def test_a_network_can_be_trained_after_inference(network: Enformer) -> None:
+    with torch.inference_mode():
+        network(sequences())
+    predict(network.requires_grad_(True), sequences(), "human").mean().backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 def test_the_same_seed_trains_the_same_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(training, "CONFIG", SMALL)
     losses: list[list[float]] = [[], []]
