@@ -9,6 +9,7 @@ from enformer_ray.cli_calibrate import calibrate_app
 from enformer_ray.cli_export import export_app
 from enformer_ray.cli_plot import plot_app
 from enformer_ray.cli_query import query
+from enformer_ray.cli_releases import releases_command
 from enformer_ray.cli_report import report
 from enformer_ray.cli_reprocess import reprocess
 
@@ -16,6 +17,7 @@ from enformer_ray.cli_reprocess import reprocess
 def add_commands(app: typer.Typer) -> None:
     """Add them to the program."""
     app.command()(reprocess)
+    app.command("releases")(releases_command)
     app.command()(query)
     app.command()(associate)
     app.add_typer(export_app, name="export")

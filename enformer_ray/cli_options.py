@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -139,13 +139,27 @@ _LISTS_IN_ONE = ("statistics",)
 
 def job_command(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command all job options; it is called with the checked `JobConfig` as its first argument."""
+    return with_job_options(function, job_from)
+
+
+def with_job_options(
+    function: Callable[..., None], build: Callable[[Path | None, dict[str, Any]], Any], without: Sequence[str] = ()
+) -> Callable[..., None]:
+    """Give a command the job options.
+
+    Args:
+        function: called with what `build` returns as its first argument.
+        build: takes the job file and the options, None where not given.
+        without: options that the command does not have.
+    """
+    offered = {name: option for name, option in _OPTIONS.items() if name not in without}
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
         config: Path | None = values.pop("config")
-        options = {name: values.pop(name) for name in _OPTIONS}
-        function(job_from(config, options), **values)
+        options = {name: values.pop(name) for name in offered}
+        function(build(config, options), **values)
 
     parameters = [
         inspect.Parameter(
@@ -157,7 +171,7 @@ def job_command(function: Callable[..., None]) -> Callable[..., None]:
     ]
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
-        for name, (_, kind, option) in _OPTIONS.items()
+        for name, (_, kind, option) in offered.items()
     ]
     parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -171,6 +185,15 @@ def job_from(config: Path | None, options: dict[str, Any]) -> JobConfig:
     Raises:
         ConfigError: naming each key that is unknown, missing or wrong.
     """
+    return build_config(job_values(config, options), origin_of(config))
+
+
+def job_values(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Keys of a job file, with what the command line says (None where not given) in their place; not checked.
+
+    Raises:
+        ConfigError: the job file cannot be read.
+    """
     values = load_job_file(config) if config else {}
     for name, value in options.items():
         if value is None or value == []:
@@ -180,7 +203,12 @@ def job_from(config: Path | None, options: dict[str, Any]) -> JobConfig:
         for room in rooms:
             target = target.setdefault(room, {})
         target[key] = _split(name, value)
-    return build_config(values, f"the job file {config}" if config else "the command line")
+    return values
+
+
+def origin_of(config: Path | None) -> str:
+    """What an error about a job names."""
+    return f"the job file {config}" if config else "the command line"
 
 
 def _split(name: str, value: Any) -> Any:

@@ -16,7 +16,17 @@ from enformer_ray.run import compact
 from enformer_ray.run.plan import load_plan
 from enformer_ray.run.store import LocalStore
 from tests.run.conftest import write_genome, write_weights
-from tests.run.releases import FORMATS, Record, counted, draw_variants, finished, origins, respell, scores, write_release
+from tests.run.releases import (
+    FORMATS,
+    Record,
+    counted,
+    draw_variants,
+    finished,
+    origins,
+    respell,
+    scores,
+    write_release,
+)
 
 BOUND = 5e-6
 """DESIGN.md: largest deviation of `sad`, of the reference sum + 1."""
