@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,13 +19,20 @@ from enformer_ray.errors import (
 )
 
 if TYPE_CHECKING:
-    from enformer_ray.run.releases import ScheduledJob, Seen
+    from enformer_ray.run.releases import ScheduledJob, Seen, State
 
 ARRIVING = 75
 """Exit status when nothing is wrong, but a release is still being written: that of sysexits.h for "try again later"."""
 
-_WORST = (4, 1, 3, ARRIVING, 0)
-"""Which status of several releases counts."""
+_WORDS: dict[State, str] = {
+    "scored": "scored",
+    "changed": "changed since",
+    "arriving": "still being written",
+    "started": "not finished",
+    "new": "new",
+}
+_RANKS = {0: 3, ARRIVING: 2, 3: 1}
+"""Of several releases the status with the smallest rank counts; errors have 0."""
 
 
 def releases(
@@ -60,15 +68,18 @@ def releases(
     values["schedule"] = {**(values.get("schedule") or {}), **asked}
     job = scheduled_job(values, origin_of(config))
     found = look(job.schedule)
-    statuses = [_tell(job, seen) for seen in found]
+    counts = Counter(seen.state for seen in found)
+    told = ", ".join(f"{counts[state]} {words}" for state, words in _WORDS.items() if counts[state])
+    _say(f"{len(found)} releases in {job.schedule.releases}" + (f": {told}" if told else ""))
+    statuses = [_status(seen) for seen in found]
     ready = [seen for seen in found if _ready(seen)]
     if not ready:
-        _say("nothing to score: " + ("there are no releases" if not found else "no release is new and whole"))
+        _say("nothing new to score")
     elif dry_run:
         statuses += [_score(job, seen, dry_run=True) for seen in ready]
     else:
         statuses += _score_all(job, take_over)
-    raise typer.Exit(min(statuses, key=_WORST.index, default=0))
+    raise typer.Exit(min(statuses, key=lambda status: _RANKS.get(status, 0), default=0))
 
 
 def _score_all(job: ScheduledJob, take_over: bool) -> list[int]:
@@ -89,19 +100,18 @@ def _score(job: ScheduledJob, seen: Seen, dry_run: bool = False, take_over: bool
     """Exit status of one release; what is wrong with it does not keep the others from being scored."""
     from enformer_ray.cli import score_job
     from enformer_ray.cli_output import print_error
-    from enformer_ray.run.releases import look
+    from enformer_ray.run.releases import written_since
 
     one = job.job(seen)
     begins = "goes on" if seen.state == "started" else "begins"
-    _say(f"{seen.release.name}: {begins} in {one.output}, beside {len(one.previous)} earlier runs")
+    _say(f"{seen.release.name}: {begins} in {one.output}, beside {len(one.previous)} earlier run(s)")
     status = 0
     try:
         try:
             score_job(one, dry_run, take_over=take_over)
         except typer.Exit as stop:
             status = stop.exit_code
-        (now,) = (other for other in look(job.schedule) if other.run == seen.run)
-        if (now.release.written, now.release.bytes) != (seen.release.written, seen.release.bytes):
+        if written_since(seen.release):
             raise ReleaseChangedError(
                 f"{seen.release.path} was written to while {seen.run} was made from it, which may hold a part of it. "
                 "Delete that run directory, and the next start scores it again; a larger --settle, or --done-file, "
@@ -116,8 +126,8 @@ def _score(job: ScheduledJob, seen: Seen, dry_run: bool = False, take_over: bool
     return status
 
 
-def _tell(job: ScheduledJob, seen: Seen) -> int:
-    """Print where a release stands; returns the exit status that it asks for as long as nothing is done."""
+def _status(seen: Seen) -> int:
+    """Print what is to be known of a release; returns the exit status that it asks for while nothing is done."""
     if seen.state == "changed":
         _say(
             f"{seen.release.name}: {seen.why}. Its scores are those of the older content: give a new release a new "
@@ -127,8 +137,6 @@ def _tell(job: ScheduledJob, seen: Seen) -> int:
     if seen.state == "arriving":
         _say(f"{seen.release.name}: still being written, left alone until the next start ({seen.why})")
         return ARRIVING
-    words = {"scored": "scored already", "started": "not finished", "new": "new"}
-    _say(f"{seen.release.name}: {words[seen.state]} ({seen.why})")
     return 0
 
 

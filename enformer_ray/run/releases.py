@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -21,6 +22,8 @@ from enformer_ray.run.store import open_store
 
 State = Literal["scored", "changed", "arriving", "started", "new"]
 """`changed`: scored, and written to since. `arriving`: still being written. `started`: its run is not finished."""
+
+_SETTLE = 300.0
 
 _UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".crdownload")
 """Ends of names that programs give to what they have not copied to the end."""
@@ -36,7 +39,9 @@ class Schedule(BaseModel):
 
     releases: str = Field(description="folder of releases, or a glob: each file or folder in it is one")
     runs: str = Field(description="folder of run directories, one a release; a path, s3:// or gs://")
-    settle: float = Field(300, ge=0, description="seconds without a change after which a release counts as whole")
+    settle: float | None = Field(
+        None, ge=0, description="seconds without a change after which a release is whole; 300, with a done_file 0"
+    )
     done_file: str | None = Field(
         None, min_length=1, description="file that says that a release is whole; * stands for the release's name"
     )
@@ -143,7 +148,9 @@ def find_releases(schedule: Schedule) -> list[Release]:
         ReleaseError: there is no such folder, or two releases have the same name.
     """
     found = [_release(path) for path in _paths(schedule)]
-    for one, other in zip(found, found[1:], strict=False):
+    if any(release.name == layout.LEASE for release in found):
+        raise ReleaseError(f"a release cannot be called {layout.LEASE!r}: {schedule.runs} holds a folder of that name.")
+    for one, other in pairwise(found):
         if one.name == other.name:
             raise ReleaseError(
                 f"the releases {one.path} and {other.path} have the same name, which names their run directory. Put "
@@ -161,6 +168,12 @@ def look(schedule: Schedule) -> list[Seen]:
         StoreError: the folder of runs cannot be read.
     """
     return [_seen(release, schedule) for release in find_releases(schedule)]
+
+
+def written_since(release: Release) -> bool:
+    """Whether a release holds something else than when it was looked at; one that has been put away does not."""
+    now = _release(release.path)
+    return bool(now.files) and (now.written, now.bytes) != (release.written, release.bytes)
 
 
 def finished_runs(runs: str) -> list[str]:
@@ -220,9 +233,8 @@ def _seen(release: Release, schedule: Schedule) -> Seen:
     planned = store.exists(layout.PLAN)
     if store.exists(layout.MANIFEST):
         if planned and release.written > _planned_at(run) + 1:
-            return Seen(
-                release, run, "changed", f"written to again at {_time(release.written)}, after {run} had read it"
-            )
+            why = f"written to again at {_time(release.written)}, after {run} had read it"
+            return Seen(release, run, "changed", why)
         return Seen(release, run, "scored", run)
     release = _without_done_files(release, schedule.done_file)
     missing = _still_missing(release, schedule)
@@ -250,9 +262,10 @@ def _still_missing(release: Release, schedule: Schedule) -> str:
         if not any(place.exists() for place in places):
             return f"there is no {places[-1]} yet"
     age = time.time() - release.changed
-    if age < schedule.settle:
+    settle = schedule.settle if schedule.settle is not None else 0 if schedule.done_file else _SETTLE
+    if age < settle:
         when = f"{age:.0f} s ago" if age >= 0 else f"{-age:.0f} s ahead of this machine's clock"
-        return f"{release.bytes:,} bytes, changed {when}, and --settle is {schedule.settle:g} s"
+        return f"{release.bytes:,} bytes, changed {when}, and --settle is {settle:g} s"
     return ""
 
 
@@ -268,7 +281,7 @@ def _planned_beside(run: str) -> list[str] | None:
     store = open_store(run)
     if not store.exists(layout.PLAN):
         return None
-    previous: Sequence[str] = json.loads(store.read_bytes(layout.PLAN))["config"]["previous"]
+    previous: Sequence[str] = json.loads(store.read_bytes(layout.PLAN))["config"].get("previous", ())
     return list(previous)
 
 
