@@ -59,6 +59,7 @@ def releases(
 
     Exit status 75: nothing is wrong, but a release is still being written and left for the next start.
     """
+    from enformer_ray.cli_output import counted
     from enformer_ray.run.releases import look, scheduled_job
 
     config, options = given
@@ -70,7 +71,7 @@ def releases(
     found = look(job.schedule)
     counts = Counter(seen.state for seen in found)
     told = ", ".join(f"{counts[state]} {words}" for state, words in _WORDS.items() if counts[state])
-    _say(f"{len(found)} releases in {job.schedule.releases}" + (f": {told}" if told else ""))
+    _say(f"{counted(len(found), 'release')} in {job.schedule.releases}" + (f": {told}" if told else ""))
     statuses = [_status(seen) for seen in found]
     ready = [seen for seen in found if _ready(seen)]
     if not ready:
@@ -99,12 +100,12 @@ def _score_all(job: ScheduledJob, take_over: bool) -> list[int]:
 def _score(job: ScheduledJob, seen: Seen, dry_run: bool = False, take_over: bool = False) -> int:
     """Exit status of one release; what is wrong with it does not keep the others from being scored."""
     from enformer_ray.cli import score_job
-    from enformer_ray.cli_output import print_error
+    from enformer_ray.cli_output import counted, print_error
     from enformer_ray.run.releases import written_since
 
     one = job.job(seen)
     begins = "goes on" if seen.state == "started" else "begins"
-    _say(f"{seen.release.name}: {begins} in {one.output}, beside {len(one.previous)} earlier run(s)")
+    _say(f"{seen.release.name}: {begins} in {one.output}, beside {counted(len(one.previous), 'earlier run')}")
     status = 0
     try:
         try:
