@@ -85,12 +85,13 @@ def releases(
 
 def _score_all(job: ScheduledJob, take_over: bool) -> list[int]:
     """Score, one after the other, what is ready, as the only driver in the folder of runs."""
+    from enformer_ray.run.interrupt import interruptible
     from enformer_ray.run.lease import hold
     from enformer_ray.run.releases import look
     from enformer_ray.run.store import open_store
 
     statuses = []
-    with hold(open_store(job.schedule.runs), take_over) as lease:
+    with interruptible(), hold(open_store(job.schedule.runs), take_over) as lease:
         for seen in filter(_ready, look(job.schedule)):  # again: another driver may have been quicker
             lease.check()
             statuses.append(_score(job, seen, take_over=take_over))
