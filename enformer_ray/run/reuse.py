@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from enformer_ray.genome.reference import BLOCK, BLOCK_DIGEST_BYTES
 from enformer_ray.run import layout
 from enformer_ray.run.earlier import KEYS, EarlierRun
-from enformer_ray.run.identity import differences
+from enformer_ray.run.identity import derived, differences
 from enformer_ray.run.job import Job
 from enformer_ray.run.plan_files import alleles_of
 from enformer_ray.run.reuse_account import ORIGINS, EarlierAccount, Origin, ReuseAccount
@@ -168,6 +168,7 @@ class _Search:
                 rows=run.manifest.rows,
                 reused=int(self._reused[number]),
                 other_reference=int(self._other_bases[number]),
+                derived=() if self._differences[number] else derived(run, self._job),
                 differs=self._differences[number],
             )
             for number, run in enumerate(self._earlier)
