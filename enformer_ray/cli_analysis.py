@@ -10,6 +10,7 @@ from enformer_ray.cli_compare import compare_mpra
 from enformer_ray.cli_export import export_app
 from enformer_ray.cli_plot import plot_app
 from enformer_ray.cli_query import query
+from enformer_ray.cli_releases import releases_command
 from enformer_ray.cli_report import report
 from enformer_ray.cli_reprocess import reprocess
 from enformer_ray.cli_saturate import saturate
@@ -20,6 +21,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(reprocess)
     app.command()(saturate)
     app.command()(compare_mpra)
+    app.command("releases")(releases_command)
     app.command()(query)
     app.command()(associate)
     app.add_typer(export_app, name="export")
