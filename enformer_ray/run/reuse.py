@@ -24,7 +24,7 @@ from enformer_ray.run.reuse_account import ORIGINS, EarlierAccount, Origin, Reus
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring.touched import touched_bases
 from enformer_ray.variants.catalogue import Catalogue
-from enformer_ray.variants.database import open_database
+from enformer_ray.variants.database import errors_of_the_disk, open_database
 from enformer_ray.variants.parquet_files import open_writer
 
 _ROWS = 131_072
@@ -103,9 +103,14 @@ def find_reuse(
 
     Raises:
         EarlierRunError: one of the runs cannot be read.
+        DiskError: the disk of `scratch` is full.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=scratch) as workspace, open_database(Path(workspace)) as database:
+    with (
+        TemporaryDirectory(dir=scratch) as workspace,
+        errors_of_the_disk(scratch),
+        open_database(Path(workspace)) as database,
+    ):
         search = _Search(job, catalogue, earlier, scratch, database, Path(workspace))
         for chromosome in dict.fromkeys([*catalogue.variants, *(c for run in earlier for c in run.chromosomes)]):
             watch()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,60 +11,28 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from enformer_ray.analysis.calibration import family
 from enformer_ray.cli import main
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EarlierRunError, PlanMismatchError
 from enformer_ray.genome import window_start
 from enformer_ray.genome.window import shift_offsets
 from enformer_ray.results import open_scores
-from enformer_ray.run import driver, layout
+from enformer_ray.results.finished import FinishedRun
+from enformer_ray.results.together import check_together
+from enformer_ray.run import build_tasks, driver, layout
 from enformer_ray.run.audit import read_audit
 from enformer_ray.run.driver import run_shards
-from enformer_ray.run.earlier import EarlierRun
-from enformer_ray.run.earlier_floors import Floors, together
 from enformer_ray.run.finalise import finalise
-from enformer_ray.run.identity import differences
-from enformer_ray.run.job import open_job
-from enformer_ray.run.plan import Plan, load_plan, make_plan
+from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.preview import preview
-from enformer_ray.run.reuse_account import ReuseAccount
 from enformer_ray.run.status import run_status
 from enformer_ray.run.store import LocalStore, open_store
 from enformer_ray.run.verify import verify
 from tests.results.generated import finished_run
-from tests.run.conftest import GEOMETRY, SNVS, score_without_ray, write_weights
+from tests.run.conftest import GEOMETRY, SNVS, score_without_ray
 from tests.run.receipts import publish_failure
-from tests.run.releases import counted, finished, origins, scores
-from tests.run.test_plan import scoring_with
-
-
-@pytest.fixture(scope="session")
-def earlier_folder(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the tiny world; no test changes it."""
-    folder = tmp_path_factory.mktemp("earlier") / "run"
-    shutil.copytree(scored_folder, folder)
-    finalise(LocalStore(folder))
-    return folder
-
-
-@pytest.fixture
-def again(job: JobConfig, earlier_folder: Path, tmp_path: Path) -> JobConfig:
-    """The same job after that run."""
-    return job.model_copy(update={"previous": (str(earlier_folder),), "output": str(tmp_path / "again")})
-
-
-def planned(job: JobConfig) -> tuple[Plan, ReuseAccount]:
-    plan = make_plan(job, LocalStore(Path(job.output)))
-    assert plan.document.reuse is not None
-    return plan, plan.document.reuse
-
-
-def with_fewer(job: JobConfig, tmp_path: Path, without: Callable[[int], bool]) -> JobConfig:
-    """A job without some of the records, counted from 0."""
-    lines = Path(job.variants[0]).read_text().splitlines()
-    kept = lines[:2] + [line for number, line in enumerate(lines[2:]) if not without(number)]
-    (tmp_path / "fewer.vcf").write_text("\n".join(kept) + "\n")
-    return job.model_copy(update={"variants": (str(tmp_path / "fewer.vcf"),)})
+from tests.run.releases import counted, origins, planned, scores, with_fewer
 
 
 def test_a_release_with_nothing_new(
@@ -107,70 +74,13 @@ def test_after_a_run_that_took_rows_itself(
         finalise(store)
     assert 0 < counted(LocalStore(Path(again.output))) < SNVS
     assert read_audit(LocalStore(Path(again.output))).floor_variants == 2
+    one, two = FinishedRun(LocalStore(tmp_path / "half")), FinishedRun(LocalStore(Path(again.output)))
+    check_together([one, two])
+    assert family(one.parts) == family(two.parts)
     third = again.model_copy(update={"previous": (again.output,), "output": str(tmp_path / "third")})
     plan, account = planned(third)
     assert account.origins == {"reused": SNVS + 1, "new": 0, "changed": 0, "failed": 0}
     assert finalise(plan.store).content_hash == verify(LocalStore(Path(again.output))).content_hash
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"placement": "centred"}, "placement"),
-        ({"indel": "anchored"}, "indel"),
-        ({"reverse_complement": True}, "reverse_complement"),
-        ({"shifts": 2}, "shifts"),
-        ({"batch_size": 2}, "batch_size"),
-        ({"threads": 2}, "threads"),
-        ({"statistics": ("sad", "sax")}, "it has no sax"),
-        ({"tracks": ("0-3",)}, "it has not 2-3"),
-        ({"head": "mouse", "tracks": ("0",)}, "head"),
-    ],
-)
-def test_what_makes_other_scores(again: JobConfig, changes: dict[str, object], named: str) -> None:
-    earlier = EarlierRun(again.previous[0])
-    assert differences(earlier, open_job(again)) == ()
-    (difference,) = differences(earlier, open_job(scoring_with(again, **changes)))
-    assert named in difference
-
-
-def test_scores_made_in_another_way_are_not_taken(again: JobConfig, tmp_path: Path) -> None:
-    write_weights(tmp_path / "other.safetensors", 7)
-    _, account = planned(again.model_copy(update={"weights": str(tmp_path / "other.safetensors")}))
-    assert account.origins == {"reused": 0, "new": 0, "changed": SNVS + 1, "failed": 0}
-    assert account.runs[0].differs[0].startswith("weights: ")
-
-
-def test_an_earlier_run_may_have_more(again: JobConfig, earlier_folder: Path) -> None:
-    plan, account = planned(scoring_with(again, statistics=("log2_ratio",), tracks=("4",)))
-    assert account.origins["reused"] == SNVS + 1
-    finalise(plan.store)
-    verify(plan.store)
-    expected = open_scores(str(earlier_folder)).to_arrow("log2_ratio", tracks=["track_0004"])
-    assert open_scores(again.output).to_arrow("log2_ratio").equals(expected)
-
-
-def test_statistics_that_follow_from_stored_ones(again: JobConfig, job: JobConfig, tmp_path: Path) -> None:
-    sums = scoring_with(job, statistics=("sad", "ref")).model_copy(update={"output": str(tmp_path / "sums")})
-    first, _ = finished(sums)
-    asked = ("alt", "sad", "log2_ratio")
-    plan, account = planned(scoring_with(again, statistics=asked).model_copy(update={"previous": (first.uri,)}))
-    assert account.origins["reused"] == SNVS + 1
-    assert account.runs[0].derived == ("alt", "log2_ratio")
-    finalise(plan.store)
-    verify(plan.store)
-    fresh, _ = finished(scoring_with(job, statistics=asked).model_copy(update={"output": str(tmp_path / "fresh")}))
-    for statistic, relative in (("alt", 1e-6), ("log2_ratio", 1e-3), ("sad", 1e-3)):
-        found, expected = scores(plan.store, statistic), scores(fresh, statistic)
-        assert list(found) == list(expected)
-        np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=relative, atol=1e-7)
-
-
-def test_what_a_job_leaves_open_is_as_before(again: JobConfig) -> None:
-    plan, account = planned(scoring_with(again, threads=None, batch_size=None))
-    assert account.origins["reused"] == SNVS + 1
-    scoring = plan.document.config.scoring
-    assert (scoring.threads, scoring.batch_size) == (1, 1)
 
 
 def test_variants_that_failed_are_scored_again(scored: LocalStore, again: JobConfig, tmp_path: Path) -> None:
@@ -229,17 +139,6 @@ def test_the_first_run_that_has_a_score_gives_it(job: JobConfig, again: JobConfi
     found = scores(plan.store, "sad")
     assert {v for v, values in found.items() if (values == 1).all()} == runs[0][1]
     assert {v for v, values in found.items() if (values == 2).all()} == runs[1][1] - runs[0][1]
-
-
-def test_noise_floors_of_several_runs() -> None:
-    own = Floors(3, {"sad": np.array([1.0, 2.0]), "sax": np.array([1.0, 1.0])})
-    found = together(own, [Floors(1, {"sad": np.array([3.0, 0.0])}), Floors(0, {})])
-    assert found.variants == 4
-    np.testing.assert_allclose(found.floors["sad"], np.sqrt([(3 * 1 + 9) / 4, 3 * 4 / 4]))
-    np.testing.assert_allclose(found.floors["sax"], [1, 1])
-    nothing = Floors(0, {"sad": np.full(2, np.nan)})
-    np.testing.assert_allclose(together(nothing, [Floors(5, {"sad": np.array([3.0, 1.0])})]).floors["sad"], [3, 1])
-    assert np.isnan(together(nothing, []).floors["sad"]).all()
 
 
 def test_what_is_gone_is_listed(again: JobConfig, earlier_folder: Path, tmp_path: Path) -> None:
@@ -350,7 +249,8 @@ def test_reprocess_wants_an_earlier_run(again: JobConfig, tmp_path: Path, capsys
 
 
 @pytest.mark.slow
-def test_what_is_new_is_scored_by_workers(job: JobConfig, again: JobConfig, tmp_path: Path) -> None:
+def test_what_is_new_is_scored_by_workers(again: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_tasks, "IN_PROCESS_BYTES", 0)  # finished files are built by workers, too
     fewer = with_fewer(again, tmp_path, lambda n: n % 2 == 1).model_copy(update={"output": str(tmp_path / "fewer")})
     planned(fewer)
     finalise(LocalStore(Path(fewer.output)))

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.run import compact
+from enformer_ray.run import compact, finalise, release
 from enformer_ray.run.plan import load_plan
 from enformer_ray.run.store import LocalStore
 from tests.run.conftest import write_genome, write_weights
@@ -109,7 +109,8 @@ two_shares = st.lists(st.floats(0, 1), min_size=2, max_size=2)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several row groups and files of each chromosome, which shards and earlier files do not end with."""
     monkeypatch.setattr(compact, "ROW_GROUP_ROWS", 2)
-    monkeypatch.setattr(compact, "FILE_ROW_GROUPS", 2)
+    monkeypatch.setattr(finalise, "FILE_ROW_GROUPS", 2)
+    monkeypatch.setattr(release, "FILE_SHARDS", 1)
 
 
 @settings(max_examples=3)
