@@ -113,7 +113,7 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "FILE_SHARDS", 1)
 
 
-@settings(max_examples=3)
+@settings(max_examples=1)
 @given(seed=st.integers(0, 10_000), formats=a_pair_of_formats, shares=two_shares)
 @example(seed=1, formats=("vcf", "parquet"), shares=[1.0, 1.0])
 @example(seed=2, formats=("tsv", "vcf"), shares=[0.0, 1.0])
