@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,
@@ -31,7 +32,7 @@ _KNOWN = {
 
 def schema(path: Path, version: str) -> dict[str, Any]:
     """The openAPIV3Schema of a served version."""
-    definition = yaml.safe_load(path.read_text())
+    definition = yaml.load(path.read_text(), _LOADER)  # a megabyte or more
     (found,) = (v for v in definition["spec"]["versions"] if v["name"] == version and v["served"])
     return dict(found["schema"]["openAPIV3Schema"])
 
