@@ -25,8 +25,8 @@ def convention(variant: Variant, indel: IndelConvention) -> Convention:
 
 
 def anchored_window(strand: Strand, start: int, length: int, edit: Edit) -> Codes:
-    """Alternate window of the published practice: the left flank of the forward strand stays on the window's grid."""
-    return (right_anchored if strand.reverse else left_anchored)(strand, start, length, edit)
+    """Alternate window of which one flank stays on the window's grid: in the published practice the forward left one."""
+    return (right_anchored if edit.left_moves else left_anchored)(strand, start, length, edit)
 
 
 class LocalSequences(NamedTuple):
