@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from enformer_ray.errors import ConfigError
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import Manifest, ManifestFile, finished_manifest
-from enformer_ray.run.parquet import ROW_COLUMNS
+from enformer_ray.run.parquet import ROW_COLUMNS, row_columns
 from enformer_ray.run.store import RunStore
 
 Floats = NDArray[np.float32]
@@ -28,7 +28,7 @@ class RowGroup:
 
     Attributes:
         first_variant: number (`variant`) of the first row; the others follow.
-        keys: ROW_COLUMNS.
+        keys: ROW_COLUMNS, and those of genes where there are such.
         score: (rows,), signed score in the track where its absolute value is largest; NaN for a failed variant.
         track: (rows,), that track as its place among the tracks that were asked for.
     """
@@ -149,7 +149,7 @@ def _row_group(
     columns: Sequence[str],
     see: Callable[[slice, Floats], None],
 ) -> RowGroup:
-    keys = parquet.read_row_group(number, columns=list(ROW_COLUMNS))
+    keys = parquet.read_row_group(number, columns=row_columns(parquet.schema_arrow.names))
     score = np.full(keys.num_rows, np.nan, np.float32)
     track = np.zeros(keys.num_rows, np.int32)
     rows = np.arange(keys.num_rows)

@@ -9,17 +9,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.run import layout
-from enformer_ray.run.fingerprint import Parts, fingerprint, model_parts, refuse_if_other, scoring_parts
+from enformer_ray.run.fingerprint import (
+    Parts,
+    fingerprint,
+    gene_parts,
+    model_parts,
+    refuse_if_other,
+    scoring_parts,
+)
+from enformer_ray.run.gene_plan import rows_at_starts, variant_options
 from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.load_tasks import part_loader
+from enformer_ray.run.parquet import score_schema
 from enformer_ray.run.plan_files import (
     Shard,
     read_reference_digests,
@@ -31,7 +41,9 @@ from enformer_ray.run.plan_files import (
 )
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring import SCORER_VERSION
+from enformer_ray.scoring.tables import KEY_COLUMNS
 from enformer_ray.variants.catalogue import Catalogue, build_catalogue
+from enformer_ray.variants.gene_variant import GENE_COLUMNS
 
 FORMAT_VERSION = 1
 
@@ -59,7 +71,8 @@ class PlanDocument(BaseModel):
         tracks: selected indices in the head, in output order.
         track_table: whether the plan holds a track table.
         inputs: input alleles by chromosome, in the order of the files.
-        variants: unique planned variants by chromosome, in the order of `variant`.
+        variants: planned rows by chromosome, in the order of `variant`: unique variants, or variants at transcription
+            starts in a job with genes.
         shards: number of shards.
         account: input alleles by status and reason, as planned.
         changes: of those, how many were harmonised and lifted, in which way.
@@ -83,8 +96,25 @@ class PlanDocument(BaseModel):
 
     @property
     def planned(self) -> int:
-        """Unique variants that are scored."""
+        """Rows that are scored: unique variants, or variants at transcription starts."""
         return sum(self.variants.values())
+
+    @property
+    def planned_variants(self) -> int:
+        """Unique variants that are scored."""
+        if self.config.genes is None:
+            return self.planned
+        return sum(line.alleles for line in self.account if line.status == "planned")
+
+    @property
+    def score_schema(self) -> pa.Schema:
+        """Columns of its files of scores."""
+        return score_schema(self.tracks, self.config.genes is not None)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Columns of plan/variants that tell a row from all others, and stand in files of scores."""
+        return KEY_COLUMNS if self.config.genes is None else (*KEY_COLUMNS, *GENE_COLUMNS)
 
     @property
     def alleles(self) -> int:
@@ -187,24 +217,30 @@ def _accept(existing: Plan, config: JobConfig, scratch: Path, watch: Callable[[]
 
 
 def catalogue_of(job: Job, scratch: Path, watch: Callable[[], None] = lambda: None) -> Catalogue:
-    """Read, normalise and sort the variants of a job into files under `scratch`; `watch` as in `part_loader`."""
+    """Read, normalise and sort the variants of a job into files under `scratch`; `watch` as in `part_loader`.
+
+    In a job with genes its rows are variants at transcription starts (see `gene_rows`).
+    """
     scratch.mkdir(parents=True, exist_ok=True)
-    return build_catalogue(
+    catalogue = build_catalogue(
         job.config.variants,
         job.reference,
-        job.config.catalogue,
+        variant_options(job),
         job.geometry.sequence_length,
         job.config.scoring.placement,
         scratch,
         job.config.scoring.stride,
         part_loader(job, watch),
     )
+    return catalogue if job.annotation is None else rows_at_starts(job, catalogue, job.annotation, scratch)
 
 
 def _parts_without_input(job: Job) -> Parts:
-    return model_parts(job.weights_digest, job.geometry) | scoring_parts(
-        job.config.scoring, job.tracks, job.track_table
-    )
+    parts = model_parts(job.weights_digest, job.geometry)
+    parts |= scoring_parts(job.config.scoring, job.tracks, job.track_table)
+    if job.config.genes is not None and job.annotation is not None:
+        parts |= gene_parts(job.config.genes, job.annotation)
+    return parts
 
 
 def _refuse_early(existing: Plan, job: Job) -> None:

@@ -14,8 +14,8 @@ from enformer_ray.config import JobConfig, Placement
 from enformer_ray.run.audit import audit_size
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.plan import AccountLine, account, catalogue_of
-from enformer_ray.run.plan_files import alleles_of
-from enformer_ray.scoring.cost import plain_flops, variant_costs
+from enformer_ray.run.plan_files import cost_columns, job_costs
+from enformer_ray.scoring.cost import plain_flops
 from enformer_ray.variants.catalogue import Catalogue
 
 
@@ -105,13 +105,10 @@ def _count(job: Job, catalogue: Catalogue) -> Preview:
 
 
 def _cost(job: Job, catalogue: Catalogue, placement: Placement) -> PlacementCost:
-    scoring = job.config.scoring.model_copy(update={"placement": placement})
     windows = passes = tiles = 0
     flops = 0.0
     for path in catalogue.variants.values():
-        columns = ["position", "reference_allele", "alternate_allele"]
-        alleles = alleles_of(pq.read_table(path, columns=columns, partitioning=None))
-        costs = variant_costs(job.geometry, scoring, alleles, len(job.tracks))
+        costs = job_costs(job, pq.read_table(path, columns=cost_columns(job), partitioning=None), placement)
         windows += int(costs.windows.sum())
         passes += int(costs.passes.sum())
         tiles += int(costs.tiles.sum())

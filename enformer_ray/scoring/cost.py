@@ -168,7 +168,7 @@ class RowCounter:
 
     def _anchored_edits(self) -> Integers:
         """First bases of the edits, moved where it is the flank before them that moves."""
-        return np.where(self._left_moves, self._edit_start - self._change, self._edit_start)
+        return cast(Integers, np.where(self._left_moves, self._edit_start - self._change, self._edit_start))
 
     def _reach(self, starts: Integers, edits: Integers) -> tuple[Integers, Integers]:
         """As `genome.window.reached_tokens`."""

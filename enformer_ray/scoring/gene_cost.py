@@ -57,7 +57,7 @@ def gene_costs(
 
 
 def _right_stays(alleles: Alleles, tss_position: Integers, backward: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """As `gene_scorer.right_stays`, from lengths alone: of longer alleles that are both longer than a base, the ends."""
+    """As `gene_scorer.right_stays`, from lengths alone: what longer alleles share is known for a first base alone."""
     shared = (alleles.reference_length != alleles.alternate_length) & (
         np.minimum(alleles.reference_length, alleles.alternate_length) == 1
     )

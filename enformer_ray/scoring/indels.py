@@ -25,7 +25,7 @@ def convention(variant: Variant, indel: IndelConvention) -> Convention:
 
 
 def anchored_window(strand: Strand, start: int, length: int, edit: Edit) -> Codes:
-    """Alternate window of which one flank stays on the window's grid: in the published practice the forward left one."""
+    """Alternate window of which one flank stays on the grid: the left one of the forward strand as published."""
     return (right_anchored if edit.left_moves else left_anchored)(strand, start, length, edit)
 
 

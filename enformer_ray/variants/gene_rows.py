@@ -27,25 +27,12 @@ from enformer_ray.variants.account import Counts, count_ends
 from enformer_ray.variants.catalogue import Catalogue
 from enformer_ray.variants.contig import INPUTS_SCHEMA, VARIANTS_SCHEMA
 from enformer_ray.variants.contig_bases import ContigBases
+from enformer_ray.variants.gene_variant import FIRST_ROW, GENE_FIELDS
 from enformer_ray.variants.parquet_files import open_writer
 from enformer_ray.variants.row_digest import RowDigest
 from enformer_ray.variants.unknown import UnknownBases
 
 Integers = NDArray[np.int64]
-
-GENE_FIELDS = pa.schema(
-    {
-        "gene_id": pa.string(),
-        "gene_name": pa.string(),
-        "gene_strand": pa.string(),
-        "tss_position": pa.int32(),
-        "tss_distance": pa.int32(),
-    }
-)
-"""What a row says of its transcription start, in the plan and in finished files."""
-
-FIRST_ROW = "first_row"
-"""Number (`variant`) of the first row of the same variant, which the input records refer to."""
 
 GENE_ROWS_SCHEMA = pa.schema([*VARIANTS_SCHEMA, *GENE_FIELDS, pa.field(FIRST_ROW, pa.int64())])
 

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from enformer_ray.variants.variant import Variant
+
+GENE_FIELDS = pa.schema(
+    {
+        "gene_id": pa.string(),
+        "gene_name": pa.string(),
+        "gene_strand": pa.string(),
+        "tss_position": pa.int32(),
+        "tss_distance": pa.int32(),
+    }
+)
+"""What a row says of its transcription start, in the plan and in finished files."""
+
+GENE_COLUMNS = tuple(GENE_FIELDS.names)
+
+FIRST_ROW = "first_row"
+"""In the plan: number (`variant`) of the first row of the same variant, which the input records refer to."""
 
 
 @dataclass(frozen=True, slots=True)
