@@ -56,6 +56,11 @@ def score(
     take_over: TakeOver = False,
 ) -> None:
     """Score variants: plan, run and finalise in one. The same command again resumes."""
+    score_job(job, dry_run, rate, take_over)
+
+
+def score_job(job: JobConfig, dry_run: bool = False, rate: float = 50.0, take_over: bool = False) -> None:
+    """What `score` does, for every command that scores."""
     from enformer_ray import cli_output as output
 
     if dry_run:
@@ -203,10 +208,7 @@ def demo(
 
     cli_output.print_line(f"Generating a genome, variants and random weights in {output / 'input'} ...")
     job = demo_job(make_world(output / "input"), output / "run")
-    _plan(job)
-    with _lease(job.output) as lease:
-        _run(job.output, job.workers, job.address, None, lease)
-        _finalise(job.output, job.workers, job.address, lease)
+    score_job(job)
     show(job.output, statistic="sad", top=10, track=None)
     report(job.output, profiles=3)
     cli_output.print_demo_end(job)

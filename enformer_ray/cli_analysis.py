@@ -1,4 +1,4 @@
-"""Commands on finished runs: what is done with scores."""
+"""Commands beside `score`: what is done again, and what is done with scores."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from enformer_ray.cli_export import export_app
 from enformer_ray.cli_plot import plot_app
 from enformer_ray.cli_query import query
 from enformer_ray.cli_report import report
+from enformer_ray.cli_reprocess import reprocess
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add them to the program."""
+    app.command()(reprocess)
     app.command()(query)
     app.command()(associate)
     app.add_typer(export_app, name="export")

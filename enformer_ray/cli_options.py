@@ -35,6 +35,11 @@ _OPTIONS: dict[str, tuple[str, Any, Any]] = {
         list[str] | None,
         _option("VCF, BCF, TSV, CSV or Parquet; - for standard input; a glob in quotes; may be repeated", _WHAT),
     ),
+    "previous": (
+        "previous",
+        list[str] | None,
+        _option("finished run; what it has scored in the same way is not scored again; may be repeated", _WHAT),
+    ),
     "reference": ("reference", Path | None, _option("reference FASTA, plain or bgzip", _WHAT)),
     "weights": (
         "weights",

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from enformer_ray.cli_console import console as _console
 from enformer_ray.cli_console import duration as _duration
+from enformer_ray.cli_reprocess import print_reuse
 from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from enformer_ray.errors import EnformerRayError
     from enformer_ray.model import Enformer
+    from enformer_ray.run.account import AccountLine
     from enformer_ray.run.audit import AuditReport
     from enformer_ray.run.driver import Progress, RunOutcome
     from enformer_ray.run.finalise import FinaliseProgress, Manifest
-    from enformer_ray.run.plan import AccountLine, Plan
+    from enformer_ray.run.plan import Plan
     from enformer_ray.run.preview import Preview
     from enformer_ray.run.totals import FailedVariant
     from enformer_ray.run.verify import Verified, VerifyProgress
@@ -52,8 +54,11 @@ def print_plan(plan: Plan) -> None:
     document = plan.document
     print_account(document.account)
     print_changes(document.changes)
+    if document.reuse is not None:
+        print_reuse(document.reuse)
+    to_score = "" if document.reuse is None else f", {document.scored:,} of them to score,"
     print_line(
-        f"Planned {counted(document.planned, 'variant')} in {counted(document.shards, 'shard')}: "
+        f"Planned {counted(document.planned, 'variant')}{to_score} in {counted(document.shards, 'shard')}: "
         f"{document.config.output} "
         f"({len(document.tracks):,} tracks, {', '.join(document.config.scoring.statistics)}; "
         f"fingerprint {document.fingerprint[:12]})"
@@ -97,6 +102,8 @@ def print_preview(preview: Preview, rate: float) -> None:
     """
     print_account(preview.account)
     print_changes(preview.changes)
+    if preview.reuse is not None:
+        print_reuse(preview.reuse)
     table = Table(
         "placement",
         "reference windows",
@@ -117,7 +124,7 @@ def print_preview(preview: Preview, rate: float) -> None:
             f"{cost.passes:,}",
             f"{cost.tiles:,}",
             f"{cost.teraflop:,.2f}",
-            f"1/{preview.plain_teraflop / cost.teraflop:.1f}",
+            f"1/{preview.plain_teraflop / cost.teraflop:.1f}" if cost.teraflop else "-",
             f"{cost.teraflop / rate / 3600:,.4g}",
         )
     _console.print(table)
@@ -133,7 +140,7 @@ def print_preview(preview: Preview, rate: float) -> None:
 def print_outcome(outcome: RunOutcome) -> None:
     """Print what a run did."""
     if outcome.shards == 0:
-        print_line("Every shard was scored already.")
+        print_line("Nothing was left to score.")
         return
     print_line(
         f"Scored {counted(outcome.variants, 'variant')} in {counted(outcome.shards, 'shard')} on {outcome.workers} "
@@ -144,6 +151,9 @@ def print_outcome(outcome: RunOutcome) -> None:
 
 def print_audit(audit: AuditReport) -> None:
     """Print how far the scores differ from plain float32 passes, and how many are noise."""
+    if not audit.variants and not audit.seconds:
+        print_line("Audit: none, as nothing was scored; those of the earlier runs stand.")
+        return
     if not audit.variants:
         print_line("Audit: no variant of its sample could be scored, so none was scored again.")
         return

@@ -80,7 +80,7 @@ def plot_track(
         picked = pick_top(sweep(store, statistic, selectors, top=1), 1)
     else:
         picked = pick_one(store, variant, statistic, selectors)
-    save(output, lambda: draw_profile(top_profiles(picked, gtf)[0], picked.statistic, around, width))
+    save(output, lambda: draw_profile(top_profiles(picked, gtf)[0], picked.rows.statistic, around, width))
     _tell(output)
 
 

@@ -103,9 +103,10 @@ def _shards_line(status: RunStatus) -> str:
 
 
 def _variants_line(status: RunStatus) -> str:
+    reused = f", {status.variants_reused:,} besides from earlier runs" if status.variants_reused else ""
     return (
         f"variants: {status.variants_scored:,} of {status.variants_total:,} scored, {status.variants_failed:,} failed, "
-        f"{status.variants_left:,} left"
+        f"{status.variants_left:,} left{reused}"
     )
 
 

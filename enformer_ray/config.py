@@ -113,6 +113,10 @@ class JobConfig(_Frozen):
     """One scoring job, as the command line and `jobs/*.yaml` state it."""
 
     variants: tuple[str, ...] = Field(min_length=1)
+    previous: tuple[str, ...] = Field(
+        (),
+        description="earlier runs: what one of them has scored in the same way is taken from it (docs/reprocessing.md)",
+    )
     reference: Path
     output: str
     weights: str = OFFICIAL_WEIGHTS
@@ -142,10 +146,12 @@ class JobConfig(_Frozen):
         scoring = values.get("scoring") or {}
         if isinstance(scoring, ScoringConfig):
             scoring = scoring.model_dump(include=scoring.model_fields_set)
+        if values.get("previous"):
+            raise ValueError("scores at transcription starts are not taken from earlier runs: leave `previous` out")
         tracks = {"tracks": ("assay:CAGE",)} if values.get("tracks_table") else {}
         return {**values, "scoring": {**GENE_DEFAULTS, **tracks, **scoring}}
 
-    @field_validator("variants", mode="before")
+    @field_validator("variants", "previous", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str | Path) else value

@@ -145,6 +145,10 @@ class DatasetCorruptError(EnformerRayError, ValueError):
     """Files that do not agree with their receipt or manifest."""
 
 
+class EarlierRunError(EnformerRayError, ValueError):
+    """An earlier run whose scores are to be taken, and which is not there, not finished or not what it was."""
+
+
 class AuditError(EnformerRayError, ValueError):
     """Scores that plain passes of the network do not confirm."""
 

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 from enformer_ray.analysis.calibration import CalibrationTable, Grid, fingerprint_parts, reference_digests
 from enformer_ray.analysis.outputs import output_folder
 from enformer_ray.analysis.quantiles import signed_quantiles
-from enformer_ray.analysis.rows import BATCH_VALUES
 from enformer_ray.analysis.track_choice import choose_tracks
-from enformer_ray.errors import ConfigError
+from enformer_ray.results.rows import BATCH_VALUES
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import finished_manifest
 from enformer_ray.run.parquet import row_columns, score_writer
@@ -69,10 +68,7 @@ def apply_calibration(
     manifest = finished_manifest(store)
     table = CalibrationTable(table_path)
     table.refuse_other_family(fingerprint_parts(store), reference_digests(store), store.uri)
-    unknown = [name for name in statistics if name not in manifest.statistics]
-    if unknown:
-        raise ConfigError(f"{store.uri} has no statistic {unknown[0]!r}; it has {', '.join(manifest.statistics)}.")
-    names = tuple(dict.fromkeys(statistics)) or tuple(manifest.statistics)
+    names = tuple(dict.fromkeys(manifest.statistic(name, store.uri) for name in statistics or manifest.statistics))
     tracks = choose_tracks(store, selectors)
     grids = {name: table.grids(name, tracks) for name in names}
     with output_folder(output, force) as folder:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from enformer_ray.analysis.outputs import Outputs
 from enformer_ray.analysis.quantiles import POINTS, quantile_grid
-from enformer_ray.analysis.rows import StatisticRows
 from enformer_ray.analysis.track_choice import Track, choose_tracks
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, DatasetCorruptError
+from enformer_ray.results.finished import FinishedRun
+from enformer_ray.results.rows import StatisticRows
 from enformer_ray.run import layout
-from enformer_ray.run.manifest import Manifest, finished_manifest
+from enformer_ray.run.manifest import Manifest
 from enformer_ray.run.plan_files import read_reference_digests
 from enformer_ray.run.store import RunStore, open_store
 
@@ -126,8 +127,8 @@ def calibrate(
         ConfigError: it has no such statistic.
         OutputExistsError: the file is there.
     """
-    store = open_store(run_directory)
-    manifest = finished_manifest(store)
+    run = FinishedRun(open_store(run_directory))
+    store, manifest = run.store, run.manifest
     scored = manifest.rows - manifest.failed
     if scored < LEAST_VARIANTS:
         raise CalibrationError(
@@ -140,7 +141,7 @@ def calibrate(
     schema = _SCHEMA.with_metadata({_KEY: json.dumps(_origin(store, manifest, points)).encode()})
     with Outputs(output, force) as outputs, pq.ParquetWriter(outputs.path(), schema, compression="zstd") as writer:
         for name in names:
-            rows = StatisticRows(store, manifest, name)
+            rows = StatisticRows(run, name)
             for batch in _grids(rows, name, tracks, points):
                 writer.write_table(pa.Table.from_pylist(batch, schema))
     return Calibrated(output, names, len(tracks), scored)

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from enformer_ray.analysis.score_files import ScoreFiles
 from enformer_ray.analysis.track_choice import choose_tracks
+from enformer_ray.results.finished import FinishedRun
 
 OTHER = "other"
 """Assay of tracks without a track table, or with another prefix than the four assays."""
 
 
-def chosen_tracks(files: ScoreFiles, selectors: Sequence[str]) -> pa.Table:
+def chosen_tracks(run: FinishedRun, selectors: Sequence[str]) -> pa.Table:
     """Rows of tracks.parquet that selectors name, in its order; none selects all.
 
     Raises:
         TrackSelectionError: a selector names no track of the dataset.
     """
-    columns = [track.column for track in choose_tracks(files.store, selectors)]
-    return files.tracks.filter(pc.is_in(files.tracks.column("column"), pa.array(columns)))
+    columns = [track.column for track in choose_tracks(run.store, selectors)]
+    return run.track_table.filter(pc.is_in(run.track_table.column("column"), pa.array(columns)))
 
 
 def assays(tracks: pa.Table) -> list[str]:

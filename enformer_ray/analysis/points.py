@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.score_files import RowGroup
+from enformer_ray.analysis.row_groups import RowGroup
 
 POINTS = 100_000
 """Points of a Manhattan plot at most."""

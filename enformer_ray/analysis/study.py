@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.score_files import ScoreFiles
+from enformer_ray.results.finished import FinishedRun
 from enformer_ray.run import layout
 
 _P = "neg_log_10_p_value"
@@ -20,15 +20,15 @@ class Study:
     """Study columns of the finished input records, by number of variant, a chromosome at a time.
 
     Args:
-        files: the dataset.
+        run: the finished run.
         variants: unique variants of each chromosome, in the order of `variant`, as the plan has them.
 
     Attributes:
         has_p: whether any scored variant has a p-value.
     """
 
-    def __init__(self, files: ScoreFiles, variants: Mapping[str, int]) -> None:
-        self._files = files
+    def __init__(self, run: FinishedRun, variants: Mapping[str, int]) -> None:
+        self._run = run
         starts = np.cumsum([0, *variants.values()])
         self._first = dict(zip(variants, starts.tolist(), strict=False))
         self._count = dict(variants)
@@ -65,7 +65,7 @@ class Study:
 
     def _batches(self, chromosome: str, column: str) -> Iterator[pa.RecordBatch]:
         """`variant` and a column of the records that have a variant."""
-        with self._files.open(layout.variants(chromosome)) as parquet:
+        with self._run.open(layout.variants(chromosome)) as parquet:
             if column in parquet.schema_arrow.names:
                 for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=["variant", column]):
                     yield batch.filter(pc.is_valid(batch.column("variant")))

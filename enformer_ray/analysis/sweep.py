@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from enformer_ray.analysis.chosen_tracks import assays, chosen_tracks
 from enformer_ray.analysis.distributions import Distribution, Distributions
 from enformer_ray.analysis.points import POINTS, Largest, Points
-from enformer_ray.analysis.score_files import ScoreFiles
+from enformer_ray.analysis.row_groups import row_groups
 from enformer_ray.analysis.study import Study
+from enformer_ray.results.finished import FinishedRun
+from enformer_ray.results.rows import StatisticRows
 from enformer_ray.run import layout
 from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.store import RunStore
@@ -26,7 +28,7 @@ class Swept:
 
     Attributes:
         plan: of the run.
-        files: the dataset.
+        run: the finished run.
         study: its study columns.
         statistic: name.
         tracks: the chosen tracks; `track` in tables below is a row of it.
@@ -38,7 +40,7 @@ class Swept:
     """
 
     plan: Plan
-    files: ScoreFiles
+    run: FinishedRun
     study: Study
     statistic: str
     tracks: pa.Table
@@ -70,13 +72,13 @@ def sweep(
         RunIncompleteError: the run is not finished.
         ConfigError, TrackSelectionError: it has no such statistic or track.
     """
-    plan, files = load_plan(store), ScoreFiles(store)
-    name = files.statistic(statistic)
-    chosen = chosen_tracks(files, tracks)
-    study = Study(files, plan.document.variants)
-    counted = Distributions(assays(chosen), noise_floors(files, name, chosen))
+    plan, run = load_plan(store), FinishedRun(store)
+    rows = StatisticRows(run, statistic)
+    chosen = chosen_tracks(run, tracks)
+    study = Study(run, plan.document.variants)
+    counted = Distributions(assays(chosen), noise_floors(store, rows.statistic, chosen))
     kept, largest = Points(points, int(plan.document.fingerprint[:8], 16)), Largest(top)
-    for group in files.row_groups(name, chosen.column("column").to_pylist(), counted.see):
+    for group in row_groups(rows, chosen.column("column").to_pylist(), counted.see):
         chromosome = str(group.keys.column("chromosome")[0])
         if study.has_p:
             height = study.minus_log10_p(chromosome, group.first_variant, len(group.score))
@@ -86,9 +88,9 @@ def sweep(
         largest.add(group, height)
     return Swept(
         plan=plan,
-        files=files,
+        run=run,
         study=study,
-        statistic=name,
+        statistic=rows.statistic,
         tracks=chosen,
         points=_named(study, kept.table()),
         points_of=kept.seen,
@@ -98,9 +100,9 @@ def sweep(
     )
 
 
-def noise_floors(files: ScoreFiles, statistic: str, tracks: pa.Table) -> NDArray[np.float64]:
+def noise_floors(store: RunStore, statistic: str, tracks: pa.Table) -> NDArray[np.float64]:
     """Noise floor of each track for a statistic; NaN where no variant was audited."""
-    table = pq.read_table(pa.BufferReader(files.store.read_bytes(layout.AUDIT)))
+    table = pq.read_table(pa.BufferReader(store.read_bytes(layout.AUDIT)))
     floors = dict(zip(*(table.column(name).to_pylist() for name in ("column", statistic)), strict=True))
     found = [floors[column] for column in tracks.column("column").to_pylist()]
     return np.array([np.nan if floor is None else floor for floor in found])

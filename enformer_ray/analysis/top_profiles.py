@@ -12,8 +12,9 @@ import pyarrow as pa
 from enformer_ray.analysis.chosen_tracks import assays, chosen_tracks, labels
 from enformer_ray.analysis.genes import Gene, Region, read_genes
 from enformer_ray.analysis.profiles import Profile, predict_profiles
-from enformer_ray.analysis.score_files import Floats, ScoreFiles
 from enformer_ray.analysis.sweep import Swept
+from enformer_ray.results.finished import FinishedRun
+from enformer_ray.results.rows import Floats, StatisticRows
 from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.store import RunStore
 from enformer_ray.variants.variant import Variant
@@ -48,16 +49,14 @@ class Picked:
 
     Attributes:
         plan: of the run.
-        files: the dataset.
-        statistic: that says in which tracks a variant is strongest.
+        rows: of the statistic that says in which tracks a variant is strongest.
         tracks: the chosen tracks.
         variants: the variants.
         numbers: theirs (`variant`).
     """
 
     plan: Plan
-    files: ScoreFiles
-    statistic: str
+    rows: StatisticRows
     tracks: pa.Table
     variants: list[Variant]
     numbers: list[int]
@@ -66,7 +65,8 @@ class Picked:
 def pick_top(swept: Swept, number: int) -> Picked:
     """The first top variants of a sweep."""
     numbers = swept.top.column("variant").to_pylist()[:number]
-    return Picked(swept.plan, swept.files, swept.statistic, swept.tracks, top_variants(swept)[:number], numbers)
+    rows = StatisticRows(swept.run, swept.statistic)
+    return Picked(swept.plan, rows, swept.tracks, top_variants(swept)[:number], numbers)
 
 
 def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Sequence[str]) -> Picked:
@@ -76,12 +76,12 @@ def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Se
         ConfigError: the dataset has no such variant or statistic.
         TrackSelectionError: it has no such track.
     """
-    plan, files = load_plan(store), ScoreFiles(store)
-    name = files.statistic(statistic)
-    number = files.find(name, variant_id)
+    plan, run = load_plan(store), FinishedRun(store)
+    rows = StatisticRows(run, statistic)
+    number = rows.find(variant_id)
     chromosome, position, reference, alternate = variant_id.rsplit("_", 3)
     variant = Variant(chromosome, int(position), reference, alternate)
-    return Picked(plan, files, name, chosen_tracks(files, tracks), [variant], [number])
+    return Picked(plan, rows, chosen_tracks(run, tracks), [variant], [number])
 
 
 def top_variants(swept: Swept) -> list[Variant]:
@@ -107,7 +107,7 @@ def top_profiles(
     if not picked.variants:
         return []
     columns, heads = (picked.tracks.column(name).to_pylist() for name in ("column", "index"))
-    scores = picked.files.rows(picked.statistic, columns, picked.numbers)
+    scores = picked.rows.scores(picked.numbers, columns)
     chosen = [strongest(row, assays(picked.tracks)) for row in scores]
     profiles = []
     for profile in predict_profiles(picked.plan, picked.variants, [[heads[t] for t in mine] for mine in chosen]):

@@ -232,12 +232,7 @@ class ScoreDataset:
         return [*self._runs.runs[0].row_columns, *selected.track_table.column("column").to_pylist()]
 
     def _known(self, statistic: str) -> str:
-        if statistic not in self.statistics:
-            raise ConfigError(
-                f"{self.uri} has no statistic {statistic!r}; it has {', '.join(self.statistics)}. Other ones "
-                "need a run of their own."
-            )
-        return statistic
+        return self.manifest.statistic(statistic, self.uri)
 
     def _datasets(self, statistic: str, columns: Sequence[str]) -> Iterator[pads.Dataset]:
         """Of each run what is selected of it."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.results.selection import Rows
@@ -85,6 +82,11 @@ class FinishedRun:
         """Files for readers of Parquet."""
         return self.store.source(paths, self._sizes)
 
+    def open(self, path: str) -> pq.ParquetFile:
+        """A finished file, of which only what is asked for is read."""
+        source = self.source([path])
+        return pq.ParquetFile(source.filesystem.open_input_file(source.paths[0]))
+
     def inputs(self) -> list[str]:
         """Paths of the files of input alleles."""
         return [file.path for file in self.manifest.under(layout.VARIANTS)]
@@ -113,23 +115,6 @@ class FinishedRun:
         fragments = [self._fragment(file.path).subset(row_group_ids=self._groups(file, rows)) for file in files]
         kept = [fragment for fragment in fragments if fragment.row_groups]
         return pads.FileSystemDataset(kept, schema, _FORMAT, self.source([]).filesystem)
-
-    def ids_of(self, variants: NDArray[np.int64]) -> Iterator[pa.Array]:
-        """`variant_id` of variants by their number (sorted), a file after the other."""
-        for file in self.score_files(next(iter(self.manifest.statistics))):
-            start, end = np.searchsorted(variants, [file.first, file.first + file.rows])
-            if start < end:
-                yield from self._ids_in(file, variants[start:end] - file.first)
-
-    def _ids_in(self, file: ScoreFile, wanted: NDArray[np.int64]) -> Iterator[pa.Array]:
-        fragment, begin = self._fragment(file.path), 0
-        for group in range(fragment.metadata.num_row_groups):
-            rows = fragment.metadata.row_group(group).num_rows
-            start, end = np.searchsorted(wanted, [begin, begin + rows])
-            if start < end:
-                ids = fragment.subset(row_group_ids=[group]).to_table(columns=["variant_id"]).column("variant_id")
-                yield ids.take(pa.array(wanted[start:end] - begin)).combine_chunks()
-            begin += rows
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
@@ -163,9 +148,3 @@ class FinishedRun:
         fragment = _FORMAT.make_fragment(source.paths[0], source.filesystem)
         fragment.ensure_complete_metadata()
         return fragment
-
-
-def strings(arrays: Iterator[pa.Array]) -> pa.StringArray:
-    """One array of different strings."""
-    held = [array.cast(pa.string()) for array in arrays]
-    return pc.unique(pa.chunked_array(held, pa.string())) if held else pa.array([], pa.string())

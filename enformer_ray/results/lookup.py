@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from enformer_ray.errors import SelectionError
-from enformer_ray.results.finished import FinishedRun, strings
+from enformer_ray.results.finished import FinishedRun
+from enformer_ray.results.rows import StatisticRows
 from enformer_ray.results.selection import Rows
 
 _P, _LOG_P = "p_value", "neg_log_10_p_value"
@@ -21,7 +22,7 @@ def with_source_ids(runs: Sequence[FinishedRun], source_ids: Iterable[str]) -> R
     """Variants of which an input has one of the names as its `source_id` or `rsid`."""
     names = pa.array([source_ids] if isinstance(source_ids, str) else list(source_ids), pa.string())
     wanted = pc.field("source_id").isin(names) | pc.field("rsid").isin(names)
-    return Rows(ids=strings(ids for run in runs for ids in _ids(run, wanted)))
+    return Rows(ids=_ids(runs, wanted))
 
 
 def with_p_below(runs: Sequence[FinishedRun], threshold: float) -> Rows:
@@ -31,7 +32,7 @@ def with_p_below(runs: Sequence[FinishedRun], threshold: float) -> Rows:
         SelectionError: no input has a p-value.
     """
     wanted = (pc.field(_P) < threshold) | (pc.field(_LOG_P) > -math.log10(threshold))
-    found = strings(ids for run in runs for ids in _ids(run, wanted))
+    found = _ids(runs, wanted)
     if not len(found) and not any(inputs(run).count_rows(filter=_has_p()) for run in runs):
         raise SelectionError(
             f"p_below={threshold:g} cannot be answered: no input of {', '.join(run.store.uri for run in runs)} has a "
@@ -60,7 +61,12 @@ def inputs(run: FinishedRun) -> pads.Dataset:
     return pads.dataset(source.paths, filesystem=source.filesystem, format="parquet")
 
 
-def _ids(run: FinishedRun, wanted: pc.Expression) -> Iterator[pa.Array]:
+def _ids(runs: Sequence[FinishedRun], wanted: pc.Expression) -> pa.StringArray:
+    """`variant_id` of scored variants with such an input, each once."""
     scored = wanted & pc.field("variant").is_valid()
-    variants = inputs(run).to_table(columns=["variant"], filter=scored).column("variant")
-    return run.ids_of(np.unique(variants.to_numpy()))
+    found: list[pa.Array] = []
+    for run in runs:
+        variants = np.unique(inputs(run).to_table(columns=["variant"], filter=scored).column("variant").to_numpy())
+        for piece in StatisticRows(run).pieces(variants, ["variant_id"]):
+            found += piece.column("variant_id").chunks
+    return pc.unique(pa.chunked_array(found, pa.string()))

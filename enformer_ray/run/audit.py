@@ -90,13 +90,13 @@ def read_audit(store: RunStore) -> AuditReport:
 
 
 def audit_size(config: JobConfig, planned: int) -> int:
-    """How many of the planned variants are scored again."""
+    """How many of the variants that are scored are scored again."""
     return min(config.audit, math.ceil(LARGEST_SHARE * planned))
 
 
 def audited_variants(plan: Plan) -> NDArray[np.int64]:
     """Numbers (`variant`) of the variants that are scored again, ascending: a sample that the fingerprint seeds."""
-    planned = plan.document.planned
+    planned = plan.document.scored
     size = audit_size(plan.document.config, planned)
     random = np.random.default_rng(int(plan.document.fingerprint[:16], 16))
     return np.sort(random.choice(planned, size=size, replace=False))
@@ -155,7 +155,7 @@ class Audit:
         return AuditReport(
             variants=audited,
             precision=document.config.scoring.precision,
-            seconds=_short(seconds / document.planned),
+            seconds=_short(seconds / max(1, document.scored)),
             plain_seconds=_short(plain_seconds / max(1, audited)),
             statistics={name: self._of(name, below[name] / scores[name]) for name in self._deviations if audited},
         )

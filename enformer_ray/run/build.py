@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +18,11 @@ from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.run import layout
 from enformer_ray.run.audit_sample import Values
-from enformer_ray.run.compact import ScoreFile
+from enformer_ray.run.compact import ReleaseRows, ScoreFile
 from enformer_ray.run.content_hash import ROW_DIGEST_BYTES, Scores, blocks, row_digests
 from enformer_ray.run.parquet import track_columns
 from enformer_ray.run.plan import Plan, load_plan
+from enformer_ray.run.release import merged_tables
 from enformer_ray.run.staged import ReceivedPart, part_tables
 from enformer_ray.run.store import RunStore, open_store
 from enformer_ray.run.whole_file import whole_file
@@ -42,6 +43,8 @@ class BuildTask(NamedTuple):
         floors: noise floor of each track.
         group_rows: rows of its row groups.
         key: stands for all of this, and for the plan.
+        chromosome: of its rows.
+        rows: which rows it has, where some are taken from earlier runs; None where it has those of its parts.
     """
 
     store_uri: str
@@ -51,6 +54,8 @@ class BuildTask(NamedTuple):
     floors: Values
     group_rows: int
     key: str
+    chromosome: str = ""
+    rows: ReleaseRows | None = None
 
 
 class BuiltFile(BaseModel):
@@ -115,6 +120,7 @@ def build_file(task: BuildTask) -> BuiltFile:
 
     Raises:
         DatasetCorruptError: staged files, receipts and plan do not agree.
+        EarlierRunError: a run from which rows are taken is not there, or not what it was.
         AuditError: a score is no number.
     """
     store = open_store(task.store_uri)
@@ -150,16 +156,18 @@ def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
     local, digests = workspace / "scores.parquet", bytearray()
     scores = below = 0
     with ScoreFile(local, schema, task.group_rows) as file:
-        for received, table in zip(task.parts, part_tables(plan, task.parts, task.statistic), strict=True):
+        for failed, table in _tables(plan, task):
             for rows, values in blocks(table):
                 digests += row_digests(rows, values)
-                if received.receipt.failure is None:
+                if not failed:
                     _check_finite(plan, task.statistic, rows, values)
                     scores += values.size
                     below += int(np.count_nonzero(np.abs(values) < task.floors))
             file.add(table)
     # A writer that failed half-way leaves a file that reads well: only the footer tells how many rows there are.
     rows_written, rows_planned = pq.read_metadata(local).num_rows, sum(part.part.rows for part in task.parts)
+    if task.rows is not None:
+        rows_planned = task.rows.rows
     if not rows_written == rows_planned == len(digests) // ROW_DIGEST_BYTES:
         raise DatasetCorruptError(f"{local} was written with {rows_written} rows instead of {rows_planned}.")
     (workspace / "digests").write_bytes(digests)
@@ -178,6 +186,15 @@ def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
     plan.store.put_file(local, built.staged)
     plan.store.put_file(workspace / "digests", built.digests)
     return built
+
+
+def _tables(plan: Plan, task: BuildTask) -> Iterator[tuple[bool, pa.Table]]:
+    """Rows of the file in order, and whether they are of variants that could not be scored."""
+    if task.rows is not None:
+        yield from merged_tables(plan, task.parts, task.statistic, task.chromosome, task.rows)
+        return
+    for received, table in zip(task.parts, part_tables(plan, task.parts, task.statistic), strict=True):
+        yield received.receipt.failure is not None, table
 
 
 def _check_finite(plan: Plan, statistic: str, rows: pa.Table, values: Scores) -> None:

@@ -24,18 +24,43 @@ FILE_SHARDS = 4096
 _PIECES = 64
 
 
+class ReleaseRows(NamedTuple):
+    """Consecutive variants of a release, some of which are scored, the others taken from earlier runs.
+
+    Attributes:
+        first: number (`variant`) of the first.
+        rows: how many.
+        scored_first: number of the first scored one, among the variants that are scored.
+        scored_rows: how many are scored.
+    """
+
+    first: int
+    rows: int
+    scored_first: int
+    scored_rows: int
+
+
 class FileShards(NamedTuple):
-    """Whole shards that make one finished file of each statistic.
+    """Shards that make one finished file of each statistic.
 
     Attributes:
         chromosome: of all of them.
         number: of the file among those of the chromosome.
-        shards: in order.
+        shards: in order; whole ones, where all rows are scored.
+        rows: which rows the file has, where some are taken from earlier runs; None where all are scored.
     """
 
     chromosome: str
     number: int
     shards: tuple[Shard, ...]
+    rows: ReleaseRows | None = None
+
+    def has(self, first_variant: int, rows: int) -> bool:
+        """Whether one of some consecutive scored variants is in the file."""
+        if self.rows is None:
+            return True
+        begin = self.rows.scored_first
+        return first_variant < begin + self.rows.scored_rows and begin < first_variant + rows
 
 
 def row_group_rows(tracks: int) -> int:

@@ -62,7 +62,7 @@ def run_shards(
     with ExitStack() as stack:
         lease = lease or stack.enter_context(hold(store))
         done = received(store)
-        tally = Tally(plan.shards(), done, plan.document.planned)
+        tally = Tally(plan.shards(), done, plan.document.scored)
         began = time.monotonic()
         on_progress(tally.progress())
         if not tally.parts_missing:

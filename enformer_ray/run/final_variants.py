@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.run import layout
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.manifest import ScoredGenes
-from enformer_ray.run.plan import AccountLine, Plan
+from enformer_ray.run.plan import Plan
+from enformer_ray.run.release import numbers_in_dataset
 from enformer_ray.run.totals import FailedInputs, RunTotals
 
 _BATCH_ROWS = 65_536
@@ -37,6 +39,7 @@ def write_variants(plan: Plan, totals: RunTotals, workspace: Path) -> tuple[list
     """
     found: Counts = Counter()
     failures = totals.failed_inputs()
+    failures = failures._replace(variants=numbers_in_dataset(plan, failures.variants))
     paths = []
     for chromosome in plan.document.inputs:
         paths.append(layout.variants(chromosome))

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 from enformer_ray.config import Statistic
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
 from enformer_ray.run import layout
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.audit import Audit, audited_in, audited_variants
 from enformer_ray.run.audit_sample import read_sample
 from enformer_ray.run.build import BuildTask, BuiltFile, build_key, built_before, result_path
 from enformer_ray.run.build_tasks import run_builds
-from enformer_ray.run.compact import FILE_ROW_GROUPS, divide_into_files, row_group_rows
+from enformer_ray.run.compact import FILE_ROW_GROUPS, row_group_rows
 from enformer_ray.run.content_hash import ContentHash, combined
 from enformer_ray.run.final_variants import scored_genes, write_variants
 from enformer_ray.run.interrupt import interruptible
@@ -28,9 +29,10 @@ from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.manifest import Manifest, ManifestFile, read_manifest
 from enformer_ray.run.parquet import write_table
 from enformer_ray.run.parts import Part, covering
-from enformer_ray.run.plan import AccountLine, Plan, load_plan
+from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.read_ahead import read_ahead
 from enformer_ray.run.receipts import received
+from enformer_ray.run.release import finished_files
 from enformer_ray.run.run_document import run_document
 from enformer_ray.run.staged import read_received
 from enformer_ray.run.store import RunStore
@@ -81,6 +83,7 @@ def finalise(
     Raises:
         RunIncompleteError: there is no plan, or shards are not wholly received.
         AuditError: plain passes do not confirm the scores.
+        EarlierRunError: a run from which rows are taken is not there, or not what it was.
         DatasetCorruptError: staged files, plan and receipts do not agree, or the counts do not add up.
         LeaseHeldError, LeaseLostError: another driver is, or came to be, at work there.
         RunInterruptedError: Ctrl-C or SIGTERM.
@@ -171,21 +174,22 @@ class _Finalise:
                 f"{self._store.uri} is not finished: {incomplete} of {shards} shards have no receipt, or not of all "
                 f"their variants ({names}). Run the same `enformer-ray score` command again; it scores only those."
             )
-        if (shards, variants) != (document.shards, document.planned):
-            raise self._changed(f"{document.planned} variants were planned, the shards hold {variants}")
+        if (shards, variants) != (document.shards, document.scored):
+            raise self._changed(f"{document.scored} variants were planned, the shards hold {variants}")
         return audited
 
     def _tasks(self, audit: Audit) -> Iterator[BuildTask]:
         """What is still to be built."""
-        for chromosome, number, shards in divide_into_files(self._plan.shards(), FILE_ROW_GROUPS * self._group_rows):
-            parts = (part for shard in shards for part in covering(shard, self._received[shard.shard])[0])
-            held = tuple(read_received(self._store, parts))
+        for file in finished_files(self._plan, FILE_ROW_GROUPS * self._group_rows):
+            parts = (part for shard in file.shards for part in covering(shard, self._received[shard.shard])[0])
+            held = tuple(read_received(self._store, (p for p in parts if file.has(p.first_variant, p.rows))))
             for part in held:
                 self._totals.add(part)
             for name in self._statistics:
-                path, floors = layout.scores(name, chromosome, number), audit.floors[name]
+                path, floors = layout.scores(name, file.chromosome, file.number), audit.floors[name]
                 key = build_key(self._plan, path, held, floors, self._group_rows)
-                task = BuildTask(self._store.uri, name, path, held, floors, self._group_rows, key)
+                made_of = (held, floors, self._group_rows, key, file.chromosome, file.rows)
+                task = BuildTask(self._store.uri, name, path, *made_of)
                 self._paths[name].append(path)
                 before = built_before(self._store, task) if result_path(task) in self._left else None
                 if before is None:

@@ -78,15 +78,24 @@ def refuse_if_other(existing: Mapping[str, Any], asked: Mapping[str, Any], where
     Raises:
         PlanMismatchError: naming each part that differs, with both values.
     """
-    there, wanted = _flat(existing), _flat(asked)
-    compared = [part for part in there | wanted if part.split(".")[0] in asked]
-    differences = [part for part in compared if there.get(part) != wanted.get(part)]
+    differences = differing(existing, asked)
     if differences:
-        lines = [f"{part}: planned {_short(there.get(part))}, asked {_short(wanted.get(part))}" for part in differences]
+        lines = [f"{part}: planned {there}, asked {wanted}" for part, there, wanted in differences]
         raise PlanMismatchError(
             f"the run directory {where} holds another plan than the one asked for; scores of both must not mix. "
             f"What differs: {'; '.join(lines)}. Give the job another --output, or run it as it was planned."
         )
+
+
+def differing(existing: Mapping[str, Any], asked: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name and both values, in words, of each part that differs; what `asked` leaves out is not compared."""
+    there, wanted = _flat(existing), _flat(asked)
+    compared = [part for part in there | wanted if part.split(".")[0] in asked]
+    return [
+        (part, _short(there.get(part)), _short(wanted.get(part)))
+        for part in compared
+        if there.get(part) != wanted.get(part)
+    ]
 
 
 def ranges(numbers: Sequence[int]) -> str:

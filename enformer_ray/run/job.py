@@ -131,6 +131,9 @@ def _absolute(config: JobConfig) -> JobConfig:
             "variants": tuple(
                 path if path == STANDARD_INPUT else str(Path(path).expanduser().absolute()) for path in config.variants
             ),
+            "previous": tuple(
+                uri if "://" in uri else str(Path(uri).expanduser().absolute()) for uri in config.previous
+            ),
             "reference": config.reference.expanduser().absolute(),
             "tracks_table": config.tracks_table.expanduser().absolute() if config.tracks_table else None,
             "weights": str(weights.absolute()) if weights.exists() else config.weights,

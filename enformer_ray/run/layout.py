@@ -7,6 +7,7 @@ from urllib.parse import quote, unquote
 
 PLAN = "plan/plan.json"
 PLAN_FOLDER = "plan"
+GONE = "plan/gone.parquet"
 SHARDS = "plan/shards.parquet"
 REFERENCE = "plan/reference.parquet"
 TRACK_TABLE = "plan/track_table.txt"
@@ -37,6 +38,11 @@ def plan_inputs(chromosome: str) -> str:
 def plan_variants(chromosome: str) -> str:
     """Unique planned variants of a chromosome."""
     return f"plan/variants/chr-{_file_name(chromosome)}.parquet"
+
+
+def plan_scored(chromosome: str) -> str:
+    """Those of the planned variants of a chromosome that are scored, where earlier runs have others."""
+    return f"plan/scored/chr-{_file_name(chromosome)}.parquet"
 
 
 def shard_name(shard: int) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from enformer_ray.errors import DatasetCorruptError, RunIncompleteError
+from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError
 from enformer_ray.run import layout
-from enformer_ray.run.plan import AccountLine
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.store import RunStore
 
 
@@ -63,6 +63,25 @@ class Manifest(_Frozen):
     genes: ScoredGenes | None = None
     files: tuple[ManifestFile, ...]
     created: str
+
+    def statistic(self, name: str | None, uri: str) -> str:
+        """The statistic of that name; the first one when None.
+
+        Args:
+            name: of a statistic.
+            uri: run directory, for the message.
+
+        Raises:
+            ConfigError: the dataset has none of that name.
+        """
+        if name is None:
+            return next(iter(self.statistics))
+        if name not in self.statistics:
+            raise ConfigError(
+                f"{uri} has no statistic {name!r}; it has {', '.join(self.statistics)}. --statistic names one of "
+                "these; other ones need a run of their own."
+            )
+        return name
 
     def under(self, folder: str) -> list[ManifestFile]:
         """Files of one folder of the run directory."""

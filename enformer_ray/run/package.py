@@ -82,6 +82,7 @@ def _check_paths(job: JobConfig, folder: Path | None) -> None:
 
 def _inputs(job: JobConfig) -> Iterator[tuple[str, str]]:
     yield from (("variants", path) for path in job.variants)
+    yield from (("previous", uri) for uri in job.previous)
     yield "reference", str(job.reference)
     if job.tracks_table is not None:
         yield "tracks_table", str(job.tracks_table)

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.run import layout
+from enformer_ray.run.account import AccountLine, account
+from enformer_ray.run.earlier import open_earlier
 from enformer_ray.run.fingerprint import (
     Parts,
     fingerprint,
@@ -25,6 +27,7 @@ from enformer_ray.run.fingerprint import (
     scoring_parts,
 )
 from enformer_ray.run.gene_plan import rows_at_starts, variant_options
+from enformer_ray.run.identity import as_before
 from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.lease import Lease, hold
@@ -35,10 +38,13 @@ from enformer_ray.run.plan_files import (
     read_reference_digests,
     read_shards,
     reference_digest,
+    variants_of_shards,
     write_reference_digests,
     write_shards,
     write_tracks,
 )
+from enformer_ray.run.reuse import Reuse, find_reuse, put_reuse
+from enformer_ray.run.reuse_account import ReuseAccount
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring import SCORER_VERSION
 from enformer_ray.scoring.tables import KEY_COLUMNS
@@ -47,17 +53,7 @@ from enformer_ray.variants.gene_variant import GENE_COLUMNS
 
 FORMAT_VERSION = 1
 
-__all__ = ["AccountLine", "Plan", "PlanDocument", "Shard", "load_plan", "make_plan"]
-
-
-class AccountLine(BaseModel):
-    """How many input alleles ended in one way."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    status: str
-    reason: str | None
-    alleles: int
+__all__ = ["Plan", "PlanDocument", "Shard", "load_plan", "make_plan"]
 
 
 class PlanDocument(BaseModel):
@@ -76,6 +72,7 @@ class PlanDocument(BaseModel):
         shards: number of shards.
         account: input alleles by status and reason, as planned.
         changes: of those, how many were harmonised and lifted, in which way.
+        reuse: what is taken from earlier runs; None of an ordinary job.
         created: time, UTC.
     """
 
@@ -92,11 +89,12 @@ class PlanDocument(BaseModel):
     shards: int
     account: tuple[AccountLine, ...]
     changes: Mapping[str, Mapping[str, int]] = {}
+    reuse: ReuseAccount | None = None
     created: str
 
     @property
     def planned(self) -> int:
-        """Rows that are scored: unique variants, or variants at transcription starts."""
+        """Rows of the dataset: unique variants, or variants at transcription starts."""
         return sum(self.variants.values())
 
     @property
@@ -117,6 +115,21 @@ class PlanDocument(BaseModel):
         return KEY_COLUMNS if self.config.genes is None else (*KEY_COLUMNS, *GENE_COLUMNS)
 
     @property
+    def to_score(self) -> Mapping[str, int]:
+        """Variants that are scored, by chromosome: all, or those whose scores no earlier run has."""
+        return self.variants if self.reuse is None else self.reuse.to_score
+
+    @property
+    def scored(self) -> int:
+        """Variants that are scored."""
+        return sum(self.to_score.values())
+
+    def scored_file(self, chromosome: str) -> str:
+        """Path of the file of the variants of a chromosome that are scored."""
+        place = layout.plan_variants if self.reuse is None else layout.plan_scored
+        return place(chromosome)
+
+    @property
     def alleles(self) -> int:
         """Alternate alleles in the input."""
         return sum(self.inputs.values())
@@ -135,7 +148,7 @@ class Plan:
     document: PlanDocument
 
     def shards(self) -> Iterator[Shard]:
-        """All shards, in the order of `variant`, read as they are asked for."""
+        """All shards, in order, read as they are asked for."""
         return read_shards(self.store.local_path(layout.SHARDS))
 
     def reference_digests(self) -> dict[str, list[bytes]]:
@@ -192,6 +205,7 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
         LeaseHeldError: a driver is at work in it.
         PlanMismatchError: it holds the plan of another job.
         RunInterruptedError: Ctrl-C or SIGTERM; nothing is planned then.
+        EarlierRunError: an earlier run that the job names cannot be used.
         EnformerRayError: what the catalogue, reference, weights or tracks raise.
     """
     store.check_writable()
@@ -201,10 +215,12 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
             with hold(store, take_over):
                 return _accept(load_plan(store), config, scratch, watch)
         _refuse_foreign(store)
-        job = open_job(config)
+        earlier = open_earlier(config.previous)
+        job = open_job(as_before(config, earlier))
         catalogue = catalogue_of(job, scratch / "catalogue", watch)
+        reuse = find_reuse(job, catalogue, earlier, scratch / "reuse", watch) if earlier else None
         with hold(store, take_over) as lease:
-            return _write_plan(job, catalogue, store, scratch, lease)
+            return _write_plan(job, catalogue, reuse, store, scratch, lease)
 
 
 def _accept(existing: Plan, config: JobConfig, scratch: Path, watch: Callable[[], None]) -> Plan:
@@ -249,6 +265,8 @@ def _refuse_early(existing: Plan, job: Job) -> None:
         name: job.reference.digests(name) for name in existing.document.variants if name in job.reference.lengths
     }
     asked = _parts_without_input(job) | {"reference": reference_digest(job.reference, digests)}
+    earlier = open_earlier(job.config.previous)
+    asked |= {"previous": [run.manifest_sha256 for run in earlier] or None}
     refuse_if_other(existing.document.parts, asked, existing.store.uri)
 
 
@@ -261,11 +279,18 @@ def _refuse_foreign(store: RunStore) -> None:
         )
 
 
-def _write_plan(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path, lease: Lease) -> Plan:
+def _write_plan(
+    job: Job, catalogue: Catalogue, reuse: Reuse | None, store: RunStore, scratch: Path, lease: Lease
+) -> Plan:
     store.delete_tree(layout.PLAN_FOLDER)
-    digests = {name: job.reference.digests(name) for name in catalogue.variants}
+    if reuse is None:
+        digests = {name: job.reference.digests(name) for name in catalogue.variants}
+        shards = write_shards(job, catalogue.variants, layout.plan_variants, store, scratch)
+        variants = variants_of_shards(shards)
+    else:
+        digests, shards = reuse.digests, write_shards(job, reuse.to_score, layout.plan_scored, store, scratch)
+        variants = put_reuse(reuse, store)
     write_reference_digests(digests, scratch / "reference.parquet")
-    shards = write_shards(job, catalogue, store, scratch)
     write_tracks(job, scratch / "tracks.parquet")
     rows = {name: pq.read_metadata(path).num_rows for name, path in catalogue.inputs.items()}
     for name, path in catalogue.inputs.items():
@@ -279,9 +304,8 @@ def _write_plan(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path, 
         "catalogue": catalogue.digest,
         "reference": reference_digest(job.reference, digests),
     }
-    variants: dict[str, int] = {}
-    for shard in shards:
-        variants[shard.chromosome] = variants.get(shard.chromosome, 0) + shard.variants
+    if reuse is not None:
+        parts["previous"] = reuse.account.digests
     document = PlanDocument(
         format_version=FORMAT_VERSION,
         fingerprint=fingerprint(parts),
@@ -294,16 +318,10 @@ def _write_plan(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path, 
         shards=len(shards),
         account=account(catalogue),
         changes=catalogue.changes,
+        reuse=reuse.account if reuse is not None else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     lease.check()
     if not store.create(layout.PLAN, document.model_dump_json(indent=1).encode()):
         raise StoreError(f"another process planned in {store.uri} at the same time; run the same command again.")
     return load_plan(store)
-
-
-def account(catalogue: Catalogue) -> tuple[AccountLine, ...]:
-    """Counts of a catalogue, scored ones first, then by number."""
-    lines = [AccountLine(status=s, reason=r or None, alleles=n) for (s, r), n in catalogue.counts.items()]
-    order = ["planned", "duplicate", "rejected"]
-    return tuple(sorted(lines, key=lambda line: (order.index(line.status), -line.alleles, line.reason or "")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,6 @@ from enformer_ray.run.job import Job
 from enformer_ray.run.parquet import write_table
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring.cost import Alleles, Costs, variant_costs
-from enformer_ray.variants.catalogue import Catalogue
 from enformer_ray.variants.parquet_files import open_writer
 
 DEFAULT_SHARD_SIZE = {"cpu": 64, "cuda": 1024}
@@ -79,10 +78,20 @@ def read_shards(path: Path) -> Iterator[Shard]:
             yield from (Shard(**row) for row in batch.to_pylist())
 
 
-def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path) -> list[Shard]:
-    """Divide the catalogue into shards and put plan/shards.parquet and plan/variants into the store."""
+def write_shards(
+    job: Job, variants: Mapping[str, Path], place: Callable[[str], str], store: RunStore, scratch: Path
+) -> list[Shard]:
+    """Divide variants into shards and put these, and the variants with the number of theirs, into the store.
+
+    Args:
+        job: the job.
+        variants: chromosome -> Parquet file as in the catalogue.
+        place: where the variants of a chromosome go.
+        store: the run directory.
+        scratch: folder for files.
+    """
     shards: list[Shard] = []
-    for chromosome, path in catalogue.variants.items():
+    for chromosome, path in variants.items():
         written = scratch / "variants.parquet"
         with pq.ParquetFile(path) as file, open_writer(written, file.schema_arrow.append(_SHARD_FIELD)) as writer:
             for batch in file.iter_batches(batch_size=_DIVIDED_ROWS):
@@ -92,11 +101,19 @@ def write_shards(job: Job, catalogue: Catalogue, store: RunStore, scratch: Path)
                 for row in range(0, len(batch), _GROUP_ROWS):
                     writer.write_batch(numbered.slice(row, _GROUP_ROWS))
                 shards += divided
-        store.put_file(written, layout.plan_variants(chromosome))
+        store.put_file(written, place(chromosome))
     columns = list(zip(*shards, strict=True)) or [()] * len(_SHARDS)
     write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SHARDS, strict=True)], _SHARDS), scratch / "s")
     store.put_file(scratch / "s", layout.SHARDS)
     return shards
+
+
+def variants_of_shards(shards: Sequence[Shard]) -> dict[str, int]:
+    """Variants in shards, by chromosome."""
+    variants: dict[str, int] = {}
+    for shard in shards:
+        variants[shard.chromosome] = variants.get(shard.chromosome, 0) + shard.variants
+    return variants
 
 
 def _divide(job: Job, chromosome: str, batch: pa.RecordBatch, first: int) -> list[Shard]:

@@ -1,4 +1,4 @@
-"""Reading planned variants by number, without reading the rest of their chromosome."""
+"""Reading the variants that a plan scores by number, without reading the rest of their chromosome."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ _GENE_ARGUMENTS = (*KEY_COLUMNS[1:], "gene_id", "gene_name", "gene_strand", "tss
 
 
 class PlannedVariants:
-    """The files of plan/variants, one of them open at a time. Not thread-safe.
+    """The files of the variants that are scored, one of them open at a time. Not thread-safe.
+
+    Their numbers count what is scored: with earlier runs, others than in the dataset.
 
     Args:
         plan: the plan.
+        every: read all planned variants instead, by their numbers in the dataset.
 
     Attributes:
         keys: columns that tell a row from all others.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._store = plan.store
+    def __init__(self, plan: Plan, every: bool = False) -> None:
+        self._store, self._path = plan.store, layout.plan_variants if every else plan.document.scored_file
         self.keys = plan.document.key_columns
-        counts = plan.document.variants
+        counts = plan.document.variants if every else plan.document.to_score
         self._first = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
         self._chromosome: str | None = None
         self._file: pq.ParquetFile
@@ -82,7 +85,7 @@ class PlannedVariants:
         return [kind(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
     def _open(self, chromosome: str) -> None:
-        self._file = pq.ParquetFile(self._store.local_path(layout.plan_variants(chromosome)))
+        self._file = pq.ParquetFile(self._store.local_path(self._path(chromosome)))
         metadata = self._file.metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -90,6 +93,6 @@ class PlannedVariants:
 
     def _changed(self, chromosome: str, what: str) -> DatasetCorruptError:
         return DatasetCorruptError(
-            f"{self._store.uri}/{layout.plan_variants(chromosome)} {what}: the plan has been changed. Delete the run "
+            f"{self._store.uri}/{self._path(chromosome)} {what}: the plan has been changed. Delete the run "
             "directory and run again."
         )

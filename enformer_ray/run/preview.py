@@ -11,10 +11,15 @@ from typing import get_args
 import pyarrow.parquet as pq
 
 from enformer_ray.config import JobConfig, Placement
+from enformer_ray.run.account import AccountLine, account
 from enformer_ray.run.audit import audit_size
+from enformer_ray.run.earlier import open_earlier
+from enformer_ray.run.identity import as_before
 from enformer_ray.run.job import Job, open_job
-from enformer_ray.run.plan import AccountLine, account, catalogue_of
+from enformer_ray.run.plan import catalogue_of
 from enformer_ray.run.plan_files import cost_columns, job_costs
+from enformer_ray.run.reuse import Reuse, find_reuse
+from enformer_ray.run.reuse_account import ReuseAccount
 from enformer_ray.scoring.cost import plain_flops
 from enformer_ray.variants.catalogue import Catalogue
 
@@ -53,9 +58,10 @@ class Preview:
         audited: variants that are scored again by plain passes.
         tracks: selected tracks.
         statistics: statistics.
-        output_bytes: scores before compression: variants x tracks x statistics x 4.
+        output_bytes: scores before compression, those that are taken included: variants x tracks x statistics x 4.
         device: where it would run.
         batch_size: sequences in one pass.
+        reuse: what would be taken from earlier runs; None of an ordinary job.
     """
 
     account: tuple[AccountLine, ...]
@@ -71,6 +77,7 @@ class Preview:
     output_bytes: int
     device: str
     batch_size: int
+    reuse: ReuseAccount | None
 
 
 def preview(config: JobConfig) -> Preview:
@@ -79,35 +86,40 @@ def preview(config: JobConfig) -> Preview:
     Raises:
         EnformerRayError: what the catalogue, reference, weights or tracks raise.
     """
-    job = open_job(config)
+    earlier = open_earlier(config.previous)
+    job = open_job(as_before(config, earlier))
     with tempfile.TemporaryDirectory(prefix="enformer-ray-preview-") as folder:
-        return _count(job, catalogue_of(job, Path(folder)))
+        catalogue = catalogue_of(job, Path(folder))
+        return _count(job, catalogue, find_reuse(job, catalogue, earlier, Path(folder) / "reuse") if earlier else None)
 
 
-def _count(job: Job, catalogue: Catalogue) -> Preview:
+def _count(job: Job, catalogue: Catalogue, reuse: Reuse | None) -> Preview:
     scoring, tracks = job.config.scoring, len(job.tracks)
-    variants, statistics = catalogue.planned, len(scoring.statistics)
+    to_score = catalogue.variants if reuse is None else reuse.to_score
+    variants = catalogue.planned if reuse is None else sum(reuse.account.to_score.values())
+    statistics = len(scoring.statistics)
     return Preview(
         account=account(catalogue),
         changes=catalogue.changes,
         alleles=catalogue.total,
         variants=variants,
         placement=scoring.placement,
-        costs=tuple(_cost(job, catalogue, placement) for placement in get_args(Placement)),
+        costs=tuple(_cost(job, to_score, placement) for placement in get_args(Placement)),
         plain_teraflop=variants * plain_flops(job.geometry, scoring, tracks) / 1e12,
         audited=audit_size(job.config, variants),
         tracks=tracks,
         statistics=statistics,
-        output_bytes=variants * tracks * statistics * 4,
+        output_bytes=catalogue.planned * tracks * statistics * 4,
         device=scoring.device,
         batch_size=scoring.batch_size or 1,
+        reuse=reuse.account if reuse is not None else None,
     )
 
 
-def _cost(job: Job, catalogue: Catalogue, placement: Placement) -> PlacementCost:
+def _cost(job: Job, variants: Mapping[str, Path], placement: Placement) -> PlacementCost:
     windows = passes = tiles = 0
     flops = 0.0
-    for path in catalogue.variants.values():
+    for path in variants.values():
         costs = job_costs(job, pq.read_table(path, columns=cost_columns(job), partitioning=None), placement)
         windows += int(costs.windows.sum())
         passes += int(costs.passes.sum())

@@ -11,8 +11,9 @@ from typing import Any
 import enformer_ray
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.run import layout
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.audit import AuditReport
-from enformer_ray.run.plan import AccountLine, Plan
+from enformer_ray.run.plan import Plan
 from enformer_ray.run.store import RunStore
 from enformer_ray.run.totals import FailedVariant, RunTotals
 
@@ -21,6 +22,7 @@ _PACKAGES = ("torch", "ray", "pyarrow", "numpy", "duckdb")
 
 def run_document(plan: Plan, totals: RunTotals, account: Sequence[AccountLine], audit: AuditReport) -> dict[str, Any]:
     """The content of run.json."""
+    reuse = plan.document.reuse
     return {
         "format_version": plan.document.format_version,
         "fingerprint": plan.document.fingerprint,
@@ -41,6 +43,7 @@ def run_document(plan: Plan, totals: RunTotals, account: Sequence[AccountLine], 
         "indel_conventions": dict(sorted(totals.conventions.items())),
         "account": [line.model_dump() for line in account],
         "changes": {name: dict(counts) for name, counts in plan.document.changes.items()},
+        "reuse": reuse.model_dump(mode="json") if reuse is not None else None,
         "audit": audit.model_dump(mode="json"),
         "failed": totals.failed,
         "failures": [failure.model_dump() for failure in totals.failures],

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from enformer_ray.run import layout
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.events import read_events
 from enformer_ray.run.history import History, WorkerStatus
 from enformer_ray.run.lease import Claim, Heartbeat, holder
 from enformer_ray.run.manifest import read_manifest
 from enformer_ray.run.parts import WHOLE, Part, covering
-from enformer_ray.run.plan import AccountLine, Plan, load_plan
+from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.receipts import read_receipt, received
 from enformer_ray.run.store import RunStore
@@ -82,7 +83,8 @@ class RunStatus:
         variants_scored: variants that have scores.
         variants_failed: variants that could not be scored.
         variants_left: the others.
-        variants_total: unique variants of the plan.
+        variants_total: unique variants of the plan that are scored.
+        variants_reused: variants whose scores are taken from earlier runs.
         variants_per_second: of the recent minutes; None unless a driver scores.
         seconds_left: estimate; None unless a driver scores.
         attempts_failed: attempts that ended without a receipt, by cause (docs/run_directory.md), of all drivers.
@@ -108,6 +110,7 @@ class RunStatus:
     variants_failed: int = 0
     variants_left: int = 0
     variants_total: int = 0
+    variants_reused: int = 0
     variants_per_second: float | None = None
     seconds_left: float | None = None
     attempts_failed: Mapping[str, int] = field(default_factory=dict)
@@ -143,7 +146,7 @@ def run_status(store: RunStore) -> RunStatus:
     if alive and (history.scoring or history.stopped):
         doing = "scoring" if history.scoring else "stopping"
     driver = _driver(*found, doing) if found else None
-    left = document.planned - count.variants_done
+    left = document.scored - count.variants_done
     rate = history.rate(datetime.now(UTC)) if alive and doing == "scoring" else None
     planned_batch = document.config.scoring.batch_size or 1
     return RunStatus(
@@ -158,7 +161,8 @@ def run_status(store: RunStore) -> RunStatus:
         variants_scored=count.variants_done - len(count.failures),
         variants_failed=len(count.failures),
         variants_left=left,
-        variants_total=document.planned,
+        variants_total=document.scored,
+        variants_reused=document.planned - document.scored,
         variants_per_second=rate,
         seconds_left=left / rate if rate else None,
         attempts_failed=dict(history.attempts_failed.most_common()),

@@ -73,7 +73,7 @@ class RunTotals:
         # 9 bytes a failed variant, and nothing for the others.
         self._failed, self._reasons = array("q"), array("b")
         self._first_rows = array("q") if plan.document.config.genes is not None else self._failed
-        self._last_in_parts = -1
+        self._last_in_parts, self._counted = -1, 0
 
     @property
     def failed(self) -> int:
@@ -81,7 +81,7 @@ class RunTotals:
         return len(self._failed)
 
     def failed_variants(self) -> array[int]:
-        """Their `variant`, ascending."""
+        """Their numbers among the variants that are scored, ascending."""
         return self._failed
 
     def reason(self, index: int) -> FailureReason:
@@ -98,8 +98,11 @@ class RunTotals:
         return FailedInputs(variants, [_REASONS[reason] for reason in reasons[at].tolist()])
 
     def add(self, received: ReceivedPart) -> None:
-        """Go on with the next part."""
+        """Go on with the next part, or with the same again."""
         part, receipt = received
+        if part.first_variant < self._counted:
+            return
+        self._counted = part.first_variant + part.rows
         self.devices.add(receipt.device)
         self.hosts.add(receipt.host)
         self.workers.add(receipt.worker)

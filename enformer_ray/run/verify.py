@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from enformer_ray.errors import ConfigError, DatasetCorruptError
+from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.run import layout
 from enformer_ray.run.content_hash import ContentHash, blocks, combined, row_digests
 from enformer_ray.run.final_variants import Counts, count_statuses
@@ -85,12 +85,9 @@ def dataset_paths(store: RunStore, statistic: str | None = None, variants: bool 
         ConfigError: the dataset has no such statistic.
     """
     manifest = finished_manifest(store)
-    if statistic is not None and statistic not in manifest.statistics:
-        raise ConfigError(
-            f"{store.uri} has no statistic {statistic!r}; it has {', '.join(manifest.statistics)}. --statistic names "
-            "one of these."
-        )
-    files = manifest.under(f"{layout.SCORES}/{statistic}") if statistic is not None else []
+    files: list[ManifestFile] = []
+    if statistic is not None:
+        files += manifest.under(f"{layout.SCORES}/{manifest.statistic(statistic, store.uri)}")
     files += manifest.under(layout.VARIANTS) if variants else []
     every = statistic is None and not variants
     return [f"{store.uri}/{file.path}" for file in (manifest.files if every else files)]

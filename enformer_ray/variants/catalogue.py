@@ -8,7 +8,6 @@ is bounded by disk, and its memory by the longest contig.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.account import Changes, Counts, check_assembly, check_contigs, check_not_empty
 from enformer_ray.variants.assembly import header_lengths
 from enformer_ray.variants.contig import ContigBuilder
+from enformer_ray.variants.database import open_database
 from enformer_ray.variants.harmonise import Harmoniser
 from enformer_ray.variants.liftover import chain_of, check_chain_patterns
 from enformer_ray.variants.load import LoadedPart, load_part, load_parts
@@ -31,9 +31,6 @@ from enformer_ray.variants.sources import find_sources
 
 OTHER = "other"
 """Stands for the contig of records that lie on none of the FASTA's."""
-
-_MEMORY = "1GB"
-_MOST_THREADS = 8  # each thread of a sort wants its share of the memory
 
 Load = Callable[[Sequence[Part], Path], Iterable[LoadedPart]]
 """Loads parts into folders of their own under a folder, in their order."""
@@ -104,7 +101,7 @@ def build_catalogue(
     with (
         TemporaryDirectory(dir=scratch) as workspace,
         _errors_of_the_disk(scratch),
-        _open_database(Path(workspace)) as database,
+        open_database(Path(workspace)) as database,
     ):
         folder = Path(workspace)
         files = find_sources(variants, folder)
@@ -167,14 +164,3 @@ def _errors_of_the_disk(scratch: Path) -> Iterator[None]:
             f"there is no room for the catalogue's files to work with in {scratch} ({str(error).splitlines()[0]}). "
             "Free space on that disk, or set TMPDIR to a folder on one with more."
         ) from None
-
-
-def _open_database(folder: Path) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
-        config={
-            "memory_limit": _MEMORY,
-            "threads": str(min(_MOST_THREADS, os.cpu_count() or 1)),
-            "temp_directory": str(folder / "spill"),
-            "autoinstall_known_extensions": "false",  # nothing is ever downloaded from here
-        },
-    )

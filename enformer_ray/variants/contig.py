@@ -153,12 +153,10 @@ class ContigBuilder:
             self._reject_all(records, reasons)
         else:
             path = self._scratch / f"variants-{file_name}"
-            before = self.planned
+            before, self.variants[name] = self.planned, path  # named first, so that a refused catalogue removes it
             self._write_variants(name, self._keys(records, bases, reasons), bases, numbers, path)
-            if self.planned > before:
-                self.variants[name] = path
-            else:
-                path.unlink()
+            if self.planned == before:
+                self.variants.pop(name).unlink()
         self.inputs[name] = self._scratch / f"inputs-{file_name}"
         # While one contig's records are written, the next one is sorted; no more than one waits.
         self.finish()

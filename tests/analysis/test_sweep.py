@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from enformer_ray.analysis.chosen_tracks import chosen_tracks
 from enformer_ray.analysis.distributions import Distributions
 from enformer_ray.analysis.points import Largest, Points
-from enformer_ray.analysis.score_files import RowGroup, ScoreFiles
+from enformer_ray.analysis.row_groups import RowGroup
 from enformer_ray.analysis.sweep import sweep
 from enformer_ray.errors import ConfigError, RunIncompleteError, TrackSelectionError
 from enformer_ray.results import open_scores
+from enformer_ray.results.finished import FinishedRun
+from enformer_ray.results.rows import StatisticRows
 from enformer_ray.run.parquet import ROW_COLUMNS
 from enformer_ray.run.store import LocalStore
 from tests.analysis.hostile import DESCRIPTIONS
@@ -56,7 +58,7 @@ def test_without_p_values_the_height_is_the_score(demo: Path) -> None:
 
 
 def test_tracks_are_chosen_by_any_name(hostile: Path) -> None:
-    files = ScoreFiles(LocalStore(hostile))
+    files = FinishedRun(LocalStore(hostile))
 
     def chosen(*selectors: str) -> list[int]:
         return list(chosen_tracks(files, selectors).column("index").to_pylist())
@@ -70,15 +72,15 @@ def test_tracks_are_chosen_by_any_name(hostile: Path) -> None:
 
 
 def test_a_variant_is_found_by_its_id(hostile: Path) -> None:
-    files = ScoreFiles(LocalStore(hostile))
+    rows = StatisticRows(FinishedRun(LocalStore(hostile)), "sad")
     ids = open_scores(hostile).to_arrow("sad", [0]).column("variant_id").to_pylist()
-    assert [files.find("sad", name) for name in ids[::9]] == list(range(0, 60, 9))
+    assert [rows.find(name) for name in ids[::9]] == list(range(0, 60, 9))
     np.testing.assert_array_equal(
-        files.rows("sad", ["track_0003", "track_0001"], [50, 2]), matrix(hostile, "sad", [3, 1])[[50, 2]]
+        rows.scores([50, 2], ["track_0003", "track_0001"]), matrix(hostile, "sad", [3, 1])[[50, 2]]
     )
     for wrong in ("1_5_A_C", "rs7", ""):
         with pytest.raises(ConfigError, match="has no variant"):
-            files.find("sad", wrong)
+            rows.find(wrong)
 
 
 def test_an_unknown_statistic_and_an_unfinished_run_are_refused(hostile: Path, tmp_path: Path) -> None:

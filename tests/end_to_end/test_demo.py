@@ -92,7 +92,7 @@ def test_the_same_command_again_scores_nothing(run: Path, folder: Path) -> None:
     before = written(run)
     again = run_program("demo", cwd=folder)
     assert again.status == 0, again.error
-    assert "Every shard was scored already" in again.out
+    assert "Nothing was left to score" in again.out
     assert written(run) == before
 
 

@@ -157,3 +157,16 @@ def test_an_unfinished_run_says_what_to_do(command: Command, tmp_path: Path) -> 
     done = command("query", tmp_path, "SELECT 1")
     assert done.status == 1
     assert "enformer-ray finalise" in done.error
+
+
+@pytest.mark.parametrize("arguments", [["query", "RUN", "SHOW TABLES"], ["show", "RUN", "--top", "1"], ["--help"]])
+def test_nothing_is_loaded_that_only_scoring_needs(run: Path, arguments: list[str]) -> None:
+    words = [str(run) if word == "RUN" else word for word in arguments]
+    code = (
+        "import sys\nfrom enformer_ray.cli import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "print('loaded:', *sorted({'torch', 'ray', 'pysam'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split() == ["loaded:"]
+    assert len(done.stdout.splitlines()) > 1

@@ -14,9 +14,9 @@ from enformer_ray.cli import main
 from enformer_ray.errors import AuditError, DatasetCorruptError, RunIncompleteError
 from enformer_ray.results import open_scores
 from enformer_ray.run import layout, totals
+from enformer_ray.run.account import AccountLine
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import AccountLine
 from enformer_ray.run.receipts import Failure, read_receipt
 from enformer_ray.run.store import LocalStore
 from enformer_ray.run.verify import verify

@@ -15,6 +15,7 @@ import pytest
 from enformer_ray.config import CatalogueConfig, Placement
 from enformer_ray.errors import DiskError, EmptyCatalogueError, VariantFileError
 from enformer_ray.genome import ReferenceGenome, window_start
+from enformer_ray.variants import contig
 from enformer_ray.variants.catalogue import Catalogue, build_catalogue
 from enformer_ray.variants.readers.batch import STUDY_SCHEMA
 from tests.variants.worlds import HEADER, make_reference, vcf_text
@@ -264,3 +265,19 @@ def test_a_full_disk_is_said_in_words(
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DiskError, match=rf"no room .* in {tmp_path}/scratch \(.*set TMPDIR"):
         build([write(tmp_path / "a.vcf", "2 1 . A C")], reference, tmp_path / "scratch")
+
+
+def test_a_catalogue_that_ends_in_the_middle_of_a_contig_leaves_no_files(
+    reference: ReferenceGenome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(name: str, *columns: Any) -> pa.RecordBatch:
+        if name == "1":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return columns_of(name, *columns)
+
+    columns_of = contig._variants
+    monkeypatch.setattr(contig, "_variants", full)
+    file = write(tmp_path / "a.vcf", "2 1 . A C", "1 201 . A C")
+    with pytest.raises(DiskError):
+        build([file], reference, tmp_path / "scratch")
+    assert list((tmp_path / "scratch").iterdir()) == []

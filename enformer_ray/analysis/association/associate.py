@@ -27,7 +27,7 @@ from enformer_ray.analysis.association.track_statistics import (
     as_columns,
     enrichment_of,
 )
-from enformer_ray.errors import AssociationError, ConfigError
+from enformer_ray.errors import AssociationError
 from enformer_ray.results import open_scores
 from enformer_ray.run.plan import load_plan
 from enformer_ray.run.store import open_store
@@ -63,9 +63,7 @@ def associate(run_directory: str, options: AssociationOptions) -> Association:
         EnformerRayError: what reading the files raises.
     """
     dataset = open_scores(run_directory)
-    statistic = options.statistic or dataset.statistics[0]
-    if statistic not in dataset.statistics:
-        raise ConfigError(f"{run_directory} has no statistic {statistic!r}; it has {', '.join(dataset.statistics)}.")
+    statistic = dataset.manifest.statistic(options.statistic, dataset.uri)
     plan = load_plan(open_store(run_directory))
     check_order(dataset, statistic, plan)
     records: Counter[str] = Counter()

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.text import text
-from enformer_ray.analysis.rows import batch_rows
 from enformer_ray.errors import ExportError
+from enformer_ray.results.rows import batch_rows
 from enformer_ray.variants.sources import STANDARD_INPUT
 
 MISSING = "."

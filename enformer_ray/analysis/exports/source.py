@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from enformer_ray.analysis.rows import StatisticRows, batch_rows
 from enformer_ray.analysis.track_choice import Track, choose_tracks
+from enformer_ray.results.finished import FinishedRun
+from enformer_ray.results.rows import StatisticRows, batch_rows
 from enformer_ray.run import layout
-from enformer_ray.run.manifest import finished_manifest
 from enformer_ray.run.range_files import PROTOCOL
 from enformer_ray.run.store import open_store
 
@@ -54,10 +54,10 @@ class ExportSource:
     """
 
     def __init__(self, run_directory: str, statistic: str, selectors: Sequence[str] = ()) -> None:
-        self.store = open_store(run_directory)
-        self.manifest = finished_manifest(self.store)
+        run = FinishedRun(open_store(run_directory))
+        self.store, self.manifest = run.store, run.manifest
         self.statistic = statistic
-        self.rows = StatisticRows(self.store, self.manifest, statistic)
+        self.rows = StatisticRows(run, statistic)
         self.tracks: list[Track] = choose_tracks(self.store, selectors)
 
     def __enter__(self) -> ExportSource:

@@ -10,6 +10,7 @@ from enformer_ray.analysis.chosen_tracks import assays, labels
 from enformer_ray.analysis.plots.style import new_figure
 from enformer_ray.analysis.report.embed import shortened
 from enformer_ray.analysis.sweep import Swept
+from enformer_ray.results.rows import StatisticRows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +26,8 @@ def draw_heatmap(swept: Swept, most_tracks: int, width: float) -> Figure:
     """
     from matplotlib.cm import ScalarMappable
 
-    scores = swept.files.rows(swept.statistic, swept.columns, swept.top.column("variant").to_pylist())
+    there = StatisticRows(swept.run, swept.statistic)
+    scores = there.scores(swept.top.column("variant").to_pylist(), swept.columns)
     groups = np.array(assays(swept.tracks))
     scale = np.ones(len(groups))
     for group in np.unique(groups):

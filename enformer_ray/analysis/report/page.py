@@ -104,7 +104,7 @@ def collect(
 
 
 def _head(store: RunStore, swept: Swept) -> dict[str, Any]:
-    manifest = swept.files.manifest
+    manifest = swept.run.manifest
     return {
         "title": shortened(store.uri.rstrip("/").rpartition("/")[2] or store.uri),
         "uri": shortened(store.uri, 300),
@@ -112,7 +112,7 @@ def _head(store: RunStore, swept: Swept) -> dict[str, Any]:
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "statistic": swept.statistic,
         "tracks": swept.tracks.num_rows,
-        "tracks_of": swept.files.tracks.num_rows,
+        "tracks_of": swept.run.track_table.num_rows,
         "manifest": manifest,
         "alleles": sum(line.alleles for line in manifest.account),
     }

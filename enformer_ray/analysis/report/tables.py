@@ -30,7 +30,7 @@ def asked(run: Mapping[str, Any]) -> Rows:
 
 def produced(run: Mapping[str, Any], swept: Swept) -> Rows:
     """Versions, digests, devices."""
-    manifest = swept.files.manifest
+    manifest = swept.run.manifest
     rows = [(name.replace("_", "-"), str(version)) for name, version in run["versions"].items()]
     rows += [("devices", _in_words(run["devices"])), ("hosts", _in_words(run["hosts"]))]
     rows += [("planned", str(run["planned"])), ("finished", manifest.created)]
@@ -41,7 +41,7 @@ def produced(run: Mapping[str, Any], swept: Swept) -> Rows:
 
 def account(swept: Swept) -> list[dict[str, Any]]:
     """Input alleles by status and reason, with their share."""
-    lines = swept.files.manifest.account
+    lines = swept.run.manifest.account
     alleles = sum(line.alleles for line in lines)
     return [
         {

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from enformer_ray.analysis import rows as rows_module
 from enformer_ray.analysis.exports import ExportSource, GeneSet, export_regenie, read_bed, read_gtf
 from enformer_ray.errors import ConfigError, ExportError
 from enformer_ray.results import open_scores
+from enformer_ray.results import rows as rows_module
 from tests.analysis.exports.conftest import World, score_of
 from tests.analysis.exports.strict import regenie_sets
 

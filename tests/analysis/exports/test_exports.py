@@ -10,7 +10,6 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from enformer_ray.analysis import rows as rows_module
 from enformer_ray.analysis.exports import (
     AnnotationOptions,
     ExportSource,
@@ -29,6 +28,7 @@ from enformer_ray.errors import (
     TrackSelectionError,
 )
 from enformer_ray.results import open_scores
+from enformer_ray.results import rows as rows_module
 from tests.analysis.exports.conftest import World, score_of
 from tests.analysis.exports.strict import ldsc_annotation, polyfun_annotation, read_bim, sldp_annotation
 from tests.results.test_dataset import upload
