@@ -10,10 +10,12 @@ from enformer_ray.cli_export import export_app
 from enformer_ray.cli_plot import plot_app
 from enformer_ray.cli_query import query
 from enformer_ray.cli_report import report
+from enformer_ray.cli_saturate import saturate
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add them to the program."""
+    app.command()(saturate)
     app.command()(query)
     app.command()(associate)
     app.add_typer(export_app, name="export")

@@ -39,6 +39,12 @@ class VariantFileError(EnformerRayError, ValueError):
     """A variant file that cannot be read as what it claims to be."""
 
 
+class RegionError(EnformerRayError, ValueError):
+    """Regions to saturate that do not lie in the reference, or a BED file that cannot be read."""
+
+    exit_status = 2
+
+
 class ChainFileError(EnformerRayError, ValueError):
     """A chain file that cannot be read, or does not fit what it is used on."""
 

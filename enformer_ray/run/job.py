@@ -14,7 +14,7 @@ from enformer_ray.model import EnformerConfig, load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
 from enformer_ray.variants.aliases import read_contig_aliases
-from enformer_ray.variants.sources import STANDARD_INPUT
+from enformer_ray.variants.sources import absolute_source
 
 
 class Job(NamedTuple):
@@ -109,9 +109,7 @@ def _absolute(config: JobConfig) -> JobConfig:
     catalogue = catalogue.model_copy(update={"chain": chain})
     return config.model_copy(
         update={
-            "variants": tuple(
-                path if path == STANDARD_INPUT else str(Path(path).expanduser().absolute()) for path in config.variants
-            ),
+            "variants": tuple(map(absolute_source, config.variants)),
             "reference": config.reference.expanduser().absolute(),
             "tracks_table": config.tracks_table.expanduser().absolute() if config.tracks_table else None,
             "weights": str(weights.absolute()) if weights.exists() else config.weights,
