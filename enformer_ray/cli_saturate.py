@@ -85,7 +85,7 @@ def _write_importance(run_directory: str) -> None:
 
     written = write_importance(open_scores(run_directory), open_store(run_directory))
     for path in written.paths:
-        print_line(f"Wrote {written.bases:,} bases: {path}")
+        print_line(f"Wrote {written.bases:,} bases: {run_directory}/{path}")
     if written.incomplete:
         print_line(f"{written.incomplete:,} bases have fewer than three substitutions in the run and are left out.")
     for statistic in written.without:

@@ -179,6 +179,10 @@ class AssociationError(EnformerRayError, ValueError):
     """Scores and study results that cannot be brought together, or a folder that is not free for what they give."""
 
 
+class MeasuredTableError(EnformerRayError, ValueError):
+    """A table of measured effects that cannot be read, or that has nothing in common with the run."""
+
+
 class RunInterruptedError(EnformerRayError, RuntimeError):
     """A run that was told to stop (Ctrl-C: 130, SIGTERM: 143); the same command resumes it."""
 

@@ -82,7 +82,7 @@ def _check_paths(job: JobConfig, folder: Path | None) -> None:
 
 
 def _inputs(job: JobConfig) -> Iterator[tuple[str, str]]:
-    yield from (("variants", path) for source in job.variants if (path := named_file(source)) is not None)
+    yield from (("variants", file) for source in job.variants if (file := named_file(source)) is not None)
     yield "reference", str(job.reference)
     if job.tracks_table is not None:
         yield "tracks_table", str(job.tracks_table)

@@ -76,8 +76,8 @@ def stretches(source: str, reference: ReferenceGenome) -> list[Stretch]:
 def write_saturation(source: str, reference: ReferenceGenome, deletions: bool, path: Path) -> None:
     """Write the synthetic variants of a source as an Arrow file of `RECORD_SCHEMA`.
 
-    Base by base the three substitutions, alternates in the order A, C, G, T, then the deletion. A base that is unknown in
-    the FASTA (N, IUPAC codes) is one record without an alternate, whose `problem` says so.
+    Base by base the three substitutions, alternates in the order A, C, G, T, then the deletion. A base that is unknown
+    in the FASTA (N, IUPAC codes) is one record without an alternate, whose `problem` says so.
 
     Args:
         source: one that `is_saturation`.

@@ -20,6 +20,7 @@ BASES = "ACGT"
 COLOURS = dict(zip(BASES, (GREEN, BLUE, ORANGE, VERMILLION), strict=True))
 """Of Okabe and Ito: people with colour-blindness tell them apart, and the letters differ anyway."""
 
+_LEAST = 20  # bases that a line has room for
 _SHARE = 0.92  # of its place that a letter is wide
 
 
@@ -41,19 +42,19 @@ class LogoLine(NamedTuple):
     scores: NDArray[np.float64]
 
 
-def draw_logo(lines: Sequence[LogoLine], title: str, statistic: str, most: int, width: float) -> Figure:
+def draw_logo(lines: Sequence[LogoLine], title: str, statistic: str, width: float) -> Figure:
     """Lines of letters, below each the scores of the substitutions as colours.
 
     Args:
         lines: from top to bottom, all on one scale.
         title: above the first one.
         statistic: what is scored.
-        most: bases that a line has room for.
         width: inches.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
+    most = max(_LEAST, *(len(line.reference) for line in lines))
     heights = np.concatenate([line.importance for line in lines])
     low, high = min(0.0, np.nanmin(heights, initial=0)), max(0.0, np.nanmax(heights, initial=0))
     margin = 0.06 * (high - low or 1)
@@ -88,9 +89,9 @@ def _letters(axes: Axes, line: LogoLine) -> None:
         for place in np.flatnonzero((line.reference == code) & np.isfinite(line.importance) & (line.importance != 0)):
             height = float(line.importance[place])
             offset = np.array([place - _SHARE / 2, min(0.0, height)])
-            paths.append(Path(glyph.vertices * [_SHARE, abs(height)] + offset, glyph.codes))
+            paths.append(Path(np.asarray(glyph.vertices) * [_SHARE, abs(height)] + offset, glyph.codes))
         axes.add_collection(PathCollection(paths, facecolors=COLOURS[base], linewidths=0), autolim=False)
-    axes.axhline(0, color="#1b2430", linewidth=0.5)
+    axes.plot([-0.5, len(line.reference) - 0.5], [0, 0], color="#1b2430", linewidth=0.5)
 
 
 def _glyph(base: str) -> Path:

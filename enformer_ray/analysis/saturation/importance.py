@@ -58,7 +58,8 @@ def centred(sites: Sites) -> Values:
     The value at the reference base is 3/4 of `importance`. As Majdandzic et al. 2023 (Genome Biol 24:109) correct
     gradients; with all four bases it is how tangermeme and Shrikumar's ISM centre predictions.
     """
-    return sites.scores - sites.scores.mean(axis=1, keepdims=True)
+    differences: Values = sites.scores - sites.scores.mean(axis=1, keepdims=True)
+    return differences
 
 
 def write_importance(dataset: ScoreDataset, store: RunStore) -> Written:

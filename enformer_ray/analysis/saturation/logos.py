@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +63,11 @@ def draw_logos(
         raise ConfigError(f"{dataset.uri} has no base there of which all three substitutions were scored.")
     columns = table.column("column").to_pylist()
     paths = []
-    for track, (column, description) in enumerate(
-        zip(columns, table.column("description").to_pylist(), strict=True)
-    ):
+    for track, (column, description) in enumerate(zip(columns, table.column("description").to_pylist(), strict=True)):
         path = output if len(columns) == 1 else output.with_name(f"{output.stem}.{column}{output.suffix}")
         title = f"{description or column} ({name})"
         lines = _lines(sites, track, line)
-        save(path, lambda lines=lines, title=title: draw_logo(lines, title, name, line, width))  # type: ignore[misc]
+        save(path, partial(draw_logo, lines, title, name, width))
         paths.append(path)
     return paths
 
@@ -94,10 +94,8 @@ def _lines(sites: Sequence[Sites], track: int, most: int) -> list[LogoLine]:
         heights = np.concatenate([importance(part)[:, track] for part in parts])
         scores = np.concatenate([part.scores[:, :, track] for part in parts])
         borders = [0, *(np.flatnonzero(np.diff(position) != 1) + 1).tolist(), len(position)]
-        for begin, end in zip(borders[:-1], borders[1:], strict=True):
+        for begin, end in pairwise(borders):
             for start in range(begin, end, most):
                 cut = slice(start, min(start + most, end))
-                found.append(
-                    LogoLine(chromosome, int(position[start]), reference[cut], heights[cut], scores[cut])
-                )
+                found.append(LogoLine(chromosome, int(position[start]), reference[cut], heights[cut], scores[cut]))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -78,7 +79,7 @@ class SiteReader:
         position = table.column("position").to_numpy().astype(np.int64)[first]
         names = table.column("chromosome").combine_chunks().take(pa.array(first)).to_numpy(zero_copy_only=False)
         borders = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
-        for start, end in zip(borders[:-1], borders[1:], strict=True):
+        for start, end in pairwise(borders):
             part = slice(start, end)
             yield Sites(str(names[start]), position[part], reference[first][part], scores[part])
 
