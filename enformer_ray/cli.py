@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from enformer_ray import __version__
 from enformer_ray.cli_analysis import add_commands
+from enformer_ray.cli_job import (
+    FAILED_VARIANTS,
+    finalise_job,
+    lease_of,
+    plan_job,
+    preview_job,
+    run_job,
+    score_job,
+)
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
 from enformer_ray.run.logs import Level, log_no_more, log_to_stderr
-
-if TYPE_CHECKING:
-    from enformer_ray.run.lease import Lease
 
 app = typer.Typer(
     name="enformer-ray",
@@ -41,9 +46,6 @@ TakeOver = Annotated[
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="download nothing")]
 
-FAILED_VARIANTS = 3
-"""Exit status of a run that is finished, but for variants that could not be scored."""
-
 # Rooms are imported inside the commands: `--help` should not have to load torch and Ray.
 
 
@@ -56,29 +58,17 @@ def score(
     take_over: TakeOver = False,
 ) -> None:
     """Score variants: plan, run and finalise in one. The same command again resumes."""
-    score_job(job, dry_run, rate, take_over)
-
-
-def score_job(job: JobConfig, dry_run: bool = False, rate: float = 50.0, take_over: bool = False) -> None:
-    """What `score` does, for every command that scores."""
-    from enformer_ray import cli_output as output
-
     if dry_run:
-        from enformer_ray.run.preview import preview
-
-        output.print_preview(preview(job), rate)
-        return
-    _plan(job, take_over)
-    with _lease(job.output, take_over) as lease:
-        _run(job.output, job.workers, job.address, job.token_cache_mb, lease)
-        _finalise(job.output, job.workers, job.address, lease)
+        preview_job(job, rate)
+    elif not score_job(job, take_over):
+        raise typer.Exit(FAILED_VARIANTS)
 
 
 @app.command()
 @job_command
 def plan(job: JobConfig, take_over: TakeOver = False) -> None:
     """Read, normalise and shard the variants; write the plan."""
-    _plan(job, take_over)
+    plan_job(job, take_over)
 
 
 @app.command()
@@ -92,8 +82,8 @@ def run(
     take_over: TakeOver = False,
 ) -> None:
     """Score the shards of a plan that have no receipt yet."""
-    with _lease(run_directory, take_over) as lease:
-        _run(run_directory, workers, address, token_cache_mb, lease)
+    with lease_of(run_directory, take_over) as lease:
+        run_job(run_directory, workers, address, token_cache_mb, lease)
 
 
 @app.command()
@@ -136,8 +126,10 @@ def finalise(
     run_directory: RunDirectory, workers: Workers = None, address: Address = None, take_over: TakeOver = False
 ) -> None:
     """Check that every planned variant is there once, and publish the dataset."""
-    with _lease(run_directory, take_over) as lease:
-        _finalise(run_directory, workers, address, lease)
+    with lease_of(run_directory, take_over) as lease:
+        complete = finalise_job(run_directory, workers, address, lease)
+    if not complete:
+        raise typer.Exit(FAILED_VARIANTS)
 
 
 @app.command()
@@ -208,7 +200,8 @@ def demo(
 
     cli_output.print_line(f"Generating a genome, variants and random weights in {output / 'input'} ...")
     job = demo_job(make_world(output / "input"), output / "run")
-    score_job(job)
+    if not score_job(job):
+        raise typer.Exit(FAILED_VARIANTS)
     show(job.output, statistic="sad", top=10, track=None)
     report(job.output, profiles=3)
     cli_output.print_demo_end(job)
@@ -252,53 +245,6 @@ def fetch_tracks(
     from enformer_ray.model.fetch import fetch_track_table
 
     output.print_line(f"Wrote {fetch_track_table(head, to, offline=offline)}.")
-
-
-def _plan(job: JobConfig, take_over: bool = False) -> None:
-    from enformer_ray import cli_output as output
-    from enformer_ray.run.plan import make_plan
-    from enformer_ray.run.store import open_store
-
-    output.print_plan(make_plan(job, open_store(job.output), take_over))
-
-
-def _lease(run_directory: str, take_over: bool = False) -> AbstractContextManager[Lease]:
-    """The lease of a run directory that holds a plan."""
-    from enformer_ray.run.lease import hold
-    from enformer_ray.run.plan import load_plan
-    from enformer_ray.run.store import open_store
-
-    store = open_store(run_directory)
-    load_plan(store)
-    return hold(store, take_over)
-
-
-def _run(
-    run_directory: str, workers: int | None, address: str | None, token_cache_mb: int | None, lease: Lease
-) -> None:
-    from enformer_ray import cli_output as output
-    from enformer_ray.run.driver import run_shards
-    from enformer_ray.run.store import open_store
-
-    with output.progress_reporter() as report:
-        outcome = run_shards(open_store(run_directory), address, workers, token_cache_mb, report, lease)
-    output.print_outcome(outcome)
-
-
-def _finalise(run_directory: str, workers: int | None, address: str | None, lease: Lease) -> None:
-    from enformer_ray import cli_output as output
-    from enformer_ray.run.audit import read_audit
-    from enformer_ray.run.finalise import finalise as publish
-    from enformer_ray.run.run_document import read_failures
-    from enformer_ray.run.store import open_store
-
-    store = open_store(run_directory)
-    manifest = publish(store, address, workers, lease, output.now_and_then(output.finalise_line))
-    output.print_audit(read_audit(store))
-    output.print_manifest(run_directory, manifest)
-    if manifest.failed:
-        output.print_failures(run_directory, read_failures(store), manifest.failed)
-        raise typer.Exit(FAILED_VARIANTS)
 
 
 def _print_version(wanted: bool) -> None:

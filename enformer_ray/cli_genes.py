@@ -2,72 +2,75 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from enformer_ray.cli_job import FAILED_VARIANTS, preview_job, score_job
 from enformer_ray.cli_options import job_command
-from enformer_ray.config import GenesConfig, JobConfig, build_config
+from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
 
 _PANEL = "Genes"
+_PLACES = {
+    "gtf": "genes.gtf",
+    "bins": "genes.bins",
+    "max_distance": "genes.max_distance",
+    "gene_type": "genes.gene_types",
+    "gene": "genes.genes",
+}
 
 
-def _option(help_text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help_text, rich_help_panel=_PANEL, **more)
+def _option(help_text: str, **more: Any) -> Any:
+    return typer.Option(help=help_text, rich_help_panel=_PANEL, **more)
 
 
-@job_command
+def _genes(values: dict[str, Any]) -> dict[str, Any]:
+    given = {place: values.pop(name) for name, place in _PLACES.items()}
+    if given["genes.gtf"] is None and values["config"] is None:
+        raise ConfigError(
+            "genes are scored at the transcription starts of an annotation: give --gtf (genes.gtf in a job file), the "
+            "GTF of the reference's assembly, such as GENCODE's."
+        )
+    return {place: value for place, value in given.items() if value is not None and value != []}
+
+
+@functools.partial(job_command, without=("previous",), derive=_genes)
 def genes(
     job: JobConfig,
-    gtf: Annotated[Path | None, _option("genes (GTF, plain or gzip) of the reference's assembly")] = None,
-    bins: Annotated[int | None, _option("output bins around a transcription start, odd (default: 3)")] = None,
-    max_distance: Annotated[
-        int | None, _option("bp between a variant and a transcription start at most (default: the whole window)", min=0)
+    gtf: Annotated[  # noqa: ARG001 (`_genes` takes the first five)
+        Path | None, _option("genes of the reference's assembly (GTF, plain or gzip)")
     ] = None,
-    gene_type: Annotated[
+    bins: Annotated[  # noqa: ARG001
+        int | None, _option("output bins around a transcription start, an odd number (default: 3)")
+    ] = None,
+    max_distance: Annotated[  # noqa: ARG001
+        int | None, _option("bp between variant and transcription start at most (default: the whole window)")
+    ] = None,
+    gene_type: Annotated[  # noqa: ARG001
         list[str] | None, _option("gene_type, such as protein_coding; may be repeated (default: all)")
     ] = None,
-    gene: Annotated[list[str] | None, _option("gene_id or gene_name; may be repeated (default: all)")] = None,
+    gene: Annotated[  # noqa: ARG001
+        list[str] | None, _option("gene_id or gene_name; may be repeated (default: all)")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
     rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = 50.0,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
     ] = False,
 ) -> None:
-    """Score variants at transcription starts: a row for each variant and start. The same command again resumes."""
-    from enformer_ray.cli import score_job
+    """Score variants at the transcription starts around them: a row for each variant and start.
 
-    given = {
-        "gtf": gtf,
-        "bins": bins,
-        "max_distance": max_distance,
-        "gene_types": gene_type or None,
-        "genes": gene or None,
-    }
-    score_job(with_genes(job, given), dry_run, rate, take_over)
-
-
-def with_genes(job: JobConfig, given: dict[str, Any]) -> JobConfig:
-    """The job with the section `genes` of its job file and the options of the command line, which go before it.
-
-    Args:
-        job: the job without these options.
-        given: keys of `GenesConfig`; None where not given.
-
-    Raises:
-        ConfigError: no annotation is given, or a value is wrong.
+    Windows are centred on the starts; the CAGE tracks are scored where a track table says which these are. The same
+    command again resumes.
     """
-    said = job.genes.model_dump(include=job.genes.model_fields_set) if job.genes is not None else {}
-    values = said | {name: value for name, value in given.items() if value is not None}
-    if "gtf" not in values:
+    if job.genes is None:
         raise ConfigError(
-            "genes are scored at the transcription starts of an annotation: give --gtf (genes.gtf in a job file), the "
-            "GTF of the reference's assembly, such as GENCODE's."
+            "the job file has no section `genes`, whose key `gtf` names the annotation; add it or give --gtf."
         )
-    whole = {name: getattr(job, name) for name in job.model_fields_set if name in JobConfig.model_fields}
-    return build_config({**whole, "genes": values}, "the command line")
-
-
-__all__ = ["GenesConfig", "genes", "with_genes"]
+    if dry_run:
+        preview_job(job, rate)
+    elif not score_job(job, take_over):
+        raise typer.Exit(FAILED_VARIANTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -137,15 +137,29 @@ _OPTIONS: dict[str, tuple[str, Any, Any]] = {
 _LISTS_IN_ONE = ("statistics",)
 
 
-def job_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all job options; it is called with the checked `JobConfig` as its first argument."""
+Derive = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes options of a command's own out of its arguments, and says what they are in the job file: place -> value."""
+
+
+def job_command(
+    function: Callable[..., None], without: Collection[str] = (), derive: Derive = lambda _: {}
+) -> Callable[..., None]:
+    """Give a command all job options; it is called with the checked `JobConfig` as its first argument.
+
+    Args:
+        function: the command.
+        without: job options that it does not have.
+        derive: what options of its own mean in the job file; those that it takes, `function` does not get.
+    """
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    shared = {name: parts for name, parts in _OPTIONS.items() if name not in without}
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
+        derived = derive(values)
         config: Path | None = values.pop("config")
-        options = {name: values.pop(name) for name in _OPTIONS}
-        function(job_from(config, options), **values)
+        options = {name: values.pop(name) for name in shared}
+        function(job_from(config, options, derived), **values)
 
     parameters = [
         inspect.Parameter(
@@ -157,7 +171,7 @@ def job_command(function: Callable[..., None]) -> Callable[..., None]:
     ]
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
-        for name, (_, kind, option) in _OPTIONS.items()
+        for name, (_, kind, option) in shared.items()
     ]
     parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -165,8 +179,13 @@ def job_command(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def job_from(config: Path | None, options: dict[str, Any]) -> JobConfig:
+def job_from(config: Path | None, options: dict[str, Any], derived: Mapping[str, Any] | None = None) -> JobConfig:
     """The job that a job file and the options of the command line (None where not given) state together.
+
+    Args:
+        config: the job file.
+        options: by name.
+        derived: further values by their place in the job file.
 
     Raises:
         ConfigError: naming each key that is unknown, missing or wrong.
@@ -175,12 +194,17 @@ def job_from(config: Path | None, options: dict[str, Any]) -> JobConfig:
     for name, value in options.items():
         if value is None or value == []:
             continue
-        *rooms, key = _OPTIONS[name][0].split(".")
-        target = values
-        for room in rooms:
-            target = target.setdefault(room, {})
-        target[key] = _split(name, value)
+        _set(values, _OPTIONS[name][0], _split(name, value))
+    for place, value in (derived or {}).items():
+        _set(values, place, value)
     return build_config(values, f"the job file {config}" if config else "the command line")
+
+
+def _set(values: dict[str, Any], place: str, value: Any) -> None:
+    *rooms, key = place.split(".")
+    for room in rooms:
+        values = values.setdefault(room, {})
+    values[key] = value
 
 
 def _split(name: str, value: Any) -> Any:

@@ -84,6 +84,29 @@ def plot_track(
     _tell(output)
 
 
+@plot_app.command("logo")
+def plot_logo(
+    run_directory: Run,
+    output: Output,
+    statistic: Statistic = None,
+    tracks: Tracks = None,
+    region: Annotated[
+        list[str] | None, typer.Option(help="chr8:1000-1200, 1-based, both ends included (default: all of the run)")
+    ] = None,
+    line: Annotated[int, typer.Option(min=10, max=1000, help="bases of a line")] = 100,
+    width: Width = 7.2,
+) -> None:
+    """Sequence logo of a saturated run: letters as tall as what their base contributes; a picture a track."""
+    from enformer_ray.analysis.saturation.logos import draw_logos
+    from enformer_ray.results import open_scores
+
+    scores = open_scores(run_directory)
+    scores = scores.where(region=region) if region else scores
+    scores = scores.tracks(*tracks) if tracks else scores
+    for path in draw_logos(scores, output, statistic, line, width):
+        _tell(path)
+
+
 def _tell(output: Path) -> None:
     from enformer_ray.cli_output import print_line
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from enformer_ray.cli_console import console
+from enformer_ray.cli_job import FAILED_VARIANTS, preview_job, score_job
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
@@ -34,14 +35,15 @@ def reprocess(
     ] = False,
 ) -> None:
     """Score a new release of variants: only what no --previous run has scored in the same way; the rest is copied."""
-    from enformer_ray.cli import score_job
-
     if not job.previous:
         raise ConfigError(
             "reprocess needs at least one finished run to take scores from: give --previous RUN (previous in a job "
             "file), or use `enformer-ray score` to score everything."
         )
-    score_job(job, dry_run, rate, take_over)
+    if dry_run:
+        preview_job(job, rate)
+    elif not score_job(job, take_over):
+        raise typer.Exit(FAILED_VARIANTS)
 
 
 def print_reuse(account: ReuseAccount) -> None:

@@ -83,6 +83,7 @@ class CatalogueConfig(_Frozen):
     )
     max_allele_length: int = Field(1024, ge=1, le=100_000, description="longest allele that is scored, bp")
     max_unknown: int | None = Field(None, ge=0, description="unknown bases in a window above which it is not scored")
+    saturate_deletions: bool = Field(False, description="of `saturate:` sources delete each base, too")
     max_ref_mismatch: float = Field(0.10, ge=0, le=1, description="share of REF mismatches that stops the plan")
 
 

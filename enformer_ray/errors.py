@@ -39,6 +39,12 @@ class VariantFileError(EnformerRayError, ValueError):
     """A variant file that cannot be read as what it claims to be."""
 
 
+class RegionError(EnformerRayError, ValueError):
+    """Regions to saturate that do not lie in the reference, or a BED file that cannot be read."""
+
+    exit_status = 2
+
+
 class ChainFileError(EnformerRayError, ValueError):
     """A chain file that cannot be read, or does not fit what it is used on."""
 
@@ -175,6 +181,10 @@ class CalibrationMismatchError(EnformerRayError, ValueError):
 
 class AssociationError(EnformerRayError, ValueError):
     """Scores and study results that cannot be brought together, or a folder that is not free for what they give."""
+
+
+class MeasuredTableError(EnformerRayError, ValueError):
+    """A table of measured effects that cannot be read, or that has nothing in common with the run."""
 
 
 class RunInterruptedError(EnformerRayError, RuntimeError):

@@ -15,28 +15,10 @@ from numpy.typing import NDArray
 
 from enformer_ray.errors import SelectionError
 from enformer_ray.genome.reference import canonical_name
+from enformer_ray.genome.region import LAST, Region, parse_region
 
-LAST = 2**31 - 1
-"""Largest position: columns are int32."""
-
-_REGION = re.compile(r"(?P<chromosome>.+?):(?P<start>[0-9][0-9,]*)(-(?P<end>[0-9][0-9,]*)?)?")
 _VARIANT_ID = re.compile(r"(?P<chromosome>.+)_(?P<position>[0-9]+)_(?P<rest>[A-Z]+_[A-Z]+)", re.DOTALL)
 _ID_PARTS = r"^(?s:(?P<chromosome>.+))_(?P<position>[0-9]+)_[A-Z]+_[A-Z]+$"
-
-
-@dataclass(frozen=True)
-class Region:
-    """A stretch of a chromosome.
-
-    Attributes:
-        chromosome: canonical name.
-        start: first position, 1-based.
-        end: last position, 1-based.
-    """
-
-    chromosome: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -141,7 +123,7 @@ def parse_regions(regions: str | Sequence[str], chromosomes: Iterable[str]) -> R
         SelectionError: a region is none of these.
     """
     known = set(chromosomes)
-    found = [_region(text, known) for text in ([regions] if isinstance(regions, str) else regions)]
+    found = [parse_region(text, known) for text in ([regions] if isinstance(regions, str) else regions)]
     return Rows(regions=_united(found))
 
 
@@ -161,21 +143,6 @@ def parse_variant_ids(variant_ids: Iterable[str]) -> Rows:
             )
         found.append(f"{canonical_name(parts['chromosome'])}_{int(parts['position'])}_{parts['rest']}")
     return Rows(ids=pa.array(found, pa.string()).unique())
-
-
-def _region(text: str, known: set[str]) -> Region:
-    if canonical_name(text) in known or (text and ":" not in text):
-        return Region(canonical_name(text), 1, LAST)
-    parts = _REGION.fullmatch(text)
-    if parts is None:
-        raise SelectionError(
-            f"{text!r} is no region; write chr1, chr1:1000 or chr1:1000-2000 (1-based, both ends included)."
-        )
-    start = int(parts["start"].replace(",", ""))
-    end = start if parts[3] is None else int(parts["end"].replace(",", "")) if parts["end"] else LAST
-    if not 1 <= start <= end:
-        raise SelectionError(f"the region {text!r} ends before it begins; positions are 1-based, both ends included.")
-    return Region(canonical_name(parts["chromosome"]), min(start, LAST), min(end, LAST))
 
 
 def _united(regions: Iterable[Region]) -> tuple[Region, ...]:

@@ -16,7 +16,7 @@ from enformer_ray.model.tracks import TrackTable, read_track_table, select_track
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
 from enformer_ray.scoring.gene_scorer import bins_around
 from enformer_ray.variants.aliases import read_contig_aliases
-from enformer_ray.variants.sources import STANDARD_INPUT
+from enformer_ray.variants.sources import absolute_source
 
 
 class Job(NamedTuple):
@@ -128,9 +128,7 @@ def _absolute(config: JobConfig) -> JobConfig:
     return config.model_copy(
         update={
             "genes": genes,
-            "variants": tuple(
-                path if path == STANDARD_INPUT else str(Path(path).expanduser().absolute()) for path in config.variants
-            ),
+            "variants": tuple(map(absolute_source, config.variants)),
             "previous": tuple(
                 uri if "://" in uri else str(Path(uri).expanduser().absolute()) for uri in config.previous
             ),

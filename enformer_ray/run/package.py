@@ -13,6 +13,7 @@ import yaml
 import enformer_ray
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
+from enformer_ray.variants.sources import named_file
 
 JOB_FILE = "enformer_ray_job.yaml"
 """Name of the job file in the working directory."""
@@ -81,8 +82,10 @@ def _check_paths(job: JobConfig, folder: Path | None) -> None:
 
 
 def _inputs(job: JobConfig) -> Iterator[tuple[str, str]]:
-    yield from (("variants", path) for path in job.variants)
+    yield from (("variants", file) for source in job.variants if (file := named_file(source)) is not None)
     yield from (("previous", uri) for uri in job.previous)
+    if job.genes is not None:
+        yield "genes.gtf", str(job.genes.gtf)
     yield "reference", str(job.reference)
     if job.tracks_table is not None:
         yield "tracks_table", str(job.tracks_table)

@@ -8,7 +8,7 @@ is bounded by disk, and its memory by the longest contig.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from enformer_ray.config import DEFAULT_STRIDE, CatalogueConfig, Placement
-from enformer_ray.errors import DiskError
+from enformer_ray.errors import ConfigError, DiskError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.account import Changes, Counts, check_assembly, check_contigs, check_not_empty
 from enformer_ray.variants.assembly import header_lengths
@@ -27,6 +27,7 @@ from enformer_ray.variants.harmonise import Harmoniser
 from enformer_ray.variants.liftover import chain_of, check_chain_patterns
 from enformer_ray.variants.load import LoadedPart, load_part, load_parts
 from enformer_ray.variants.parts import Part, list_parts
+from enformer_ray.variants.saturation import is_saturation, write_saturation
 from enformer_ray.variants.sources import find_sources
 
 OTHER = "other"
@@ -80,7 +81,7 @@ def build_catalogue(
     """Read variant files into a catalogue.
 
     Args:
-        variants: paths, globs or `-`, in the order in which records are numbered.
+        variants: paths, globs, `-` or regions to saturate, in the order in which records are numbered.
         reference: the FASTA that the variants refer to.
         config: how files are read and what is rejected.
         window_length: of the network's input, bp.
@@ -91,7 +92,8 @@ def build_catalogue(
 
     Raises:
         VariantFileError: a file cannot be read.
-        ConfigError: a chain file is given for a variant file that there is not.
+        ConfigError: a chain file is given for a variant file that there is not, or for synthetic variants.
+        RegionError: a region to saturate is not in the reference, or its BED file cannot be read.
         ChainFileError: a chain file cannot be read.
         AssemblyMismatchError: too many reference alleles of a file differ from the FASTA.
         UnknownContigError: hardly any record lies on a contig of the FASTA.
@@ -105,6 +107,7 @@ def build_catalogue(
     ):
         folder = Path(workspace)
         files = find_sources(variants, folder)
+        _write_synthetic(files, reference, config)
         check_chain_patterns(list(files.values()), config)
         parts = [part for number, path in enumerate(files.values()) for part in list_parts(number, path, config)]
         loaded = load_parts(parts, load or _one_by_one(reference, config), folder)
@@ -132,6 +135,17 @@ def build_catalogue(
         planned=builder.planned,
         total=total,
     )
+
+
+def _write_synthetic(files: Mapping[str, Path], reference: ReferenceGenome, config: CatalogueConfig) -> None:
+    for name, path in files.items():
+        if is_saturation(name):
+            write_saturation(name, reference, config.saturate_deletions, path)
+            if chain_of(path, config) is not None:
+                raise ConfigError(
+                    f"the synthetic variants of {name} are those of the reference itself and cannot be lifted; leave "
+                    "`catalogue.chain` (--chain) out, or let its mapping name the variant files that it is for."
+                )
 
 
 def _one_by_one(reference: ReferenceGenome, config: CatalogueConfig) -> Load:

@@ -1,4 +1,4 @@
-"""Which files a job's `variants` mean: paths, globs, and standard input."""
+"""Which files a job's `variants` mean: paths, globs, standard input, and regions that are saturated."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from pathlib import Path
 from typing import BinaryIO
 
 from enformer_ray.errors import VariantFileError
+from enformer_ray.variants.saturation import SATURATE, bed_of, is_saturation
 
 STANDARD_INPUT = "-"
+
+
+def named_file(source: str) -> str | None:
+    """The file or glob that an entry of a job's `variants` names; None for a region that is saturated."""
+    return bed_of(source) if is_saturation(source) else source
+
+
+def absolute_source(source: str) -> str:
+    """The same entry for a process that runs in another folder."""
+    file = named_file(source)
+    if file is None or source == STANDARD_INPUT:
+        return source
+    return (SATURATE if is_saturation(source) else "") + str(Path(file).expanduser().absolute())
 
 
 def find_sources(patterns: Sequence[str | Path], scratch: Path, stdin: BinaryIO | None = None) -> dict[str, Path]:
     """Files in the order in which they are read: name -> where it is.
 
     Args:
-        patterns: paths, globs such as `data/*.vcf.gz` (sorted), or `-` for standard input.
-        scratch: an existing folder; standard input is copied to it, since files are read twice.
+        patterns: paths, globs such as `data/*.vcf.gz` (sorted), `-` for standard input, or what `is_saturation`.
+        scratch: an existing folder; standard input is copied to it, since files are read twice, and synthetic variants
+            are to be written to it by whoever has the reference.
         stdin: standard input; the process's own by default.
 
     Raises:
@@ -29,6 +44,8 @@ def find_sources(patterns: Sequence[str | Path], scratch: Path, stdin: BinaryIO 
     for pattern in map(str, patterns):
         if pattern == STANDARD_INPUT:
             matches = {pattern: scratch / "standard-input"}
+        elif is_saturation(pattern):
+            matches = {pattern: scratch / f"saturation-{len(found)}"}
         elif glob.has_magic(pattern) and not Path(pattern).exists():
             matches = {path: Path(path) for path in sorted(glob.glob(pattern, recursive=True))}  # noqa: PTH207 (absolute ones, too)
         else:

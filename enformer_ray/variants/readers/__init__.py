@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
+from enformer_ray.variants.readers.arrow_records import is_records_file, read_records
 from enformer_ray.variants.readers.bcf import is_bcf, read_bcf
 from enformer_ray.variants.readers.columns import is_mapped
 from enformer_ray.variants.readers.compression import check_file, read_head, readable
@@ -45,6 +46,7 @@ _FORMATS = (
     Format("table", "TSV or CSV", is_table, read_table),
 )
 _BY_COLUMNS = Format(MAPPED, "table by `columns`", lambda _: False, read_delimited)
+_MADE = Format("records", "synthetic variants", lambda _: False, read_records)
 _BY_NAME = {known.name: known for known in (*_FORMATS, _BY_COLUMNS)}
 
 
@@ -60,6 +62,8 @@ def format_of(path: Path, config: CatalogueConfig) -> Format:
             f"there is no format {config.format!r} (--format, `format` in the job file's `catalogue`); there are "
             f"{', '.join(_BY_NAME)}."
         )
+    if is_records_file(path):
+        return _MADE
     if (path.is_dir() and parquet_files(path)) or _is_parquet_file(path):
         return _BY_NAME["parquet"]
     if config.format is None and is_mapped(config) and not path.is_dir():

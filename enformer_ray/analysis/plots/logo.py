@@ -1,0 +1,123 @@
+"""A sequence logo of importances: letters as tall as what their base contributes, over the substitutions' scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enformer_ray.analysis.colours import BLUE, GREEN, ORANGE, VERMILLION
+from enformer_ray.analysis.plots.style import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.path import Path
+
+BASES = "ACGT"
+COLOURS = dict(zip(BASES, (GREEN, BLUE, ORANGE, VERMILLION), strict=True))
+"""Of Okabe and Ito: people with colour-blindness tell them apart, and the letters differ anyway."""
+
+_LEAST = 20  # bases that a line has room for
+_SHARE = 0.92  # of its place that a letter is wide
+
+
+class LogoLine(NamedTuple):
+    """Consecutive bases, drawn from left to right.
+
+    Attributes:
+        chromosome: name.
+        start: 1-based position of the first base.
+        reference: (n,), place in `BASES`.
+        importance: (n,), heights of the letters.
+        scores: (n, 4), of the substitution by each of `BASES`, 0 for the reference base.
+    """
+
+    chromosome: str
+    start: int
+    reference: NDArray[np.int64]
+    importance: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def draw_logo(lines: Sequence[LogoLine], title: str, statistic: str, width: float) -> Figure:
+    """Lines of letters, below each the scores of the substitutions as colours.
+
+    Args:
+        lines: from top to bottom, all on one scale.
+        title: above the first one.
+        statistic: what is scored.
+        width: inches.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    most = max(_LEAST, *(len(line.reference) for line in lines))
+    heights = np.concatenate([line.importance for line in lines])
+    low, high = min(0.0, np.nanmin(heights, initial=0)), max(0.0, np.nanmax(heights, initial=0))
+    margin = 0.06 * (high - low or 1)
+    largest = max(np.nanmax(np.abs(line.scores), initial=0) for line in lines) or 1.0
+    colours = ScalarMappable(Normalize(-largest, largest), "RdBu_r")
+    figure = new_figure(width, 0.45 + 1.45 * len(lines))
+    panels = figure.subplots(2 * len(lines), 1, squeeze=False, height_ratios=[2.4, 1] * len(lines))[:, 0]
+    for number, line in enumerate(lines):
+        above, below = panels[2 * number], panels[2 * number + 1]
+        _letters(above, line)
+        above.set_ylim(low - margin, high + margin)
+        above.set_ylabel("importance", fontsize=6.5)
+        below.imshow(line.scores.T, cmap=colours.cmap, norm=colours.norm, aspect="auto", interpolation="nearest")
+        below.set_yticks(range(len(BASES)), list(BASES), fontsize=5.5)
+        _places(above, below, line, most)
+    panels[0].set_title(title, loc="left", fontsize=8)
+    bar = figure.colorbar(colours, ax=list(panels), shrink=min(1.0, 1.6 / (1.45 * len(lines))), pad=0.01, aspect=18)
+    bar.set_label(f"{statistic} of the substitution", fontsize=6.5)
+    bar.ax.tick_params(labelsize=6)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _letters(axes: Axes, line: LogoLine) -> None:
+    """Letters from 0 to their height; below 0 they hang, upright."""
+    from matplotlib.collections import PathCollection
+    from matplotlib.path import Path
+
+    for code, base in enumerate(BASES):
+        glyph = _glyph(base)
+        paths = []
+        for place in np.flatnonzero((line.reference == code) & np.isfinite(line.importance) & (line.importance != 0)):
+            height = float(line.importance[place])
+            offset = np.array([place - _SHARE / 2, min(0.0, height)])
+            paths.append(Path(np.asarray(glyph.vertices) * [_SHARE, abs(height)] + offset, glyph.codes))
+        axes.add_collection(PathCollection(paths, facecolors=COLOURS[base], linewidths=0), autolim=False)
+    axes.plot([-0.5, len(line.reference) - 0.5], [0, 0], color="#1b2430", linewidth=0.5)
+
+
+def _glyph(base: str) -> Path:
+    """Outline of a letter in the unit square."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.path import Path
+    from matplotlib.textpath import TextPath
+
+    outline = TextPath((0, 0), base, size=1, prop=FontProperties(family="DejaVu Sans", weight="bold"))
+    box = outline.get_extents()
+    return Path((outline.vertices - [box.x0, box.y0]) / [box.width, box.height], outline.codes)
+
+
+def _places(above: Axes, below: Axes, line: LogoLine, most: int) -> None:
+    first = -line.start % 10
+    ticks = list(range(first, len(line.reference), 10))
+    for axes in (above, below):
+        axes.set_xlim(-0.5, most - 0.5)
+        axes.set_xticks(ticks, [])
+        axes.tick_params(axis="x", length=2)
+    above.spines["bottom"].set_visible(False)
+    above.tick_params(axis="both", labelsize=6)
+    above.tick_params(axis="x", length=0)
+    below.spines[:].set_visible(False)
+    labelled = [tick for tick in ticks if (line.start + tick) % 20 == 0]
+    below.set_xticks(labelled, [f"{line.start + tick:,}" for tick in labelled], fontsize=6)
+    below.set_xlabel(f"position on chromosome {line.chromosome}", fontsize=6.5, labelpad=1)
+    below.xaxis.set_label_coords(0.0, -0.55)
+    below.xaxis.label.set_horizontalalignment("left")
