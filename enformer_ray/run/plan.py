@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enformer_ray.config import JobConfig
@@ -49,7 +51,7 @@ from enformer_ray.run.store import RunStore
 from enformer_ray.scoring import SCORER_VERSION
 from enformer_ray.scoring.tables import KEY_COLUMNS
 from enformer_ray.variants.catalogue import Catalogue, build_catalogue
-from enformer_ray.variants.gene_variant import GENE_COLUMNS
+from enformer_ray.variants.gene_variant import FIRST_ROW, GENE_COLUMNS
 
 FORMAT_VERSION = 1
 
@@ -150,6 +152,12 @@ class Plan:
     def shards(self) -> Iterator[Shard]:
         """All shards, in order, read as they are asked for."""
         return read_shards(self.store.local_path(layout.SHARDS))
+
+    def first_rows(self, chromosome: str) -> NDArray[np.int64]:
+        """For each row of a chromosome in a plan with genes, the number of the first row of its variant."""
+        path = self.store.local_path(layout.plan_variants(chromosome))
+        rows: NDArray[np.int64] = pq.read_table(path, columns=[FIRST_ROW], partitioning=None).column(0).to_numpy()
+        return rows
 
     def reference_digests(self) -> dict[str, list[bytes]]:
         """Digests of the blocks of 1,024 bp of every chromosome with planned variants."""
