@@ -23,9 +23,8 @@ def asked(run: Mapping[str, Any]) -> Rows:
     config = dict(run["config"])
     rows: Rows = []
     for room in ("", "scoring", "catalogue", "genes"):
-        options = (
-            (config.pop(room, None) or {}) if room else {k: v for k, v in config.items() if not isinstance(v, dict)}
-        )
+        own = {name: value for name, value in config.items() if not isinstance(value, dict)}
+        options = (config.pop(room, None) or {}) if room else own
         rows += [(f"{room}.{name}".lstrip("."), _in_words(value)) for name, value in options.items() if _is_said(value)]
     return rows
 
