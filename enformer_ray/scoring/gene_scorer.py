@@ -157,6 +157,21 @@ def bins_around(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -
             "the statistic `centre` looks at the bins around a variant; scores of genes look at those around a "
             "transcription start. Leave it out of --statistics: log2_ratio is the same over these bins."
         )
+    bins = _symmetric_bins(geometry, scoring, around)
+    if bins.start < 0:
+        raise ConfigError(
+            f"{around} bins around a transcription start do not fit into the {geometry.bins} output bins of the "
+            "network with this --placement and --stride: give fewer bins (--bins) or a smaller stride."
+        )
+    return bins
+
+
+def bins_fit(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -> bool:
+    """Whether `bins_around` finds room."""
+    return _symmetric_bins(geometry, scoring, around).start >= 0
+
+
+def _symmetric_bins(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -> range:
     half = BIN // 2 * scoring.stride
     lowest, highest = {"centred": (0, 0), "binned": (0, BIN - 1), "shared": (-half, half - 1)}[scoring.placement]
     middle, radius = geometry.sequence_length // 2, around // 2
@@ -164,11 +179,6 @@ def bins_around(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -
     last = (middle + highest + max(shift_offsets(scoring.shifts))) // BIN - geometry.crop + radius
     # Predictions of the reverse strand are turned round: the same bins have to be there on both sides.
     first = min(first, geometry.bins - 1 - last)
-    if first < 0:
-        raise ConfigError(
-            f"{around} bins around a transcription start do not fit into the {geometry.bins} output bins of the "
-            "network with this --placement and --stride: give fewer bins (--bins) or a smaller stride."
-        )
     return range(first, geometry.bins - first)
 
 

@@ -165,5 +165,5 @@ def test_an_annotation_of_another_assembly(reference: ReferenceGenome, tmp_path:
         rows(Written("1", "X", "+", [(9001, 9100)]))
     with pytest.raises(GeneFileError, match=r"genes on 21, but .* has none of these: it has 1, 2, 3"):
         rows(Written("21", "X", "+", [(9001, 9100)]))
-    with pytest.raises(EmptyCatalogueError, match="none of .* lies in the window"):
+    with pytest.raises(EmptyCatalogueError, match=r"none of .* lies in the window"):
         rows(Written("2", "X", "+", [(1, 100)]))
