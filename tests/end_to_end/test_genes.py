@@ -12,14 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.config import ScoringConfig
+from enformer_ray.config import GenesConfig, JobConfig, ScoringConfig
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import load_enformer
 from enformer_ray.results import open_scores
 from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan
+from enformer_ray.run.plan import load_plan, make_plan
 from enformer_ray.run.planned import PlannedVariants
+from enformer_ray.run.receipts import Receipt, publish
 from enformer_ray.run.store import LocalStore
+from enformer_ray.run.worker import ScoringWorker
 from enformer_ray.scoring import DirectGeneScorer
 from tests.end_to_end.conftest import Command
 from tests.genome.gtf import Written, write_gtf
@@ -58,9 +60,11 @@ def arguments(folder: Path, *more: str) -> list[str]:
 
 
 def test_genes(folder: Path, command: Command) -> None:
+    run = folder / "run"
+    begun = score_one_shard(folder, run)
     done = command(*arguments(folder))
     assert done.status == 0, done.error
-    run = folder / "run"
+    assert f"Scored {load_plan(LocalStore(run)).document.planned - begun} variants" in done.out
     check_rows(run)
     check_account(run)
     check_readers(run, command)
@@ -69,6 +73,25 @@ def test_genes(folder: Path, command: Command) -> None:
     other = command(*arguments(folder, "--bins", "1"))
     assert other.status == 4
     assert "genes.bins: planned 3, asked 1" in other.error
+
+
+def score_one_shard(folder: Path, run: Path) -> int:
+    """What an earlier run of the same command may have left; returns the rows that have a receipt."""
+    job = JobConfig(
+        variants=(str(folder / "variants.vcf"),),
+        reference=folder / "genome.fa",
+        weights=str(folder / "weights.safetensors"),
+        output=str(run),
+        genes=GenesConfig(gtf=folder / "genes.gtf"),
+        scoring=ScoringConfig(statistics=("log2_ratio", "sad"), threads=1),
+        shard_size=8,
+    )
+    plan = make_plan(job, LocalStore(run))
+    worker = ScoringWorker(str(run))
+    worker.open()
+    second = list(plan.shards())[1]
+    publish(plan.store, Receipt.model_validate(worker.score(whole(second), "earlier")))
+    return second.variants
 
 
 def check_rows(run: Path) -> None:
