@@ -83,6 +83,22 @@ class Manifest(_Frozen):
             )
         return name
 
+    def refuse_genes(self, uri: str) -> None:
+        """Refuse what needs one row a variant.
+
+        Args:
+            uri: run directory, for the message.
+
+        Raises:
+            ConfigError: the dataset has a row for each variant and transcription start.
+        """
+        if self.genes is not None:
+            raise ConfigError(
+                f"{uri} has scores of genes, a row for each variant and transcription start, and this needs one score "
+                "a variant. Select what you need with `enformer-ray query`, or score the variants with `enformer-ray "
+                "score`."
+            )
+
     def under(self, folder: str) -> list[ManifestFile]:
         """Files of one folder of the run directory."""
         return [file for file in self.files if file.path.startswith(f"{folder}/")]

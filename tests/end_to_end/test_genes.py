@@ -162,6 +162,9 @@ def check_readers(run: Path, command: Command) -> None:
     shown = command("show", run, "--top", "3")
     assert "from its start" in shown.out
     assert any(name in shown.out for name, _ in STARTS)
+    refused = command("associate", run, "--output", run.parent / "association")
+    assert refused.status == 2
+    assert "a row for each variant and transcription start" in " ".join(refused.error.split())
     reported = command("report", run, "--profiles", "1")
     assert reported.status == 0, reported.error
     page = (run / "report" / "report.html").read_text()
