@@ -86,6 +86,8 @@ def local_difference(alternate: Tensor, first: Tensor, second: Tensor, cut: int)
         first: (n, channels), tokens of the reference window on the grid of the left flank.
         second: (n, channels), tokens of the reference window on the grid of the right flank.
         cut: token of the edit among the n; the hybrid is `first` before it, `second` behind it, and their mean there.
+            An edit at the end of a window may lie beyond them.
     """
-    hybrid = torch.cat([first[:cut], (first[cut : cut + 1] + second[cut : cut + 1]) / 2, second[cut + 1 :]])
+    at, behind = max(cut, 0), max(cut + 1, 0)
+    hybrid = torch.cat([first[:at], (first[at:behind] + second[at:behind]) / 2, second[behind:]])
     return alternate - hybrid

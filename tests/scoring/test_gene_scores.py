@@ -98,6 +98,7 @@ CASES: Mapping[str, tuple[GeneVariant, str]] = {
     "long insertion behind": (at_start(TSS + 100, 0, "ACGT" * 50), "left"),
     "replacement before": (at_start(TSS - 9, 5, "TTTTTTTTT"), "right"),
     "at the left end": (at_start(TSS - LENGTH // 2 + 1, 4, ""), "right"),
+    "insertion at the left end": (at_start(TSS - LENGTH // 2 + 1, 0, "CAT" * 30), "right"),
     "at the right end": (at_start(TSS + LENGTH // 2 - 3, 0, "CAT" * 40), "left"),
 }
 
@@ -196,6 +197,17 @@ def test_a_local_indel_does_not_move_the_start_either(reference: ReferenceGenome
     scored = [GeneScorer(tiny_model(), reference, config, TRACKS).score([row])["log2_ratio"] for row in rows]
     assert scored[0].column("indel_convention").to_pylist() == ["local"]
     assert np.array_equal(*(table_values(table) for table in scored))
+
+
+@pytest.mark.parametrize("case", [case for case, (row, _) in CASES.items() if row.length_change])
+def test_local_indels_all_over_the_window(reference: ReferenceGenome, case: str) -> None:
+    """Those whose token lies beyond the end of the window once their flank has moved included."""
+    row, _ = CASES[case]
+    config = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="local", reverse_complement=True)
+    fast = GeneScorer(tiny_model(), reference, config, TRACKS).score([row])["log2_ratio"]
+    plain = DirectGeneScorer(tiny_model(), reference, config, TRACKS).score([row])["log2_ratio"]
+    assert np.abs(table_values(fast) - table_values(plain)).max() <= 1e-9
+    assert fast.column("indel_convention").to_pylist() == ["anchored" if "long" in case else "local"]
 
 
 def test_bins_that_do_not_fit() -> None:
