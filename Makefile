@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow-tests trials driver-bench slurm-trial bench fuzz check format clean
+.PHONY: demo demo-model test slow-tests trials driver-bench slurm-trial bench fuzz check format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -12,8 +12,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,sonnet]'
 	touch $@
 
-demo: $(STAMP)  ## the whole life of a run on a small generated world
+demo: $(STAMP)  ## the whole life of a run on a small generated world, whose truth is known
 	$(BIN)/enformer-ray demo
+
+demo-model: $(STAMP)  ## train the demo's network and write it where the package ships it (25 minutes on one core)
+	$(BIN)/python -m enformer_ray.demo.training --output enformer_ray/demo/model.safetensors
 
 test: $(STAMP)  ## everyday tests
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal

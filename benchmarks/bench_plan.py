@@ -35,9 +35,7 @@ def main() -> None:
         folder = Path(name)
         genome = write_genome(folder / "genome.fa", int(arguments.genome_mb * 1e6), arguments.contigs)
         ReferenceGenome(folder / "genome.fa")  # its index
-        from enformer_ray.demo.world import make_world  # brings torch, which the catalogue alone does without
-
-        weights = make_world(folder / "world").weights
+        weights = _tiny_weights(folder / "weights.safetensors")
         for millions in arguments.millions:
             path = folder / "sites.vcf"
             records = write_sites(path, genome, int(millions * 1e6))
@@ -46,6 +44,15 @@ def main() -> None:
                 f"genome of {arguments.genome_mb} Mb in {arguments.contigs} contigs"
             )
             _compare(path, folder, weights, records, arguments.turns)
+
+
+def _tiny_weights(path: Path) -> Path:
+    from common import TINY  # brings torch, which the catalogue alone does without
+
+    from enformer_ray.model import Enformer, save_weights
+
+    save_weights(Enformer(TINY), path)
+    return path
 
 
 def _arguments() -> argparse.Namespace:

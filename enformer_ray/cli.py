@@ -193,18 +193,20 @@ def show(
 def demo(
     output: Annotated[Path, typer.Option(help="folder for the demo's input and run")] = Path("demo-run"),
 ) -> None:
-    """Run everything on a small generated world with random weights."""
-    from enformer_ray import cli_output
-    from enformer_ray.cli_report import report
+    """Run everything on a small generated world with known truth, and a toy network trained on such worlds."""
+    from enformer_ray import cli_demo, cli_output
     from enformer_ray.demo import demo_job, make_world
+    from enformer_ray.demo.truth import compare
 
-    cli_output.print_line(f"Generating a genome, variants and random weights in {output / 'input'} ...")
-    job = demo_job(make_world(output / "input"), output / "run")
+    cli_output.print_line(f"Generating a genome, variants, their true effects and a study in {output / 'input'} ...")
+    world = make_world(output / "input")
+    job = demo_job(world, output / "run")
     if not score_job(job):
         raise typer.Exit(FAILED_VARIANTS)
     show(job.output, statistic="sad", top=10, track=None)
-    report(job.output, profiles=3)
-    cli_output.print_demo_end(job)
+    cli_demo.print_agreement(compare(job.output, world.truth))
+    cli_demo.analyse(job.output, world.genes, output / "association")
+    cli_demo.print_demo_end(job)
 
 
 @weights_app.command("convert")

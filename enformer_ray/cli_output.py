@@ -17,7 +17,6 @@ from rich.text import Text
 from enformer_ray.cli_console import console as _console
 from enformer_ray.cli_console import duration as _duration
 from enformer_ray.cli_reprocess import print_reuse
-from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -249,17 +248,6 @@ def print_weights(source: str, model: Enformer) -> None:
     heads = ", ".join(f"{name} {tracks:,} tracks" for name, tracks in config.output_heads.items())
     print_line(f"{source}: {config.sequence_length:,} bp, {config.bins:,} bins, {config.channels:,} channels, {heads}")
     print_line(f"digest {model.digest}")
-
-
-def print_demo_end(job: JobConfig) -> None:
-    """Print what the demo's numbers are worth, and how to get real ones."""
-    print_line("")
-    _console.print(Text("random weights: the numbers mean nothing", style="bold"))
-    print_line(f"The dataset: {job.output}/scores; every input allele: {job.output}/variants")
-    print_line("With real weights and hg38:")
-    print_line(
-        f"  enformer-ray score --variants my.vcf.gz --reference hg38.fa --weights {OFFICIAL_WEIGHTS} --output runs/my"
-    )
 
 
 @contextmanager

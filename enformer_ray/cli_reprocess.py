@@ -61,6 +61,8 @@ def print_reuse(account: ReuseAccount) -> None:
             why = f"{run.reused:,} of its {run.rows:,} variants"
             if run.other_reference:
                 why += f"; {run.other_reference:,} have other bases in their windows now"
+        if run.derived and run.reused:
+            why += f"; {', '.join(run.derived)} computed from what it has"
         console.print(Text(f"from {run.uri}: {why}"))
     if not account.to_score:
         console.print(Text("Nothing new: every variant has its score already, and none is scored."))

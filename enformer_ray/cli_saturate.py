@@ -12,13 +12,14 @@ from enformer_ray.cli_job import FAILED_VARIANTS, preview_job, score_job
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
-from enformer_ray.variants.saturation import SATURATE, is_saturation
 
 _OF_FILES = ("variants", "format", "study", "on_bad_record", "columns", "chain")
 """Options of `score` that are about variant files."""
 
 
 def _sources(values: dict[str, Any]) -> dict[str, Any]:
+    from enformer_ray.variants.saturation import SATURATE
+
     regions, beds, deletions = values.pop("region"), values.pop("bed"), values.pop("deletions")
     named = [*(regions or []), *(str(path) for path in beds or [])]
     missing = [path for path in beds or [] if not path.is_file()]
@@ -53,6 +54,8 @@ def saturate(
 
     The same command again resumes.
     """
+    from enformer_ray.variants.saturation import SATURATE, is_saturation
+
     if not all(map(is_saturation, job.variants)):
         raise ConfigError(
             "`saturate` makes its own variants, but the job file names variant files; `score` scores those. Give "
@@ -61,20 +64,25 @@ def saturate(
     if dry_run:
         preview_job(job, rate)
         return
-    from enformer_ray.analysis.saturation.logos import check_logo, draw_logos
+    from enformer_ray.analysis.saturation.logos import check_logo
 
     if logo is not None:
         check_logo(logo)
     complete = score_job(job, take_over)
     _write_importance(job.output)
     if logo is not None:
-        from enformer_ray.cli_output import print_line
-        from enformer_ray.results import open_scores
-
-        for path in draw_logos(open_scores(job.output), logo):
-            print_line(f"Wrote {path}.")
+        _draw(job.output, logo)
     if not complete:
         raise typer.Exit(FAILED_VARIANTS)
+
+
+def _draw(run_directory: str, logo: Path) -> None:
+    from enformer_ray.analysis.saturation.logos import draw_logos
+    from enformer_ray.cli_output import print_line
+    from enformer_ray.results import open_scores
+
+    for path in draw_logos(open_scores(run_directory), logo):
+        print_line(f"Wrote {path}.")
 
 
 def _write_importance(run_directory: str) -> None:

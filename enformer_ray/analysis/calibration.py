@@ -34,7 +34,7 @@ LEAST_VARIANTS = 100
 _KEY = b"enformer_ray.calibration"
 _NOT_FAMILY = frozenset(
     {
-        *("catalogue", "reference"),  # which variants are scored, and the chromosomes that they lie on
+        *("catalogue", "reference", "previous"),  # which variants are scored, and the chromosomes that they lie on
         *("tracks", "statistics", "centre_widths"),  # a table may hold more of them than a run; compared one by one
         *("device", "batch_size", "threads", "compile"),  # these change a score by rounding alone
     }

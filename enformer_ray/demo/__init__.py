@@ -1,4 +1,4 @@
-"""A small generated world, so that everything runs on a laptop in minutes."""
+"""A small world with known truth, so that everything runs on a laptop in minutes."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ __all__ = ["World", "demo_job", "make_world"]
 
 
 def demo_job(world: World, output: Path) -> JobConfig:
-    """The job that scores a generated world with everything the scorer can do in one pass a strand."""
+    """The job that scores a generated world: its variants, and its study beside them."""
     return JobConfig(
-        variants=(str(world.variants),),
+        variants=(str(world.variants), str(world.study)),
         reference=world.reference,
         weights=str(world.weights),
         tracks_table=world.tracks_table,
         output=str(output),
         scoring=ScoringConfig(statistics=("sad", "log2_ratio", "centre"), reverse_complement=True, threads=1),
-        shard_size=8,
+        shard_size=64,
         workers=2,
     )

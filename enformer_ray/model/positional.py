@@ -38,7 +38,8 @@ def position_features(tokens: int, features: int) -> Tensor:
 @lru_cache(maxsize=8)
 def cached_position_features(tokens: int, features: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """`position_features` as a tensor of this type on this device; made once for a geometry, never to be changed."""
-    return position_features(tokens, features).to(device=device, dtype=dtype)
+    with torch.inference_mode(False):  # or whoever trains later in this process could not use it
+        return position_features(tokens, features).to(device=device, dtype=dtype)
 
 
 def _exponential(size: Tensor, tokens: int, n: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from enformer_ray.errors import RunsDifferError
 from enformer_ray.results.finished import FinishedRun
 
-_OF_THE_INPUT = ("catalogue", "reference")
+_OF_THE_INPUT = ("catalogue", "reference", "previous")
 _OF_THE_HARDWARE = ("device", "batch_size", "threads", "compile")
 """They change no more than rounding."""
 

@@ -64,6 +64,7 @@ class AuditReport(BaseModel):
         seconds: of one worker for a variant of the run.
         plain_seconds: of one worker for a variant by plain passes.
         statistics: by name; none when no variant was scored again.
+        floor_variants: audited variants that the noise floors are of, where those of earlier runs are among them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +74,7 @@ class AuditReport(BaseModel):
     seconds: float
     plain_seconds: float
     statistics: Mapping[str, StatisticAudit]
+    floor_variants: int = 0
 
 
 def read_audit(store: RunStore) -> AuditReport:
@@ -130,11 +132,12 @@ class Audit:
         self._deviations = {
             name: _deviation(name, sample.scored[name], sample.plain[name]) for name in scoring.statistics
         }
-        self.floors: dict[Statistic, Values] = {
+        self.floors: Mapping[Statistic, Values] = {
             name: np.sqrt(np.mean(d**2, axis=0)) if len(d) else np.full(tracks, np.nan)
             for name, d in self._deviations.items()
         }
         """By statistic, the root mean square difference of each track; NaN when no variant was scored again."""
+        self.floor_variants = len(sample.variant_ids)
         plain, geometry = sample.plain, plan.document.parts["geometry"]
         # Fewer bins even less out: around a transcription start twice as much is granted, as to `centre`.
         wider = 1 if plan.document.config.genes is None else 2
@@ -160,6 +163,7 @@ class Audit:
             seconds=_short(seconds / max(1, document.scored)),
             plain_seconds=_short(plain_seconds / max(1, audited)),
             statistics={name: self._of(name, below[name] / scores[name]) for name in self._deviations if audited},
+            floor_variants=self.floor_variants,
         )
 
     def noise_floors(self) -> pa.Table:

@@ -23,6 +23,7 @@ from enformer_ray.run.build import BuildTask, BuiltFile, build_key, built_before
 from enformer_ray.run.build_tasks import run_builds
 from enformer_ray.run.compact import FILE_ROW_GROUPS, row_group_rows
 from enformer_ray.run.content_hash import ContentHash, combined
+from enformer_ray.run.earlier_floors import Floors, earlier_floors, together
 from enformer_ray.run.final_variants import scored_genes, write_variants
 from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.lease import Lease, hold
@@ -123,6 +124,9 @@ class _Finalise:
     def publish(self, address: str | None, workers: int | None, watch: Callable[[], None]) -> Manifest:
         """Check, build, move, and write the manifest."""
         audit = Audit(self._plan, read_sample(self._plan, self._check_complete()))
+        if self._plan.document.reuse is not None:
+            own = Floors(audit.floor_variants, audit.floors)
+            audit.floor_variants, audit.floors = together(own, earlier_floors(self._plan))
         for built in run_builds(self._tasks(audit), self._score_bytes, address, workers, watch):
             self._take(built)
         hashes: dict[str, str] = {name: self._content_hash(name) for name in self._statistics}

@@ -2,7 +2,7 @@
 
 Everything that the fingerprint holds counts, but for the catalogue and the digest of the whole reference: in their
 place stand the variant itself and the digests of the blocks that its own windows touch (`run/reuse.py`). An earlier
-run may have more tracks and statistics.
+run may have more tracks and statistics, and lack statistics that follow from what it has (`scoring/derived.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from enformer_ray.config import JobConfig
+from enformer_ray.config import JobConfig, Statistic
 from enformer_ray.errors import DeviceError
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.run import layout
 from enformer_ray.run.earlier import EarlierRun
 from enformer_ray.run.fingerprint import differing, model_parts, ranges, scoring_parts
 from enformer_ray.run.job import Job
+from enformer_ray.scoring.derived import stored_for
 from enformer_ray.scoring.device import resolve_device
 
 _SUBSETS = ("tracks", "statistics", "centre_widths")
@@ -56,7 +57,8 @@ def differences(earlier: EarlierRun, job: Job) -> tuple[str, ...]:
     if "genes" in earlier.parts:
         lines.append("genes: its scores are those at transcription starts")
     statistics = job.config.scoring.statistics
-    missing = [name for name in statistics if name not in earlier.manifest.statistics]
+    stored, shifts = earlier.manifest.statistics, job.config.scoring.shifts
+    missing = [name for name in statistics if stored_for(name, stored, shifts) is None]
     if missing:
         lines.append(f"statistics: it has no {', '.join(missing)}")
     tracks = sorted(set(job.tracks) - set(earlier.tracks))
@@ -68,6 +70,12 @@ def differences(earlier: EarlierRun, job: Job) -> tuple[str, ...]:
         if others:
             lines.append(f"centre: another width of tracks {_short(ranges(others))}")
     return tuple(lines)
+
+
+def derived(earlier: EarlierRun, job: Job) -> tuple[Statistic, ...]:
+    """Statistics of a job that an earlier run has not stored, and that follow from those that it has."""
+    stored, shifts = earlier.manifest.statistics, job.config.scoring.shifts
+    return tuple(s for s in job.config.scoring.statistics if s not in stored and stored_for(s, stored, shifts))
 
 
 def _centre_widths(earlier: EarlierRun) -> dict[int, int]:

@@ -13,16 +13,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.config import Statistic
+from enformer_ray.model.tracks import column_name
 from enformer_ray.run import layout
 from enformer_ray.run.compact import FILE_SHARDS, FileShards, ReleaseRows, divide_into_files
 from enformer_ray.run.earlier import EarlierRun
 from enformer_ray.run.earlier_rows import EarlierRows
 from enformer_ray.run.parquet import score_schema
-from enformer_ray.run.plan import Plan
+from enformer_ray.run.plan import Plan, PlanDocument
 from enformer_ray.run.plan_files import Shard
 from enformer_ray.run.planned import PlannedVariants
-from enformer_ray.run.reuse_account import ReuseAccount
 from enformer_ray.run.staged import ReceivedPart, part_tables
+from enformer_ray.scoring.derived import derive, stored_for
 from enformer_ray.scoring.tables import KEY_COLUMNS
 
 _MERGED_BYTES = 2**26  # of scores that are merged at a time
@@ -114,7 +115,7 @@ def merged_tables(
     failed = [part.part.first_variant for part in parts if part.receipt.failure is not None]
     most = max(1, min(_MERGED_ROWS, _MERGED_BYTES // (4 * max(1, len(schema)))))
     with ExitStack() as stack:
-        earlier = _Earlier(plan.document.reuse, statistic, schema, stack)
+        earlier = _Earlier(plan.document, statistic, stack)
         for start in range(rows.first, rows.first + rows.rows, most):
             count = min(most, rows.first + rows.rows - start)
             keys = planned.table(chromosome, start, count, (*KEY_COLUMNS, "run", "row", "scored"))
@@ -146,19 +147,19 @@ class _Scored:
 class _Earlier:
     """Rows of earlier runs, which are opened when the first of their rows is asked for."""
 
-    def __init__(self, account: ReuseAccount, statistic: str, schema: pa.Schema, stack: ExitStack) -> None:
-        self._account, self._statistic, self._schema, self._stack = account, statistic, schema, stack
-        self._opened: dict[int, tuple[EarlierRun, EarlierRows]] = {}
+    def __init__(self, document: PlanDocument, statistic: Statistic, stack: ExitStack) -> None:
+        assert document.reuse is not None
+        self._runs, self._shifts = document.reuse.runs, document.config.scoring.shifts
+        self._statistic, self._stack, self._schema = statistic, stack, score_schema(document.tracks)
+        self._tracks = [column_name(track) for track in document.tracks]
+        self._opened: dict[int, tuple[EarlierRun, list[EarlierRows]]] = {}
 
     def take(self, number: int, rows: NDArray[np.int64], keys: pa.Table) -> pa.Table:
         """Rows of one of the runs, checked against the keys that they have in the plan."""
         if number not in self._opened:
-            named = self._account.runs[number]
-            run = EarlierRun(named.uri, named.manifest_sha256)
-            opened = self._stack.enter_context(EarlierRows(run, self._statistic, self._schema))
-            self._opened[number] = run, opened
+            self._opened[number] = self._open(EarlierRun(self._runs[number].uri, self._runs[number].manifest_sha256))
         run, opened = self._opened[number]
-        table = opened.take(rows)
+        table = derive(self._statistic, [one.take(rows) for one in opened], self._tracks)
         for name in KEY_COLUMNS:
             equal = pc.equal(table.column(name), keys.column(name).cast(table.schema.field(name).type))
             if pc.all(equal, skip_nulls=False).as_py() is not True:
@@ -166,6 +167,10 @@ class _Earlier:
                 found, wanted = table.column("variant_id")[at], keys.column("variant_id")[at]
                 raise run.damaged(f"scores/{self._statistic}", f"has {found} in row {rows[at]}, not {wanted}")
         return table
+
+    def _open(self, run: EarlierRun) -> tuple[EarlierRun, list[EarlierRows]]:
+        stored = stored_for(self._statistic, run.manifest.statistics, self._shifts) or (self._statistic,)
+        return run, [self._stack.enter_context(EarlierRows(run, name, self._schema)) for name in stored]
 
 
 def _merge(keys: pa.Table, scored: _Scored, earlier: _Earlier, schema: pa.Schema) -> pa.Table:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from enformer_ray.genome.reference import BLOCK, BLOCK_DIGEST_BYTES
 from enformer_ray.run import layout
 from enformer_ray.run.earlier import KEYS, EarlierRun
-from enformer_ray.run.identity import differences
+from enformer_ray.run.identity import derived, differences
 from enformer_ray.run.job import Job
 from enformer_ray.run.plan_files import alleles_of
 from enformer_ray.run.reuse_account import ORIGINS, EarlierAccount, Origin, ReuseAccount
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring.touched import touched_bases
 from enformer_ray.variants.catalogue import Catalogue
-from enformer_ray.variants.database import open_database
+from enformer_ray.variants.database import errors_of_the_disk, open_database
 from enformer_ray.variants.parquet_files import open_writer
 
 _ROWS = 131_072
@@ -103,9 +103,14 @@ def find_reuse(
 
     Raises:
         EarlierRunError: one of the runs cannot be read.
+        DiskError: the disk of `scratch` is full.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=scratch) as workspace, open_database(Path(workspace)) as database:
+    with (
+        TemporaryDirectory(dir=scratch) as workspace,
+        errors_of_the_disk(scratch),
+        open_database(Path(workspace)) as database,
+    ):
         search = _Search(job, catalogue, earlier, scratch, database, Path(workspace))
         for chromosome in dict.fromkeys([*catalogue.variants, *(c for run in earlier for c in run.chromosomes)]):
             watch()
@@ -168,6 +173,7 @@ class _Search:
                 rows=run.manifest.rows,
                 reused=int(self._reused[number]),
                 other_reference=int(self._other_bases[number]),
+                derived=() if self._differences[number] else derived(run, self._job),
                 differs=self._differences[number],
             )
             for number, run in enumerate(self._earlier)

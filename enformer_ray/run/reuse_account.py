@@ -30,6 +30,7 @@ class EarlierAccount(_Frozen):
         rows: variants in it.
         reused: of those, how many are taken.
         other_reference: its variants in this release whose windows hold other bases now.
+        derived: statistics that it has not, and that are computed from those that it has.
         differs: how its scores are made in another way; of such a run nothing is taken.
     """
 
@@ -38,6 +39,7 @@ class EarlierAccount(_Frozen):
     rows: int
     reused: int
     other_reference: int
+    derived: tuple[str, ...]
     differs: tuple[str, ...]
 
 

@@ -7,22 +7,19 @@ is bounded by disk, and its memory by the longest contig.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import duckdb
-
 from enformer_ray.config import DEFAULT_STRIDE, CatalogueConfig, Placement
-from enformer_ray.errors import ConfigError, DiskError
+from enformer_ray.errors import ConfigError
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.variants.account import Changes, Counts, check_assembly, check_contigs, check_not_empty
 from enformer_ray.variants.assembly import header_lengths
 from enformer_ray.variants.contig import ContigBuilder
-from enformer_ray.variants.database import open_database
+from enformer_ray.variants.database import errors_of_the_disk, open_database
 from enformer_ray.variants.harmonise import Harmoniser
 from enformer_ray.variants.liftover import chain_of, check_chain_patterns
 from enformer_ray.variants.load import LoadedPart, load_part, load_parts
@@ -102,7 +99,7 @@ def build_catalogue(
     """
     with (
         TemporaryDirectory(dir=scratch) as workspace,
-        _errors_of_the_disk(scratch),
+        errors_of_the_disk(scratch),
         open_database(Path(workspace)) as database,
     ):
         folder = Path(workspace)
@@ -164,17 +161,3 @@ def _removed_on_error(builder: ContigBuilder) -> Iterator[None]:
         for path in (*builder.variants.values(), *builder.inputs.values()):
             path.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _errors_of_the_disk(scratch: Path) -> Iterator[None]:
-    """Say in words that what memory does not hold could not be written."""
-    try:
-        yield
-    except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise DiskError(
-            f"there is no room for the catalogue's files to work with in {scratch} ({str(error).splitlines()[0]}). "
-            "Free space on that disk, or set TMPDIR to a folder on one with more."
-        ) from None

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+
+from enformer_ray.errors import DiskError
 
 _MEMORY = "1GB"
 _MOST_THREADS = 8  # each thread of a sort wants its share of the memory
@@ -25,3 +30,17 @@ def open_database(folder: Path) -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": "false",  # nothing is ever downloaded from here
         },
     )
+
+
+@contextmanager
+def errors_of_the_disk(scratch: Path) -> Iterator[None]:
+    """Say in words that what memory does not hold could not be written."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise DiskError(
+            f"there is no room for files to work with in {scratch} ({str(error).splitlines()[0]}). "
+            "Free space on that disk, or set TMPDIR to a folder on one with more."
+        ) from None

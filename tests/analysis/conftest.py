@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.demo import demo_job, make_world
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.plan import make_plan
 from enformer_ray.run.store import LocalStore
 from tests.analysis.hostile import hostile_run
 from tests.run.conftest import score_without_ray
+from tests.small_world import make_world, small_job
 
 GTF = """\
 ##description: genes of the demo's world
@@ -35,7 +35,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's run, scored by its network in this process."""
     folder = tmp_path_factory.mktemp("demo")
     store = LocalStore(folder / "run")
-    make_plan(demo_job(make_world(folder / "input"), folder / "run"), store)
+    make_plan(small_job(make_world(folder / "input"), folder / "run"), store)
     score_without_ray(store)
     finalise(store)
     return store.root

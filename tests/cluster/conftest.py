@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from enformer_ray.demo import World, make_world
+from tests.small_world import World, make_world
 
 BIN = Path(sys.executable).parent
 

@@ -21,8 +21,8 @@ import duckdb
 import numpy as np
 import yaml
 
-from enformer_ray.demo import World, make_world
 from tests.cluster.conftest import BIN, free_port
+from tests.small_world import World, make_world
 
 SCRIPT = Path(__file__).resolve().parents[2] / "cluster/slurm/score_variants.sbatch"
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")

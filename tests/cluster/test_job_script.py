@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from enformer_ray.demo import World
 from tests.cluster.conftest import BIN, Head
+from tests.small_world import World
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 
-from enformer_ray.demo import World
 from enformer_ray.errors import SubmissionError
 from enformer_ray.run.submit import exit_status
 from tests.cluster.conftest import BIN, Head, free_port
 from tests.cluster.proxy import Proxy
 from tests.end_to_end.conftest import Finished
+from tests.small_world import World
 
 # The log is followed over the real interval of the progress lines; nothing here asserts how long it took.
 PROGRESS = re.compile(r"^\d+ of 50 variants, \d+ of \d+ shards", re.MULTILINE)

@@ -7,14 +7,23 @@ import re
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
+from enformer_ray.analysis.association import AssociationOptions, associate
+from enformer_ray.analysis.association.options import SumstatsOptions
+from enformer_ray.demo import rule
+from enformer_ray.demo.study import CAUSAL, write_study
+from enformer_ray.demo.truth import compare
+from enformer_ray.demo.variants import MadeVariant
 from tests.end_to_end.conftest import Finished, run_program
 
-ALLELES = 58
-SCORED = 50
+MADE = 1177
+"""Variants of the demo's world; each is in the VCF and in the study, one is twice in the VCF, and three are bad."""
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +43,10 @@ def run(demo: Finished, folder: Path) -> Path:
 
 
 def test_says_what_it_did_and_what_the_numbers_are_worth(demo: Finished, run: Path) -> None:
-    assert "random weights: the numbers mean nothing" in demo.out
-    assert f"{SCORED} of {SCORED} variants" in demo.out
+    assert "This is a toy" in demo.out
+    assert f"Planned {MADE:,} variants" in demo.out
     assert "demo-run/run/scores" in demo.out
-    assert "Audit: 1 variant scored again by plain float32 passes" in demo.out
+    assert "Audit: 12 variants scored again by plain float32 passes" in demo.out
     assert "--weights EleutherAI/enformer-official-rough" in demo.out
     assert "Traceback" not in demo.error
     assert (run / "manifest.json").is_file()
@@ -45,12 +54,32 @@ def test_says_what_it_did_and_what_the_numbers_are_worth(demo: Finished, run: Pa
     assert "</html>" in (run / "report" / "report.html").read_text()
 
 
+def test_scores_agree_with_the_truth(run: Path) -> None:
+    agreement = compare(str(run), run.parent / "input" / "truth.parquet")
+    for track in list(agreement.tracks)[: len(rule.BINDING)]:
+        assert track.touched >= 100
+        assert track.spearman >= 0.8
+    for right, of in agreement.signs.values():
+        assert of >= 100
+        assert right / of >= 0.95
+    right, of = agreement.distal
+    assert of >= 50
+    assert right / of >= 0.9
+
+
+def test_the_study_leads_to_the_tracks_that_it_acts_through(run: Path) -> None:
+    found = pq.read_table(run.parent / "association" / "tracks.parquet").sort_by("log_odds_p")
+    first = found.slice(0, len(CAUSAL)).to_pylist()
+    assert {track["description"] for track in first} == set(CAUSAL)
+    assert all(track["log_odds_p"] < 1e-6 and track["log_odds"] > 0 for track in first)
+
+
 def test_every_reader_opens_the_dataset(run: Path) -> None:
     for statistic in ("sad", "log2_ratio", "centre"):
         by_pandas = pd.read_parquet(run / "scores" / statistic)
         by_polars = pl.scan_parquet(run / "scores" / statistic / "*.parquet").collect()
         (by_duckdb,) = duckdb.sql(f"SELECT count(*) FROM '{run}/scores/{statistic}/*.parquet'").fetchall()
-        assert len(by_pandas) == len(by_polars) == by_duckdb[0] == SCORED
+        assert len(by_pandas) == len(by_polars) == by_duckdb[0] == MADE
         assert list(by_pandas.columns)[:6] == [
             "variant_id",
             "chromosome",
@@ -65,7 +94,7 @@ def test_every_reader_opens_the_dataset(run: Path) -> None:
 
 def test_every_input_allele_is_accounted_for(run: Path) -> None:
     rows = duckdb.sql(f"SELECT status, reason, count(*) FROM '{run}/variants/*.parquet' GROUP BY ALL").fetchall()
-    assert sum(count for _, _, count in rows) == ALLELES
+    assert sum(count for _, _, count in rows) == 2 * MADE + 4
     assert {(status, reason) for status, reason, _ in rows} == {
         ("scored", None),
         ("duplicate", None),
@@ -74,17 +103,17 @@ def test_every_input_allele_is_accounted_for(run: Path) -> None:
         ("rejected", "unknown_contig"),
     }
     account = json.loads((run / "run.json").read_text())["account"]
-    assert sum(line["alleles"] for line in account) == ALLELES
+    assert sum(line["alleles"] for line in account) == 2 * MADE + 4
 
 
 def test_show_and_status_read_the_run(run: Path, folder: Path) -> None:
     shown = run_program("show", run, "--statistic", "log2_ratio", "--top", "3", cwd=folder)
     assert shown.status == 0, shown.error
     assert len(re.findall(r"^[12]:\d+ ", shown.out, re.MULTILINE)) == 3
-    by_track = run_program("show", run, "--track", "CAGE:liver", "--top", "2", cwd=folder)
-    assert by_track.out.count("track_0008") == 2
+    by_track = run_program("show", run, "--track", "CAGE:K562", "--top", "2", cwd=folder)
+    assert by_track.out.count("track_0007") == 2
     status = run_program("status", run, cwd=folder)
-    assert "8 of 8" in status.out
+    assert "20 of 20" in status.out
     assert "finished" in status.out
 
 
@@ -100,3 +129,55 @@ def written(run: Path) -> dict[Path, int]:
     """When each file of a run was written; leases and the report are made anew."""
     kept = (path for path in run.rglob("*") if path.is_file() and path.parent.name not in {"lease", "report"})
     return {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_another_effect_allele_changes_no_association(run: Path, tmp_path: Path) -> None:
+    study = run.parent / "input" / "trait.glm.linear"
+    header, *records = [line.split("\t") for line in study.read_text().splitlines()]
+    place = {name: i for i, name in enumerate(header)}
+    for record in records[::3]:
+        record[place["A1"]] = record[place["ALT"]]
+        record[place["A1_FREQ"]] = f"{1 - float(record[place['A1_FREQ']]):.4f}"
+        for name in ("BETA", "T_STAT"):
+            record[place[name]] = str(-float(record[place[name]]))
+    snvs = [r for r in records if len(r[place["REF"]]) == len(r[place["ALT"]])]
+    tables = []
+    for name, kept in (("turned", snvs), ("as it was", [r for r in _records(study) if r[2] in {s[2] for s in snvs}])):
+        path = tmp_path / f"{name}.glm.linear"
+        path.write_text("".join("\t".join(r) + "\n" for r in (header, *kept)))
+        found = associate(str(run), AssociationOptions(sumstats=SumstatsOptions(files=(str(path),))))
+        tables.append(found.tracks)
+    assert tables[0].equals(tables[1])
+
+
+@pytest.mark.slow
+def test_p_values_of_traits_without_causes_are_uniform(run: Path, tmp_path: Path) -> None:
+    """Prints the Kolmogorov-Smirnov p-value of each statistic (pytest -s)."""
+    variants = _made_variants(run.parent / "input" / "variants.vcf")
+    p_values: dict[str, list[float]] = {}
+    for number in range(200):
+        random = np.random.default_rng(number)
+        path = tmp_path / "null.glm.linear"
+        write_study(random, {c: (v, np.zeros((len(v), len(rule.TRACKS)))) for c, v in variants.items()}, path)
+        options = AssociationOptions(sumstats=SumstatsOptions(files=(str(path),)), cases="p-value", p_threshold=0.05)
+        row = associate(str(run), options).tracks.to_pylist()[number % len(rule.TRACKS)]
+        for name in ("abs_spearman_p", "signed_spearman_p", "abs_pearson_p", "signed_pearson_p", "log_odds_p"):
+            p_values.setdefault(name, []).append(row[name])
+    ks = {name: float(stats.kstest(values, "uniform").pvalue) for name, values in p_values.items()}
+    print(ks)
+    assert min(ks.values()) > 0.01, ks
+
+
+def _records(path: Path) -> list[list[str]]:
+    return [line.split("\t") for line in path.read_text().splitlines()[1:]]
+
+
+def _made_variants(path: Path) -> dict[str, list[MadeVariant]]:
+    made: dict[str, list[MadeVariant]] = {}
+    for line in path.read_text().splitlines():
+        if line.startswith("chr") and "\tdemo" in line:
+            chromosome, position, _, ref, alt, *_ = line.split("\t")
+            variant = MadeVariant(int(position) - 1, ref, alt, "neutral")
+            if variant not in made.setdefault(chromosome, []):
+                made[chromosome].append(variant)
+    return made

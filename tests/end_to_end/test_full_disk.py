@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.demo import World
 from enformer_ray.run import build
 from tests.end_to_end.conftest import Command
+from tests.small_world import World
 
 
 def test_a_disk_that_is_full_while_a_file_is_built(

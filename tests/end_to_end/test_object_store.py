@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.demo import World
 from enformer_ray.results import open_scores
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import read_manifest
 from enformer_ray.run.store import RunStore, open_store
 from tests.end_to_end.conftest import PROGRAM, run_program
 from tests.s3 import Faulty
+from tests.small_world import World
 
 RATES = {"slow_down": 0.05, "delay": 0.05, "cut_before": 0.04, "cut_body": 0.04, "lost_answer": 0.04}
 

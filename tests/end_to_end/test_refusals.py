@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.demo import World
 from tests.end_to_end.conftest import Command, Finished
+from tests.small_world import World
 
 RUN_FILES = ("plan/plan.json", "manifest.json", "run.json", "scores", "variants", "receipts")
 

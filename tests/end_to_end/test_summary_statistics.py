@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from enformer_ray.demo import World
 from tests.end_to_end.conftest import Command
+from tests.small_world import World
 
 
 def test_lifted_harmonised_and_accounted_for(command: Command, world: World, shared: Path, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.demo import World
 from enformer_ray.run import layout
 from enformer_ray.run.store import RunStore, open_store
 from tests.end_to_end.conftest import PROGRAM, run_program
+from tests.small_world import World
 
 
 def planned(world: World, output: str, cwd: Path) -> RunStore:

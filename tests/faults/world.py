@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import yaml
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.demo import demo_job, make_world
 from enformer_ray.errors import EnformerRayError
 from enformer_ray.run import layout
 from enformer_ray.run.finalise import finalise
@@ -21,6 +20,7 @@ from enformer_ray.run.receipts import Receipt, publish
 from enformer_ray.run.store import LocalStore
 from enformer_ray.run.verify import verify
 from enformer_ray.run.worker import ScoringWorker
+from tests.small_world import make_world, small_job
 
 SHARD_TIMEOUT = 20.0
 """Seconds: what a stopped worker costs, but no less than a worker that waits for a busy machine must be given."""
@@ -28,7 +28,7 @@ SHARD_TIMEOUT = 20.0
 
 def trial_job(folder: Path) -> JobConfig:
     """The demo's job with shards of two variants and less to compute."""
-    job = demo_job(make_world(folder / "input"), folder / "undisturbed")
+    job = small_job(make_world(folder / "input"), folder / "undisturbed")
     scoring = ScoringConfig(
         statistics=("sad", "log2_ratio"),
         tracks=("0-3",),

@@ -12,6 +12,7 @@ import torch
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.model import Enformer, EnformerConfig, save_weights
+from enformer_ray.run.finalise import finalise
 from enformer_ray.run.parts import whole
 from enformer_ray.run.plan import make_plan
 from enformer_ray.run.receipts import Receipt, publish
@@ -109,3 +110,18 @@ def scored(scored_folder: Path, tmp_path: Path) -> LocalStore:
     """A copy of the scored run."""
     shutil.copytree(scored_folder, tmp_path / "scored")
     return LocalStore(tmp_path / "scored")
+
+
+@pytest.fixture(scope="session")
+def earlier_folder(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny world; no test changes it."""
+    folder = tmp_path_factory.mktemp("earlier") / "run"
+    shutil.copytree(scored_folder, folder)
+    finalise(LocalStore(folder))
+    return folder
+
+
+@pytest.fixture
+def again(job: JobConfig, earlier_folder: Path, tmp_path: Path) -> JobConfig:
+    """The same job after that run."""
+    return job.model_copy(update={"previous": (str(earlier_folder),), "output": str(tmp_path / "again")})

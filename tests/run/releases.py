@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from enformer_ray.config import JobConfig
 from enformer_ray.run.finalise import finalise
 from enformer_ray.run.manifest import Manifest
-from enformer_ray.run.plan import load_plan, make_plan
+from enformer_ray.run.plan import Plan, load_plan, make_plan
 from enformer_ray.run.receipts import read_receipt
+from enformer_ray.run.reuse_account import ReuseAccount
 from enformer_ray.run.store import LocalStore
 from enformer_ray.run.verify import verify
 from tests.run.conftest import score_without_ray
@@ -116,3 +117,17 @@ def origins(store: LocalStore) -> dict[str, str]:
 def counted(store: LocalStore) -> int:
     """Variants that workers scored, by their receipts."""
     return sum(read_receipt(store, shard.shard).rows for shard in load_plan(store).shards())
+
+
+def planned(job: JobConfig) -> tuple[Plan, ReuseAccount]:
+    plan = make_plan(job, LocalStore(Path(job.output)))
+    assert plan.document.reuse is not None
+    return plan, plan.document.reuse
+
+
+def with_fewer(job: JobConfig, tmp_path: Path, without: Callable[[int], bool]) -> JobConfig:
+    """A job without some of the records, counted from 0."""
+    lines = Path(job.variants[0]).read_text().splitlines()
+    kept = lines[:2] + [line for number, line in enumerate(lines[2:]) if not without(number)]
+    (tmp_path / "fewer.vcf").write_text("\n".join(kept) + "\n")
+    return job.model_copy(update={"variants": (str(tmp_path / "fewer.vcf"),)})

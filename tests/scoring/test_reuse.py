@@ -112,6 +112,29 @@ def test_operations_saved_with_the_published_geometry(
     assert saved >= least
 
 
+@pytest.mark.usefixtures("on_meta")
+@pytest.mark.parametrize(("bases", "batch_size"), [(40, 11), pytest.param(200, 14, marks=pytest.mark.slow)])
+def test_operations_of_a_saturated_base(full_reference: ReferenceGenome, bases: int, batch_size: int) -> None:
+    """Counted for all three substitutions, against four plain passes and against three pairs of them.
+
+    Bases of one token share one window: batches of 120 alternates and its reference are full ones, as are those of 600
+    and two.
+    """
+    positions = range(150_017, 150_017 + bases)
+    variants = [
+        Variant("1", position, base, alternate)
+        for position in positions
+        for base in full_reference.bases("1", position - 1, position)
+        for alternate in "ACGT".replace(base, "")
+    ]
+    tracks = range(FULL.output_heads["human"])
+    scorer = _CountedScorer(Enformer(FULL), full_reference, ScoringConfig(), tracks, batch_size=batch_size)
+    base, one_pass = 3 * scorer.count(variants), pass_flops(FULL, "human").total
+    print(f"{4 * one_pass / base:.2f}x fewer than four passes, {6 * one_pass / base:.2f}x fewer than three pairs")
+    assert 4 * one_pass >= 5.8 * base
+    assert 6 * one_pass >= 8.7 * base
+
+
 STATISTICS = ("ref", "alt", "sad", "log2_ratio", "log_sad", "sax", "d2", "centre")
 
 

@@ -21,6 +21,7 @@ COLOURS = dict(zip(BASES, (GREEN, BLUE, ORANGE, VERMILLION), strict=True))
 """Of Okabe and Ito: people with colour-blindness tell them apart, and the letters differ anyway."""
 
 _LEAST = 20  # bases that a line has room for
+_CROWDED = 60  # above which there is no room for a label at each tick
 _SHARE = 0.92  # of its place that a letter is wide
 
 
@@ -116,8 +117,10 @@ def _places(above: Axes, below: Axes, line: LogoLine, most: int) -> None:
     above.tick_params(axis="both", labelsize=6)
     above.tick_params(axis="x", length=0)
     below.spines[:].set_visible(False)
-    labelled = [tick for tick in ticks if (line.start + tick) % 20 == 0]
+    every = 20 if most > _CROWDED else 10
+    labelled = [tick for tick in ticks if (line.start + tick) % every == 0]
     below.set_xticks(labelled, [f"{line.start + tick:,}" for tick in labelled], fontsize=6)
-    below.set_xlabel(f"position on chromosome {line.chromosome}", fontsize=6.5, labelpad=1)
+    last = line.start + len(line.reference) - 1
+    below.set_xlabel(f"chromosome {line.chromosome}, {line.start:,} to {last:,}", fontsize=6.5, labelpad=1)
     below.xaxis.set_label_coords(0.0, -0.55)
     below.xaxis.label.set_horizontalalignment("left")

@@ -37,6 +37,8 @@ def produced(run: Mapping[str, Any], swept: Swept) -> Rows:
     rows += [("planned", str(run["planned"])), ("finished", manifest.created)]
     rows += [(f"digest of {name}", str(run["parts"][name])) for name in _DIGESTS if name in run["parts"]]
     rows += [("fingerprint", str(run["fingerprint"])), ("content hash", manifest.content_hash)]
+    earlier = (run.get("reuse") or {}).get("runs", ())
+    rows += [(f"rows taken from {one['uri']}", f"{one['reused']:,}") for one in earlier]
     return [(name, shortened(value, _LONG)) for name, value in rows]
 
 

@@ -9,15 +9,20 @@ import pyarrow as pa
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.variants.readers.batch import RECORD_SCHEMA
+from enformer_ray.variants.readers.compression import readable
 
 _MAGIC = b"ARROW1"
 
 
 def is_records_file(path: Path) -> bool:
-    """Whether a file is an Arrow file of `RECORD_SCHEMA`."""
+    """Whether a file is an Arrow file of `RECORD_SCHEMA`.
+
+    Raises:
+        VariantFileError: it may not be read.
+    """
     if not path.is_file():
         return False
-    with path.open("rb") as stream:
+    with readable(path), path.open("rb") as stream:
         if stream.read(len(_MAGIC)) != _MAGIC:
             return False
     try:

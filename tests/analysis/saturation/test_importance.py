@@ -17,6 +17,7 @@ from enformer_ray.run.store import LocalStore
 from enformer_ray.run.verify import verify
 from tests.analysis.saturation.planted import FIRST, LAST, MOTIF, PLANTED, Planted
 from tests.end_to_end.conftest import Command, command
+from tests.results.test_dataset import upload
 
 __all__ = ["command"]
 
@@ -120,3 +121,11 @@ def test_what_cannot_be_drawn_is_said(command: Command, planted: Planted, option
     done = command("plot", "logo", planted.run, *options)
     assert done.status == 2
     assert said in " ".join(done.error.split())
+
+
+def test_importance_of_a_run_on_an_object_store(planted: Planted, bucket: str) -> None:
+    store = upload(planted.run, bucket)
+    written = write_importance(open_scores(bucket), store)
+    write_importance(open_scores(planted.run), LocalStore(planted.run))
+    for path in written.paths:
+        assert store.read_bytes(path) == (planted.run / path).read_bytes()

@@ -1,0 +1,145 @@
+"""Training of the demo's network: `make demo-model` writes the weights that the package ships.
+
+Every step sees windows of new random sequences, labelled by the rule; the demo's own genome is made from other seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+
+from enformer_ray.demo import genome, rule
+from enformer_ray.demo.motifs import read_motifs
+from enformer_ray.demo.trainable import predict
+from enformer_ray.model import Enformer, EnformerConfig, save_weights
+from enformer_ray.model.enformer import ConvBlock, DownsampleBlock
+
+HEAD = "human"
+CONFIG = EnformerConfig(
+    sequence_length=16_384,
+    target_length=112,
+    channels=72,
+    layers=2,
+    heads=6,
+    key_size=16,
+    divisible_by=4,
+    output_heads={HEAD: len(rule.TRACKS)},
+)
+BATCH = 4
+WINDOWS = 8
+"""Windows that are cut from one random sequence."""
+LONE_SITES = (genome.LONE_SITES, 6 * genome.LONE_SITES)
+"""Of a stretch of a random sequence: as in the demo, or many more, from which motifs are learnt sooner."""
+RATE = 3e-3
+WARM_UP = 100
+MOTIF_SCALE = 0.1
+"""Of a filter that begins as a motif: a bit counts so much."""
+NOISE = 0.3
+"""Of torch's random start, in layers that begin near the identity."""
+WEIGHTS = {"CHIP": 1.0, "DNASE": 0.5, "CAGE": 0.1}
+"""Of tracks in the loss: without them expression, the highest, hides binding, which it is made of."""
+
+
+def train(steps: int, seed: int, report: Callable[[int, float, Enformer], None]) -> Enformer:
+    """Train a network.
+
+    Args:
+        steps: batches; the rate of learning falls to zero over them.
+        seed: of the network's start and of all sequences.
+        report: told the step, its loss and the network as it is then, after every step.
+    """
+    torch.manual_seed(seed)
+    network = _untrained().requires_grad_(True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    weights = torch.tensor([WEIGHTS[track.assay] for track in rule.TRACKS])
+    batches = _batches(np.random.default_rng(seed))
+    for step in range(steps):
+        one_hot, labels = next(batches)
+        predicted = predict(network, one_hot, HEAD)
+        loss = (weights * F.poisson_nll_loss(predicted, labels, log_input=False, full=True, reduction="none")).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        report(step + 1, float(loss.detach()), network)
+    return network.requires_grad_(False)
+
+
+def _untrained() -> Enformer:
+    """A new network that begins from what is known, so that half an hour is enough.
+
+    Pooling begins as a soft maximum (twice the identity), as in the published training. The first filters begin as the
+    motifs on both strands, as in DanQ (Quang and Xie, Nucleic Acids Research 2016), and the convolutions behind them
+    near the identity, so that what they find reaches the tokens; all else is random.
+    """
+    network = Enformer(CONFIG)
+    for block in (network.stem, *network.tower):
+        block = cast(DownsampleBlock, block)
+        logits = block.pool.logits.weight
+        logits.copy_(2 * torch.eye(len(logits))[..., None, None])
+        block.residual.conv.weight.mul_(NOISE)
+        if isinstance(block.conv, ConvBlock):
+            kernel = block.conv.conv.weight
+            kernel.mul_(NOISE)[:, :, kernel.shape[2] // 2] += torch.eye(*kernel.shape[:2])
+    filters = cast(nn.Conv1d, network.stem.conv).weight
+    strands = [w for m in read_motifs().values() for w in (m.weights, m.weights[::-1, ::-1])]
+    for row, weights in zip(filters, strands, strict=False):
+        first = max(0, len(weights) - row.shape[1]) // 2
+        middle = torch.from_numpy(weights[first : first + row.shape[1]].T.copy()) * MOTIF_SCALE
+        start = (row.shape[1] - middle.shape[1]) // 2
+        row.zero_()[:, start : start + middle.shape[1]] = middle
+    return network
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the highest rate: a line up, then half a cosine down."""
+    return min((step + 1) / WARM_UP, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _batches(random: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """One-hot sequences (B, L, 4) and their labels (B, bins, tracks)."""
+    length, crop, bins = CONFIG.sequence_length, CONFIG.crop, CONFIG.bins
+    windows: list[tuple[Tensor, Tensor]] = []
+    while True:
+        while len(windows) < BATCH:
+            codes, _ = genome.contig(random, WINDOWS * length, int(random.choice(LONE_SITES)))
+            labels = torch.from_numpy(rule.tracks(codes))
+            one_hot = F.one_hot(torch.from_numpy(codes.astype(np.int64)), 4).float()
+            for start in range(0, len(codes), length):
+                first = start // CONFIG.bin + crop
+                windows.append((one_hot[start : start + length], labels[first : first + bins]))
+        chosen, windows = windows[:BATCH], windows[BATCH:]
+        yield torch.stack([window for window, _ in chosen]), torch.stack([label for _, label in chosen])
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="safetensors file to write")],
+    steps: Annotated[int, typer.Option(min=1, help="batches")] = 3000,
+    seed: Annotated[int, typer.Option(min=0, help="of everything random")] = 1,
+) -> None:
+    """Train the demo's network on one thread and write its weights."""
+    torch.set_num_threads(1)  # the bits of the weights depend on it; and activations of this size gain little by more
+    losses: list[float] = []
+
+    def report(step: int, loss: float, _: Enformer) -> None:
+        losses.append(loss)
+        if step % 100 == 0 or step == steps:
+            print(f"step {step:,} of {steps:,}: loss {np.mean(losses[-100:]):.4f}", flush=True)
+
+    network = train(steps, seed, report)
+    save_weights(network, output)
+    print(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB), digest {network.digest}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
