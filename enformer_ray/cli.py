@@ -14,6 +14,7 @@ from enformer_ray import __version__
 from enformer_ray.cli_analysis import add_commands
 from enformer_ray.cli_job import (
     FAILED_VARIANTS,
+    RATE,
     finalise_job,
     lease_of,
     plan_job,
@@ -54,7 +55,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="download nothing")]
 def score(
     job: JobConfig,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
-    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = 50.0,
+    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = RATE,
     take_over: TakeOver = False,
 ) -> None:
     """Score variants: plan, run and finalise in one. The same command again resumes."""

@@ -11,6 +11,7 @@ from enformer_ray.cli_export import export_app
 from enformer_ray.cli_genes import genes
 from enformer_ray.cli_plot import plot_app
 from enformer_ray.cli_query import query
+from enformer_ray.cli_releases import releases_command
 from enformer_ray.cli_report import report
 from enformer_ray.cli_reprocess import reprocess
 from enformer_ray.cli_saturate import saturate
@@ -22,6 +23,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(saturate)
     app.command()(compare_mpra)
     app.command()(genes)
+    app.command("releases")(releases_command)
     app.command()(query)
     app.command()(associate)
     app.add_typer(export_app, name="export")

@@ -13,6 +13,10 @@ FAILED_VARIANTS = 3
 """Exit status of a run that is finished, but for variants that could not be scored."""
 
 
+RATE = 50.0
+"""TFLOP/s that a preview reckons with unless told otherwise."""
+
+
 def score_job(job: JobConfig, take_over: bool = False) -> bool:
     """Plan, run and finalise a job, or what is left of it.
 

@@ -151,15 +151,32 @@ def job_command(
         without: job options that it does not have.
         derive: what options of its own mean in the job file; those that it takes, `function` does not get.
     """
+    return with_job_options(function, job_from, without, derive)
+
+
+def with_job_options(
+    function: Callable[..., None],
+    build: Callable[[Path | None, dict[str, Any], Mapping[str, Any]], Any],
+    without: Collection[str] = (),
+    derive: Derive = lambda _: {},
+) -> Callable[..., None]:
+    """Give a command the job options.
+
+    Args:
+        function: called with what `build` returns as its first argument.
+        build: takes the job file, the options (None where not given), and what is derived.
+        without: options that the command does not have.
+        derive: as in `job_command`.
+    """
+    offered = {name: option for name, option in _OPTIONS.items() if name not in without}
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-    shared = {name: parts for name, parts in _OPTIONS.items() if name not in without}
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
         derived = derive(values)
         config: Path | None = values.pop("config")
-        options = {name: values.pop(name) for name in shared}
-        function(job_from(config, options, derived), **values)
+        options = {name: values.pop(name) for name in offered}
+        function(build(config, options, derived), **values)
 
     parameters = [
         inspect.Parameter(
@@ -171,7 +188,7 @@ def job_command(
     ]
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
-        for name, (_, kind, option) in shared.items()
+        for name, (_, kind, option) in offered.items()
     ]
     parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -190,6 +207,17 @@ def job_from(config: Path | None, options: dict[str, Any], derived: Mapping[str,
     Raises:
         ConfigError: naming each key that is unknown, missing or wrong.
     """
+    return build_config(job_values(config, options, derived), origin_of(config))
+
+
+def job_values(
+    config: Path | None, options: dict[str, Any], derived: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Keys of a job file, with what the command line says in their place, as for `job_from`; not checked.
+
+    Raises:
+        ConfigError: the job file cannot be read.
+    """
     values = load_job_file(config) if config else {}
     for name, value in options.items():
         if value is None or value == []:
@@ -197,7 +225,12 @@ def job_from(config: Path | None, options: dict[str, Any], derived: Mapping[str,
         _set(values, _OPTIONS[name][0], _split(name, value))
     for place, value in (derived or {}).items():
         _set(values, place, value)
-    return build_config(values, f"the job file {config}" if config else "the command line")
+    return values
+
+
+def origin_of(config: Path | None) -> str:
+    """What an error about a job names."""
+    return f"the job file {config}" if config else "the command line"
 
 
 def _set(values: dict[str, Any], place: str, value: Any) -> None:

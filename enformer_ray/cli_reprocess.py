@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from enformer_ray.cli_console import console
-from enformer_ray.cli_job import FAILED_VARIANTS, preview_job, score_job
+from enformer_ray.cli_job import FAILED_VARIANTS, RATE, preview_job, score_job
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
@@ -29,7 +29,7 @@ _MEANINGS: dict[Origin, str] = {
 def reprocess(
     job: JobConfig,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
-    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = 50.0,
+    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = RATE,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
     ] = False,

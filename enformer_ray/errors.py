@@ -155,6 +155,16 @@ class EarlierRunError(EnformerRayError, ValueError):
     """An earlier run whose scores are to be taken, and which is not there, not finished or not what it was."""
 
 
+class ReleaseError(EnformerRayError, ValueError):
+    """Releases that are not where they should be, or that cannot be told apart."""
+
+
+class ReleaseChangedError(EnformerRayError, RuntimeError):
+    """A release that was written to after, or while, it was read."""
+
+    exit_status = 4
+
+
 class AuditError(EnformerRayError, ValueError):
     """Scores that plain passes of the network do not confirm."""
 

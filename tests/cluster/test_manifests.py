@@ -131,7 +131,7 @@ def test_image_copies_what_there_is() -> None:
 
 def test_readme_tells_every_value_to_fill_in() -> None:
     readme = (CLUSTER / "README.md").read_text()
-    for file in (*CLUSTER.glob("kuberay/*.yaml"), CLUSTER / "aws.yaml"):
+    for file in (*CLUSTER.glob("kube*/*.yaml"), CLUSTER / "aws.yaml"):
         for line in file.read_text().splitlines():
             if FILL_IN in line and '"FILL IN"' not in line:
                 found = re.match(r"[\s{-]*([\w./-]+): ", line) or re.search(r"(s3://\S+)", line)
