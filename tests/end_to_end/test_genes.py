@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.config import GenesConfig, JobConfig, ScoringConfig
+from enformer_ray.demo import make_world
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import load_enformer
 from enformer_ray.results import open_scores
@@ -22,7 +23,7 @@ from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.receipts import Receipt, publish
 from enformer_ray.run.store import LocalStore
 from enformer_ray.run.worker import ScoringWorker
-from enformer_ray.scoring import DirectGeneScorer
+from enformer_ray.scoring import DirectGeneScorer, GeneScorer
 from tests.end_to_end.conftest import Command
 from tests.genome.gtf import Written, write_gtf
 from tests.run.conftest import ALLELES, write_genome, write_vcf, write_weights
@@ -194,3 +195,40 @@ def test_refusals(folder: Path, command: Command, options: list[str], words: str
     refused = command(*arguments(folder, "--output", str(folder / "none"), *options))
     assert refused.status in (1, 2)
     assert re.search(words, " ".join(refused.error.split())), refused.error
+
+
+def test_variants_of_promoters_change_their_genes_as_the_truth_says(tmp_path: Path) -> None:
+    """Those that break or make a site of NRF1 at a start of the demo's genes, by the demo's network."""
+    world = make_world(tmp_path / "world")
+    job = JobConfig(
+        variants=(str(world.variants),),
+        reference=world.reference,
+        weights=str(world.weights),
+        tracks_table=world.tracks_table,
+        output=str(tmp_path / "run"),
+        genes=GenesConfig(gtf=world.genes, max_distance=200),
+        scoring=ScoringConfig(threads=1, tracks=("regex:CAGE:K562",)),
+    )
+    plan = make_plan(job, LocalStore(tmp_path / "run"))
+    names = {
+        record["variant"]: record["source_id"]
+        for record in pq.read_table(tmp_path / "run/plan/inputs").to_pylist()
+        if record["status"] == "planned"
+    }
+    truth = {row["source_id"]: row for row in pq.read_table(world.truth).to_pylist()}
+    first_rows = [at for name in plan.document.variants for at in plan.first_rows(name)]
+    rows = [row for shard in plan.shards() for row in PlannedVariants(plan).variants(whole(shard))]
+    effects = {
+        row: truth[names[at]]["CAGE:K562"]
+        for row, at in zip(rows, first_rows, strict=True)
+        if truth[names[at]]["factor"] == "NRF1" and abs(truth[names[at]]["CAGE:K562"]) > 5
+    }
+    assert len(effects) > 25
+    model, reference, tracks = load_enformer(world.weights), ReferenceGenome(world.reference), plan.document.tracks
+    scorer = GeneScorer(model, reference, plan.document.config.scoring, tracks)
+    right = 0
+    for chromosome in plan.document.variants:
+        there = [row for row in effects if row.chromosome == chromosome]
+        scores = scorer.score(there)["log2_ratio"].column(f"track_{tracks[0]:04d}").to_pylist()
+        right += sum(score * effects[row] > 0 for row, score in zip(there, scores, strict=True))
+    assert right >= 0.85 * len(effects), (right, len(effects))

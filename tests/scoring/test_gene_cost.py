@@ -47,8 +47,7 @@ def counted(scorer: GeneScorer | DirectGeneScorer, rows: Sequence[GeneVariant]) 
 
 
 @pytest.mark.parametrize("kind", LENGTHS)
-@pytest.mark.parametrize("indel", ["anchored", "local"])
-@pytest.mark.parametrize("strand", ["+", "-"])
+@pytest.mark.parametrize(("indel", "strand"), [("anchored", "+"), ("anchored", "-"), ("local", "+")])
 def test_the_count_is_what_the_scorer_does(reference: ReferenceGenome, kind: str, indel: str, strand: str) -> None:
     """On both sides of the start, and at it."""
     scoring = ScoringConfig.model_validate({"placement": "centred", "indel": indel})
