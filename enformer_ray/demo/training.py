@@ -38,7 +38,7 @@ WINDOWS = 8
 """Windows that are cut from one random sequence."""
 LONE_SITES = (genome.LONE_SITES, 6 * genome.LONE_SITES)
 """Of a stretch of a random sequence: as in the demo, or many more, from which motifs are learnt sooner."""
-RATE = 3e-3
+RATE = 2e-3
 WARM_UP = 100
 MOTIF_SCALE = 0.1
 """Of a filter that begins as a motif: a bit counts so much."""

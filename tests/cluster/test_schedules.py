@@ -165,8 +165,8 @@ def test_crontab_lines(file: str) -> None:
             re.findall(r"\$\{(\w+):-", (CLUSTER / "slurm/score_variants.sbatch").read_text())
         )
         assert variables["ENFORMER_RAY_COMMAND"] in commands
-        assert command.startswith("exec ")  # so that the signal before the time limit reaches the script
-        assert (ROOT / command.split()[1].removeprefix("/home/ME/enformer-ray/")).is_file()
+        assert command.startswith("exec bash ")  # so that the signal before the time limit reaches the script
+        assert (ROOT / command.split()[2].removeprefix("/home/ME/enformer-ray/")).is_file()
 
 
 def test_crontab_is_taken_by_cron(tmp_path: Path) -> None:

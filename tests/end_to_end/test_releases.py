@@ -190,3 +190,12 @@ def test_a_start_beside_a_driver_is_refused(
     assert done.status == 4
     assert "another driver is at work" in done.error
     assert [path.name for path in scheduled.runs.iterdir()] == [layout.LEASE]
+
+
+def test_the_job_script_takes_one_release_where_there_is_no_schedule(scheduled: Scheduled) -> None:
+    values = yaml.safe_load((scheduled.folder / "job.yaml").read_text())
+    del values["schedule"]
+    (scheduled.folder / "job.yaml").write_text(yaml.safe_dump(values | {"variants": "a.vcf", "output": "run"}))
+    done = scheduled.start()
+    assert done.status == 2
+    assert "reprocess needs at least one finished run" in done.error

@@ -86,7 +86,7 @@ def test_an_interrupted_run_is_resumed_by_the_same_command(command: Command, tin
 
     again = command(*bed)
     assert again.status == 0, again.error
-    assert "Every shard was scored already" in again.out
+    assert "Nothing was left to score" in again.out
     assert pq.read_table(run / "saturation" / "importance-sad.parquet").equals(importance)
     status = command("status", run)
     assert "finished" in status.out
