@@ -8,6 +8,7 @@ from enformer_ray.cli_associate import associate
 from enformer_ray.cli_calibrate import calibrate_app
 from enformer_ray.cli_compare import compare_mpra
 from enformer_ray.cli_export import export_app
+from enformer_ray.cli_genes import genes
 from enformer_ray.cli_plot import plot_app
 from enformer_ray.cli_query import query
 from enformer_ray.cli_releases import releases_command
@@ -21,6 +22,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(reprocess)
     app.command()(saturate)
     app.command()(compare_mpra)
+    app.command()(genes)
     app.command("releases")(releases_command)
     app.command()(query)
     app.command()(associate)

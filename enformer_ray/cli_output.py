@@ -55,9 +55,11 @@ def print_plan(plan: Plan) -> None:
     print_changes(document.changes)
     if document.reuse is not None:
         print_reuse(document.reuse)
+    of_them = document.planned_variants
+    at_starts = "" if document.config.genes is None else f" at transcription starts (of {counted(of_them, 'variant')})"
     to_score = "" if document.reuse is None else f", {document.scored:,} of them to score,"
     print_line(
-        f"Planned {counted(document.planned, 'variant')}{to_score} in {counted(document.shards, 'shard')}: "
+        f"Planned {counted(document.planned, 'variant')}{at_starts}{to_score} in {counted(document.shards, 'shard')}: "
         f"{document.config.output} "
         f"({len(document.tracks):,} tracks, {', '.join(document.config.scoring.statistics)}; "
         f"fingerprint {document.fingerprint[:12]})"
@@ -224,12 +226,14 @@ def print_manifest(run_directory: str, manifest: Manifest) -> None:
 
 def print_top(top: pa.Table, statistic: str) -> None:
     """Print the variants with the largest scores; long alleles are cut, the dataset holds them whole."""
-    table = Table("variant", "indel", "track", "description", statistic, box=None, pad_edge=False)
-    table.columns[4].justify = "right"
+    genes = ["gene", "from its start"] if "gene_name" in top.column_names else []
+    table = Table("variant", *genes, "indel", "track", "description", statistic, box=None, pad_edge=False)
+    table.columns[-1].justify = "right"
     for row in top.to_pylist():
         alleles = f"{_short(row['reference_allele'])}>{_short(row['alternate_allele'])}"
         variant = f"{row['chromosome']}:{row['position']} {alleles}"
-        cells = (variant, row["indel_convention"], row["track"], row["description"] or "")
+        gene = (_short(row["gene_name"], 30), f"{row['tss_distance']:+,} bp") if genes else ()
+        cells = (variant, *gene, row["indel_convention"], row["track"], row["description"] or "")
         table.add_row(*map(Text, cells), f"{row['score']:.4g}")
     _console.print(table)
 

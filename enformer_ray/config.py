@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from enformer_ray.errors import ConfigError
 
@@ -87,6 +87,29 @@ class CatalogueConfig(_Frozen):
     max_ref_mismatch: float = Field(0.10, ge=0, le=1, description="share of REF mismatches that stops the plan")
 
 
+class GenesConfig(_Frozen):
+    """Genes whose transcription starts variants are scored at; everything here can change a number."""
+
+    gtf: Path
+    bins: int = Field(3, ge=1, description="output bins around a transcription start, an odd number")
+    max_distance: int | None = Field(
+        None, ge=0, description="bp between a variant and a transcription start at most; empty: the whole window"
+    )
+    gene_types: tuple[str, ...] = Field((), description="values of gene_type, such as protein_coding; empty: all")
+    genes: tuple[str, ...] = Field((), description="gene_id or gene_name; empty: all")
+
+    @field_validator("bins")
+    @classmethod
+    def _around_one(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("the bins lie around one in the middle, so their number is odd")
+        return value
+
+
+GENE_DEFAULTS: dict[str, Any] = {"statistics": ("log2_ratio",), "placement": "centred", "indel": "anchored"}
+"""Scoring options of a job with genes, where it does not say otherwise."""
+
+
 class JobConfig(_Frozen):
     """One scoring job, as the command line and `jobs/*.yaml` state it."""
 
@@ -104,6 +127,7 @@ class JobConfig(_Frozen):
     tracks_table: Path | None = None
     scoring: ScoringConfig = ScoringConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
+    genes: GenesConfig | None = Field(None, description="score variants at the transcription starts of genes")
     shard_size: int | None = Field(None, ge=1, le=8192, description="variants in a shard at most")
     audit: int = Field(32, ge=1, description="variants that are scored again by plain passes, at most (and 1%)")
     token_cache_mb: int = Field(512, ge=0, description="memory of a worker for trunk tokens, MiB; changes no score")
@@ -114,6 +138,19 @@ class JobConfig(_Frozen):
     )
     address: str | None = Field(None, description="Ray cluster to join; a local one is started when empty")
     offline: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_gene_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not values.get("genes"):
+            return values
+        scoring = values.get("scoring") or {}
+        if isinstance(scoring, ScoringConfig):
+            scoring = scoring.model_dump(include=scoring.model_fields_set)
+        if values.get("previous"):
+            raise ValueError("scores at transcription starts are not taken from earlier runs: leave `previous` out")
+        tracks = {"tracks": ("assay:CAGE",)} if values.get("tracks_table") else {}
+        return {**values, "scoring": {**GENE_DEFAULTS, **tracks, **scoring}}
 
     @field_validator("variants", "previous", mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from enformer_ray.analysis.track_choice import choose_tracks
 from enformer_ray.results.rows import BATCH_VALUES
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import finished_manifest
-from enformer_ray.run.parquet import ROW_COLUMNS, score_writer
+from enformer_ray.run.parquet import row_columns, score_writer
 from enformer_ray.run.store import open_store
 
 _ORIGIN = "calibration.json"
@@ -86,11 +86,12 @@ def apply_calibration(
 
 def _write(scores: pq.ParquetFile, grids: Sequence[Grid], path: Path) -> None:
     columns = [grid.track.column for grid in grids]
-    schema = pa.schema([scores.schema_arrow.field(name) for name in (*ROW_COLUMNS, *columns)])
+    kept = row_columns(scores.schema_arrow.names)
+    schema = pa.schema([scores.schema_arrow.field(name) for name in (*kept, *columns)])
     size = max(1, BATCH_VALUES // len(columns))
     with score_writer(path, schema) as writer:
         for batch in scores.iter_batches(batch_size=size, columns=schema.names):
-            keys = [batch.column(name) for name in ROW_COLUMNS]
+            keys = [batch.column(name) for name in kept]
             writer.write_batch(pa.record_batch([*keys, *(_quantiles(batch, grid) for grid in grids)], schema=schema))
 
 

@@ -1,20 +1,15 @@
-"""Genes around variants, from a GTF (https://mblab.wustl.edu/GTF22.html), gone through line by line."""
+"""Genes around variants, from a GTF."""
 
 from __future__ import annotations
 
-import gzip
-import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from enformer_ray.errors import GeneFileError
-from enformer_ray.genome.reference import canonical_name
+from enformer_ray.genome.gtf import GtfRecord, gtf_records
 
 _FEATURES = frozenset({"gene", "transcript", "exon"})
-_ATTRIBUTE = re.compile(r'(gene_id|gene_name|gene_type|gene_biotype)[ =]"?([^";]*)"?')
 
 
 class Region(NamedTuple):
@@ -65,43 +60,23 @@ def read_genes(path: Path, regions: Sequence[Region]) -> list[list[Gene]]:
     by_chromosome: dict[str, list[int]] = {}
     for number, region in enumerate(regions):
         by_chromosome.setdefault(region.chromosome, []).append(number)
-    for line_number, line in _lines(path):
-        cells = line.split("\t", 8)
-        if len(cells) < 9 or not (cells[3].isdecimal() and cells[4].isdecimal()):
-            raise GeneFileError(
-                f"line {line_number} of {path} is no line of a GTF: nine columns separated by tabs, the fourth and "
-                "fifth being positions. Give --gtf an annotation in GTF, such as GENCODE's, plain or gzip."
-            )
-        if cells[2] in _FEATURES:
-            start, end = int(cells[3]) - 1, int(cells[4])
-            for number in by_chromosome.get(canonical_name(cells[0]), ()):
-                if start < regions[number].end and end > regions[number].start:
-                    _add(found[number], cells, start, end)
+    for record in gtf_records(path, _FEATURES):
+        for number in by_chromosome.get(record.chromosome, ()):
+            if record.start < regions[number].end and record.end > regions[number].start:
+                _add(found[number], record)
     return [sorted(map(_joined, genes.values()), key=lambda gene: (gene.start, gene.end)) for genes in found]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt") if packed else path.open(encoding="utf-8") as text:
-            for number, line in enumerate(text, 1):
-                if line.strip() and not line.startswith("#"):
-                    yield number, line
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise GeneFileError(f"the gene annotation {path} cannot be read ({error}). Give --gtf a GTF file.") from None
-
-
-def _add(genes: dict[str, Gene], cells: Sequence[str], start: int, end: int) -> None:
-    said = dict(_ATTRIBUTE.findall(cells[8]))
-    key = said.get("gene_id") or said.get("gene_name") or f"{start}"
+def _add(genes: dict[str, Gene], record: GtfRecord) -> None:
+    said = record.named()
+    key = said.get("gene_id") or said.get("gene_name") or f"{record.start}"
     gene = genes.get(key)
     if gene is None:
         kind = said.get("gene_type") or said.get("gene_biotype") or ""
-        gene = genes[key] = Gene(said.get("gene_name") or key, kind, cells[6], start, end)
-    gene.start, gene.end = min(gene.start, start), max(gene.end, end)
-    if cells[2] == "exon":
-        gene.exons.append((start, end))
+        gene = genes[key] = Gene(said.get("gene_name") or key, kind, record.strand, record.start, record.end)
+    gene.start, gene.end = min(gene.start, record.start), max(gene.end, record.end)
+    if record.feature == "exon":
+        gene.exons.append((record.start, record.end))
 
 
 def _joined(gene: Gene) -> Gene:

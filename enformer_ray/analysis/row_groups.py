@@ -10,7 +10,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from enformer_ray.results.rows import Floats, Group, StatisticRows
-from enformer_ray.run.parquet import ROW_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class RowGroup:
 
     Attributes:
         first_variant: number (`variant`) of the first row; the others follow.
-        keys: ROW_COLUMNS.
+        keys: ROW_COLUMNS, and GENE_COLUMNS of gene scores.
         score: (rows,), signed score in the track where its absolute value is largest; NaN for a failed variant.
         track: (rows,), that track as its place among the tracks that were asked for.
     """
@@ -56,4 +55,4 @@ def _row_group(
         candidate = values[every, best]
         larger = (np.abs(candidate) > np.abs(score)) | (np.isnan(score) & ~np.isnan(candidate))
         score[larger], track[larger] = candidate[larger], best[larger] + block.start
-    return RowGroup(group.first, rows.read(group, ROW_COLUMNS), score, track)
+    return RowGroup(group.first, rows.read(group, rows.keys), score, track)

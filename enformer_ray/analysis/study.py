@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -21,14 +21,21 @@ class Study:
 
     Args:
         run: the finished run.
-        variants: unique variants of each chromosome, in the order of `variant`, as the plan has them.
+        variants: rows of each chromosome, in the order of `variant`, as the plan has them.
+        first_rows: of a chromosome's rows the numbers that input records have for their variants, where these are
+            others than their own: those of gene scores.
 
     Attributes:
         has_p: whether any scored variant has a p-value.
     """
 
-    def __init__(self, run: FinishedRun, variants: Mapping[str, int]) -> None:
-        self._run = run
+    def __init__(
+        self,
+        run: FinishedRun,
+        variants: Mapping[str, int],
+        first_rows: Callable[[str], NDArray[np.int64]] | None = None,
+    ) -> None:
+        self._run, self._first_rows = run, first_rows
         starts = np.cumsum([0, *variants.values()])
         self._first = dict(zip(variants, starts.tolist(), strict=False))
         self._count = dict(variants)
@@ -46,13 +53,18 @@ class Study:
         """Names that the input files give to some variants (sorted numbers); of several records the first one."""
         found: dict[int, str] = {}
         for chromosome, first in self._first.items():
-            if np.searchsorted(variants, first) == np.searchsorted(variants, first + self._count[chromosome]):
+            here = variants[slice(*np.searchsorted(variants, [first, first + self._count[chromosome]]))]
+            if not len(here):
                 continue
+            wanted = here if self._first_rows is None else self._first_rows(chromosome)[here - first]
+            names: dict[int, str] = {}
             for batch in self._batches(chromosome, "source_id"):
                 named = batch.filter(pc.is_valid(batch.column("source_id")))
-                hit = np.isin(named.column("variant").to_numpy(), variants)
+                hit = np.isin(named.column("variant").to_numpy(), wanted)
                 for row in named.filter(pa.array(hit)).to_pylist():
-                    found.setdefault(row["variant"], row["source_id"])
+                    names.setdefault(row["variant"], row["source_id"])
+            rows = zip(here.tolist(), wanted.tolist(), strict=True)
+            found |= {row: names[variant] for row, variant in rows if variant in names}
         return found
 
     def _all_of(self, chromosome: str) -> NDArray[np.float64]:
@@ -61,6 +73,8 @@ class Study:
             kept = batch.filter(pc.is_valid(batch.column(_P)))
             rows = kept.column("variant").to_numpy() - self._first[chromosome]
             np.fmax.at(values, rows, kept.column(_P).to_numpy())
+        if self._first_rows is not None:
+            values = values[self._first_rows(chromosome) - self._first[chromosome]]
         return values
 
     def _batches(self, chromosome: str, column: str) -> Iterator[pa.RecordBatch]:

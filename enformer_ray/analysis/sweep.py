@@ -75,7 +75,7 @@ def sweep(
     plan, run = load_plan(store), FinishedRun(store)
     rows = StatisticRows(run, statistic)
     chosen = chosen_tracks(run, tracks)
-    study = Study(run, plan.document.variants)
+    study = Study(run, plan.document.variants, plan.first_rows if plan.document.config.genes is not None else None)
     counted = Distributions(assays(chosen), noise_floors(store, rows.statistic, chosen))
     kept, largest = Points(points, int(plan.document.fingerprint[:8], 16)), Largest(top)
     for group in row_groups(rows, chosen.column("column").to_pylist(), counted.see):

@@ -26,10 +26,19 @@ class FastTransformer:
         head: name of an output head.
         tracks: indices of its tracks, in output order.
         compiled: let `torch.compile` fuse what it can; the first pass of a shape then takes a minute or so.
+        bins: output bins that are predicted, in one stretch; all if None.
     """
 
-    def __init__(self, model: Enformer, head: str, tracks: Sequence[int], *, compiled: bool = False) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: Enformer,
+        head: str,
+        tracks: Sequence[int],
+        *,
+        compiled: bool = False,
+        bins: range | None = None,
+    ) -> None:
+        self._model, self._bins = model, bins
         linear = cast(nn.Linear, model.heads[head])
         self._head_weight, self._head_bias = linear.weight.detach(), linear.bias.detach()
         if list(tracks) != list(range(linear.out_features)):
@@ -53,7 +62,7 @@ class FastTransformer:
             tokens: (B, T, C) of `Enformer.trunk`. A T other than the last one costs the keys of distances anew.
 
         Returns:
-            (B, bins, tracks), positive.
+            (B, bins, tracks), positive; of all bins or of those that were asked for.
 
         Raises:
             ConfigError: there are fewer tokens than `config.target_length`.
@@ -87,9 +96,11 @@ class FastTransformer:
         """1.702 times the result of `Enformer.embed`."""
         count = tokens.shape[1]
         bins = self._model._cropped(tokens).shape[1]
+        kept = range(bins) if self._bins is None else self._bins
         x = tokens.clone()
         for layer, attention in zip(self._layers, self._attentions, strict=True):
-            first, rows = ((count - bins) // 2, bins) if layer is self._layers[-1] else (0, count)
+            last = layer is self._layers[-1]
+            first, rows = ((count - bins) // 2 + kept.start, len(kept)) if last else (0, count)
             attended = attention(layer.attention_norm(x), first, rows)
             x = x[:, first : first + rows].add_(attended)
             hidden = F.linear(layer.mlp_norm(x), layer.mlp_in.weight, layer.mlp_in.bias).relu_()
@@ -100,19 +111,21 @@ class FastTransformer:
         return F.silu(F.linear(activated, conv.weight[:, :, 0], GELU_FACTOR * conv.bias), inplace=True)
 
 
-def fast_flops(config: EnformerConfig, tracks: int, block: int = BLOCK) -> int:
+def fast_flops(config: EnformerConfig, tracks: int, block: int = BLOCK, bins: range | None = None) -> int:
     """Cost of `FastTransformer.predict` for one sequence, 2 per multiply-add of matrix products.
 
     Args:
         config: geometry.
         tracks: how many tracks are predicted.
         block: query rows of a block (`FUSED_BLOCK` off the CPU).
+        bins: as in `FastTransformer`.
     """
+    kept = range(config.bins) if bins is None else bins
     whole = _layer_flops(config, 0, config.tokens, block)
-    last = _layer_flops(config, config.crop, config.bins, block)
+    last = _layer_flops(config, config.crop + kept.start, len(kept), block)
     pointwise = config.channels * 2 * config.channels
     head = 2 * config.channels * tracks
-    return (config.layers - 1) * whole + last + 2 * config.bins * (pointwise + head)
+    return (config.layers - 1) * whole + last + 2 * len(kept) * (pointwise + head)
 
 
 def attention_flops(config: EnformerConfig, first: int, rows: int, block: int = BLOCK) -> int:

@@ -22,7 +22,6 @@ from enformer_ray.results.top import top_rows
 from enformer_ray.results.track_columns import select_columns, track_column
 from enformer_ray.results.views import Paths, Selected, connect, keys_again
 from enformer_ray.run.manifest import Manifest
-from enformer_ray.run.parquet import ROW_COLUMNS
 from enformer_ray.run.store import open_store
 
 if TYPE_CHECKING:
@@ -230,7 +229,7 @@ class ScoreDataset:
 
     def _columns(self, tracks: Sequence[str | int] | None) -> list[str]:
         selected = self if tracks is None else self.tracks(*tracks)
-        return [*ROW_COLUMNS, *selected.track_table.column("column").to_pylist()]
+        return [*self._runs.runs[0].row_columns, *selected.track_table.column("column").to_pylist()]
 
     def _known(self, statistic: str) -> str:
         return self.manifest.statistic(statistic, self.uri)

@@ -17,7 +17,7 @@ from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.results.selection import Rows
 from enformer_ray.run import layout
 from enformer_ray.run.manifest import Manifest, finished_manifest
-from enformer_ray.run.parquet import ROW_COLUMNS, score_schema
+from enformer_ray.run.parquet import ROW_COLUMNS, row_columns, score_schema
 from enformer_ray.run.store import RunStore, Source
 
 _FORMAT = pads.ParquetFileFormat()
@@ -71,7 +71,12 @@ class FinishedRun:
     @cached_property
     def schema(self) -> pa.Schema:
         """Columns of its files of scores."""
-        return score_schema(self.track_table.column("index").to_pylist())
+        return score_schema(self.track_table.column("index").to_pylist(), self.manifest.genes is not None)
+
+    @property
+    def row_columns(self) -> list[str]:
+        """Columns of its files of scores that say which row it is."""
+        return row_columns(self.schema.names)
 
     def source(self, paths: Sequence[str]) -> Source:
         """Files for readers of Parquet."""
@@ -120,6 +125,10 @@ class FinishedRun:
         span = rows.span(files[0].chromosome)
         if span is None:
             return []
+        if self.manifest.genes is not None:
+            # Rows follow transcription starts, and windows of neighbours overlap: files do, too.
+            bounds = ((file, self._bounds(file)) for file in files)
+            return [f for f, groups in bounds if any(low <= span[1] and high >= span[0] for low, high in groups)]
         begin = bisect_left(files, span[0], key=lambda file: self._bounds(file)[-1][1])
         end = bisect_right(files, span[1], lo=begin, key=lambda file: self._bounds(file)[0][0])
         return files[begin:end]

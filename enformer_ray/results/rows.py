@@ -57,6 +57,7 @@ class StatisticRows:
     Attributes:
         statistic: its name.
         rows: how many there are.
+        keys: columns that say which row it is.
 
     Raises:
         ConfigError: the dataset has no such statistic.
@@ -66,6 +67,7 @@ class StatisticRows:
         self.statistic = run.manifest.statistic(statistic, run.store.uri)
         self._run, self._files = run, run.score_files(self.statistic)
         self.rows = sum(file.rows for file in self._files)
+        self.keys = run.row_columns
         self._firsts = [file.first for file in self._files]
         self._groups: dict[int, list[Group]] = {}
         self._open: tuple[int, pq.ParquetFile] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from enformer_ray.run.parquet import ROW_COLUMNS, score_schema
+from enformer_ray.run.parquet import row_columns, score_schema, track_columns
 
 _NOTHING = pa.schema(
     [*score_schema([]), ("track", pa.string()), ("description", pa.string()), ("score", pa.float32())]
@@ -20,12 +20,12 @@ def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[st
     Rows without a score are left out.
 
     Args:
-        batches: ROW_COLUMNS, then one column a track.
+        batches: ROW_COLUMNS (and those of genes), then one column a track.
         n: rows to keep at most.
         descriptions: of each track column.
 
     Returns:
-        ROW_COLUMNS, then track, description and score (signed).
+        The same columns, then track, description and score (signed).
     """
     best: pa.Table | None = None
     for batch in batches:
@@ -36,7 +36,7 @@ def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[st
 
 
 def _best_track(batch: pa.RecordBatch, descriptions: Mapping[str, str | None]) -> pa.Table:
-    tracks = [name for name in batch.schema.names if name not in ROW_COLUMNS]
+    tracks = track_columns(batch.schema.names)
     score = batch.column(tracks[0]).to_numpy(zero_copy_only=False).copy()
     which = np.zeros(len(score), dtype=np.int64)
     for i, track in enumerate(tracks[1:], 1):
@@ -45,7 +45,7 @@ def _best_track(batch: pa.RecordBatch, descriptions: Mapping[str, str | None]) -
         score[larger], which[larger] = values[larger], i
     names = pa.array([tracks[i] for i in which], pa.string())
     texts = pa.array([descriptions[tracks[i]] for i in which], pa.string())
-    table = pa.Table.from_batches([batch]).select(list(ROW_COLUMNS))
+    table = pa.Table.from_batches([batch]).select(row_columns(batch.schema.names))
     table = table.append_column("track", names).append_column("description", texts)
     return table.append_column("score", pa.array(score)).filter(pa.array(~np.isnan(score)))
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 from enformer_ray.errors import EnformerRayError, StoreError
 from enformer_ray.results.finished import FinishedRun
 from enformer_ray.results.selection import Rows, quoted
-from enformer_ray.run.parquet import ROW_COLUMNS
 from enformer_ray.run.range_files import PROTOCOL, RangeFiles
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ def _scores(
     tracks = selected.track_table.column("column").to_pylist() if columns == "all" else []
     if selected.words is not None:
         tracks = [name for name in tracks if name in selected.words]
-    shown = "*" if len(tracks) == run.track_table.num_rows else ", ".join((*ROW_COLUMNS, *tracks))
+    shown = "*" if len(tracks) == run.track_table.num_rows else ", ".join((*run.row_columns, *tracks))
     return (
         f"SELECT ([{firsts}]::BIGINT[])[(file_index + 1)::BIGINT] + file_row_number::BIGINT AS variant, {shown} "
         f"FROM {_parquet(paths.of(number, [file.path for file in files]))}"

@@ -20,7 +20,7 @@ from enformer_ray.run import layout
 from enformer_ray.run.audit_sample import Values
 from enformer_ray.run.compact import ReleaseRows, ScoreFile
 from enformer_ray.run.content_hash import ROW_DIGEST_BYTES, Scores, blocks, row_digests
-from enformer_ray.run.parquet import ROW_COLUMNS, score_schema
+from enformer_ray.run.parquet import track_columns
 from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.release import merged_tables
 from enformer_ray.run.staged import ReceivedPart, part_tables
@@ -152,7 +152,7 @@ def _moved_before(store: RunStore, task: BuildTask) -> BuiltFile | None:
 
 
 def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
-    schema = score_schema(plan.document.tracks)
+    schema = plan.document.score_schema
     local, digests = workspace / "scores.parquet", bytearray()
     scores = below = 0
     with ScoreFile(local, schema, task.group_rows) as file:
@@ -201,7 +201,7 @@ def _check_finite(plan: Plan, statistic: str, rows: pa.Table, values: Scores) ->
     if np.isfinite(values).all():
         return
     row, track = np.argwhere(~np.isfinite(values))[0]
-    column = [name for name in rows.column_names if name not in ROW_COLUMNS][track]
+    column = track_columns(rows.column_names)[track]
     raise AuditError(
         f"{plan.store.uri}: {statistic} of {rows.column('variant_id')[row]} in {column} is {values[row, track]}, and "
         "nothing was published. Check the weights and, with a lower precision, score in float32 into a new run "

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from enformer_ray.run.parquet import ROW_COLUMNS
+from enformer_ray.run.parquet import row_columns, track_columns
 
 ROW_DIGEST_BYTES = 32
 _BLOCK_VALUES = 2**20  # 4 MiB of scores: what stays in the cache while columns become rows
@@ -23,7 +23,7 @@ Scores = NDArray[np.float32]
 
 def blocks(table: pa.Table) -> Iterator[tuple[pa.Table, Scores]]:
     """A table of scores in consecutive pieces, each with its scores as (rows, tracks); NaN where there is none."""
-    tracks = [name for name in table.column_names if name not in ROW_COLUMNS]
+    tracks = track_columns(table.column_names)
     rows = max(1, _BLOCK_VALUES // max(1, len(tracks)))
     by_track = np.empty((len(tracks), table.num_rows), dtype="<f4")
     for i, name in enumerate(tracks):
@@ -35,14 +35,14 @@ def blocks(table: pa.Table) -> Iterator[tuple[pa.Table, Scores]]:
 def row_digests(rows: pa.Table, scores: Scores) -> bytes:
     """The sha256 of each row, one behind the other.
 
-    A row is its ROW_COLUMNS as UTF-8 (numbers in decimal) with a NUL behind each, then its scores as little-endian
-    float32; a score that is null is the NaN 0x7fc00000.
+    A row is its ROW_COLUMNS (and GENE_COLUMNS, where it has them) as UTF-8 (numbers in decimal) with a NUL behind each,
+    then its scores as little-endian float32; a score that is null is the NaN 0x7fc00000.
 
     Args:
-        rows: a table with ROW_COLUMNS.
+        rows: a table with these columns.
         scores: (rows, tracks), of the same rows.
     """
-    cells = zip(*(rows.column(name).to_pylist() for name in ROW_COLUMNS), strict=True)
+    cells = zip(*(rows.column(name).to_pylist() for name in row_columns(rows.column_names)), strict=True)
     values = np.where(np.isnan(scores), np.float32(np.nan), scores).astype("<f4", copy=False)
     digests = []
     for row, row_values in zip(cells, values, strict=True):

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.run import layout
 from enformer_ray.run.account import AccountLine
+from enformer_ray.run.manifest import ScoredGenes
 from enformer_ray.run.plan import Plan
 from enformer_ray.run.release import numbers_in_dataset
-from enformer_ray.run.totals import RunTotals
+from enformer_ray.run.totals import FailedInputs, RunTotals
 
 _BATCH_ROWS = 65_536
 
@@ -38,8 +38,9 @@ def write_variants(plan: Plan, totals: RunTotals, workspace: Path) -> tuple[list
         DatasetCorruptError: the counts do not add up.
     """
     found: Counts = Counter()
+    failures = totals.failed_inputs()
+    failures = failures._replace(variants=numbers_in_dataset(plan, failures.variants))
     paths = []
-    failed_variants = numbers_in_dataset(plan, totals.failed_variants())
     for chromosome in plan.document.inputs:
         paths.append(layout.variants(chromosome))
         target = workspace / paths[-1]
@@ -49,12 +50,19 @@ def write_variants(plan: Plan, totals: RunTotals, workspace: Path) -> tuple[list
             pq.ParquetWriter(target, source.schema_arrow, compression="zstd") as writer,
         ):
             for batch in source.iter_batches(batch_size=_BATCH_ROWS):
-                final = _final(pa.Table.from_batches([batch]), totals, failed_variants)
+                final = _final(pa.Table.from_batches([batch]), failures)
                 found.update(count_statuses(final))
                 writer.write_table(final, row_group_size=_BATCH_ROWS)
-    account = _account(plan, totals)
+    account = _account(plan, failures)
     _check_account(plan, account, found)
     return paths, account
+
+
+def scored_genes(plan: Plan, totals: RunTotals) -> ScoredGenes | None:
+    """What the rows of gene scores are of; None where they are variants."""
+    if plan.document.config.genes is None:
+        return None
+    return ScoredGenes(variants=plan.document.planned_variants, failed=len(totals.failed_inputs().reasons))
 
 
 def count_statuses(records: pa.Table) -> Counts:
@@ -63,14 +71,14 @@ def count_statuses(records: pa.Table) -> Counts:
     return Counter({(row["status"], row["reason"]): row["count_all"] for row in groups.to_pylist()})
 
 
-def _final(records: pa.Table, totals: RunTotals, failed_variants: NDArray[np.int64]) -> pa.Table:
+def _final(records: pa.Table, failures: FailedInputs) -> pa.Table:
     """Records with `planned` turned into `scored` or, with a reason, `failed`."""
     planned = pc.equal(records.column("status"), "planned").to_numpy()
     variant = pc.fill_null(records.column("variant"), -1).to_numpy()
-    index = np.searchsorted(failed_variants, variant)
-    failed = planned & (np.append(failed_variants, -2)[index] == variant)
+    index = np.searchsorted(failures.variants, variant)
+    failed = planned & (np.append(failures.variants, -2)[index] == variant)
     status = np.where(failed, "failed", "scored")
-    reasons = [totals.reason(at) if hit else None for at, hit in zip(index, failed, strict=True)]
+    reasons = [failures.reasons[at] if hit else None for at, hit in zip(index, failed, strict=True)]
     for name, values, where in (("status", status, planned), ("reason", reasons, failed)):
         field = records.schema.field(name)
         column = pc.if_else(pa.array(where), pa.array(values, field.type), records.column(name))
@@ -78,15 +86,15 @@ def _final(records: pa.Table, totals: RunTotals, failed_variants: NDArray[np.int
     return records
 
 
-def _account(plan: Plan, totals: RunTotals) -> tuple[AccountLine, ...]:
-    reasons = Counter(totals.reason(index) for index in range(totals.failed))
+def _account(plan: Plan, failures: FailedInputs) -> tuple[AccountLine, ...]:
+    reasons = Counter(failures.reasons)
     failed = [AccountLine(status="failed", reason=r, alleles=n) for r, n in reasons.most_common()]
     lines: list[AccountLine] = []
     for line in plan.document.account:
         if line.status != "planned":
             lines.append(line)
             continue
-        scored = line.alleles - totals.failed
+        scored = line.alleles - len(failures.reasons)
         lines += [AccountLine(status="scored", reason=line.reason, alleles=scored)] if scored else []
         lines += failed
     return tuple(lines)
@@ -96,10 +104,10 @@ def _check_account(plan: Plan, account: tuple[AccountLine, ...], found: Counts) 
     expected = Counter({(line.status, line.reason): line.alleles for line in account})
     total = sum(expected.values())
     with_variant = sum(n for (status, _), n in expected.items() if status in ("scored", "failed"))
-    if expected != found or total != plan.document.alleles or with_variant != plan.document.planned:
+    if expected != found or total != plan.document.alleles or with_variant != plan.document.planned_variants:
         scored, failed = (sum(n for (s, _), n in found.items() if s == status) for status in ("scored", "failed"))
         raise DatasetCorruptError(
             f"{plan.store.uri}: the account does not add up. {plan.document.alleles} alleles were read and "
-            f"{plan.document.planned} planned; plan/inputs holds {found.total()}, of which {scored} are scored and "
-            f"{failed} failed. Files of the run directory have been changed; run again in a new one."
+            f"{plan.document.planned_variants} planned; plan/inputs holds {found.total()}, {scored} of them scored "
+            f"and {failed} failed. Files of the run directory have been changed; run again in a new one."
         )

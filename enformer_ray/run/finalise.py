@@ -24,11 +24,11 @@ from enformer_ray.run.build_tasks import run_builds
 from enformer_ray.run.compact import FILE_ROW_GROUPS, row_group_rows
 from enformer_ray.run.content_hash import ContentHash, combined
 from enformer_ray.run.earlier_floors import Floors, earlier_floors, together
-from enformer_ray.run.final_variants import write_variants
+from enformer_ray.run.final_variants import scored_genes, write_variants
 from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.manifest import Manifest, ManifestFile, read_manifest
-from enformer_ray.run.parquet import score_schema, write_table
+from enformer_ray.run.parquet import write_table
 from enformer_ray.run.parts import Part, covering
 from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.read_ahead import read_ahead
@@ -145,6 +145,7 @@ class _Finalise:
             statistics=hashes,
             rows=self._plan.document.planned,
             failed=self._totals.failed,
+            genes=scored_genes(self._plan, self._totals),
             account=account,
             files=tuple(files),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -207,7 +208,7 @@ class _Finalise:
         self._on_progress(FinaliseProgress(len(self._built), self._rows_built, total))
 
     def _content_hash(self, statistic: Statistic) -> str:
-        content, rows = ContentHash(score_schema(self._plan.document.tracks)), 0
+        content, rows = ContentHash(self._plan.document.score_schema), 0
         files = [self._built[path] for path in self._paths[statistic]]
         every = read_ahead(self._store.read_bytes, (built.digests for built in files), _DIGESTS_AHEAD)
         for built, digests in zip(files, every, strict=True):

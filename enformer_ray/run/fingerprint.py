@@ -9,9 +9,10 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
-from enformer_ray.config import ScoringConfig
+from enformer_ray.config import GenesConfig, ScoringConfig
 from enformer_ray.errors import PlanMismatchError
 from enformer_ray.genome.sequence import UNKNOWN
+from enformer_ray.genome.transcription import Annotation
 from enformer_ray.model import EnformerConfig
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring import SCORER_VERSION
@@ -54,6 +55,11 @@ def scoring_parts(scoring: ScoringConfig, tracks: Sequence[int], table: TrackTab
         widths = ",".join(str(table.centre_width(track)) for track in tracks)
         parts["centre_widths"] = hashlib.sha256(widths.encode()).hexdigest()
     return parts
+
+
+def gene_parts(genes: GenesConfig, annotation: Annotation) -> Parts:
+    """Parts that a job with genes has besides: its transcription starts, and what is looked at around them."""
+    return {"genes": {"starts": annotation.digest, "bins": genes.bins, "max_distance": genes.max_distance}}
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:

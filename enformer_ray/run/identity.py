@@ -54,6 +54,8 @@ def differences(earlier: EarlierRun, job: Job) -> tuple[str, ...]:
     )
     compared = json.loads(json.dumps({name: value for name, value in asked.items() if name not in _SUBSETS}))
     lines = [f"{part}: {there} there, {here} here" for part, there, here in differing(earlier.parts, compared)]
+    if "genes" in earlier.parts:
+        lines.append("genes: its scores are those at transcription starts")
     statistics = job.config.scoring.statistics
     stored, shifts = earlier.manifest.statistics, job.config.scoring.shifts
     missing = [name for name in statistics if stored_for(name, stored, shifts) is None]

@@ -10,9 +10,11 @@ import torch
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome import BIN, ReferenceGenome
+from enformer_ray.genome.transcription import Annotation, read_annotation
 from enformer_ray.model import EnformerConfig, load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
+from enformer_ray.scoring.gene_scorer import bins_around
 from enformer_ray.variants.aliases import read_contig_aliases
 from enformer_ray.variants.sources import absolute_source
 
@@ -27,6 +29,7 @@ class Job(NamedTuple):
         weights_digest: hex sha256 of the weights.
         track_table: the track table, if one was given.
         tracks: selected indices in the head, ascending.
+        annotation: transcription starts that variants are scored at, if it is a job with genes.
     """
 
     config: JobConfig
@@ -35,6 +38,7 @@ class Job(NamedTuple):
     weights_digest: str
     track_table: TrackTable | None
     tracks: list[int]
+    annotation: Annotation | None = None
 
 
 def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
@@ -47,7 +51,8 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
     Raises:
         ConfigError: a head that the weights do not have, other tokens than of 128 bp, `centre` without a track
             table, or a stride too long.
-        ReferenceFastaError, WeightsError, TrackTableError, TrackSelectionError, DeviceError: as their classes say.
+        ReferenceFastaError, WeightsError, TrackTableError, TrackSelectionError, DeviceError, GeneFileError: as their
+            classes say.
     """
     config = _absolute(config)
     if "centre" in config.scoring.statistics and config.tracks_table is None:
@@ -75,7 +80,17 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
     tracks = select_tracks(config.scoring.tracks, count, table)
     config = _fitted(config, model.config)
     scoring = _decide(config, model.config, planned)
-    return Job(config.model_copy(update={"scoring": scoring}), reference, model.config, model.digest, table, tracks)
+    config = config.model_copy(update={"scoring": scoring})
+    annotation = _annotation(config, model.config)
+    return Job(config, reference, model.config, model.digest, table, tracks, annotation)
+
+
+def _annotation(config: JobConfig, geometry: EnformerConfig) -> Annotation | None:
+    """Transcription starts of a job with genes, once its bins are known to fit into the network's output."""
+    if config.genes is None:
+        return None
+    bins_around(geometry, config.scoring, config.genes.bins)
+    return read_annotation(config.genes.gtf, config.genes.gene_types, config.genes.genes)
 
 
 def _fitted(config: JobConfig, geometry: EnformerConfig) -> JobConfig:
@@ -107,8 +122,12 @@ def _absolute(config: JobConfig) -> JobConfig:
     elif chain:
         chain = chain.expanduser().absolute()
     catalogue = catalogue.model_copy(update={"chain": chain})
+    genes = config.genes
+    if genes is not None:
+        genes = genes.model_copy(update={"gtf": genes.gtf.expanduser().absolute()})
     return config.model_copy(
         update={
+            "genes": genes,
             "variants": tuple(map(absolute_source, config.variants)),
             "previous": tuple(
                 uri if "://" in uri else str(Path(uri).expanduser().absolute()) for uri in config.previous

@@ -25,6 +25,18 @@ class ManifestFile(_Frozen):
     sha256: str
 
 
+class ScoredGenes(_Frozen):
+    """Variants of gene scores, of which each has a row for every transcription start.
+
+    Attributes:
+        variants: unique ones with rows.
+        failed: those of which a row has no score.
+    """
+
+    variants: int
+    failed: int
+
+
 class Manifest(_Frozen):
     """The content of manifest.json.
 
@@ -33,9 +45,10 @@ class Manifest(_Frozen):
         fingerprint: of the plan.
         content_hash: hex sha256 over all statistics.
         statistics: content hash of each statistic.
-        rows: variants of each statistic.
+        rows: of each statistic: variants, or variants at transcription starts.
         failed: how many of them have no score.
         account: input alleles by final status and reason.
+        genes: what the rows are of, where scores are those of genes.
         files: every file of the dataset, in the order of its rows.
         created: time, UTC.
     """
@@ -47,6 +60,7 @@ class Manifest(_Frozen):
     rows: int
     failed: int
     account: tuple[AccountLine, ...]
+    genes: ScoredGenes | None = None
     files: tuple[ManifestFile, ...]
     created: str
 
@@ -68,6 +82,22 @@ class Manifest(_Frozen):
                 "these; other ones need a run of their own."
             )
         return name
+
+    def refuse_genes(self, uri: str) -> None:
+        """Refuse what needs one row a variant.
+
+        Args:
+            uri: run directory, for the message.
+
+        Raises:
+            ConfigError: the dataset has a row for each variant and transcription start.
+        """
+        if self.genes is not None:
+            raise ConfigError(
+                f"{uri} has scores of genes, a row for each variant and transcription start, and this needs one score "
+                "a variant. Select what you need with `enformer-ray query`, or score the variants with `enformer-ray "
+                "score`."
+            )
 
     def under(self, folder: str) -> list[ManifestFile]:
         """Files of one folder of the run directory."""

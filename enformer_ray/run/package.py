@@ -84,6 +84,8 @@ def _check_paths(job: JobConfig, folder: Path | None) -> None:
 def _inputs(job: JobConfig) -> Iterator[tuple[str, str]]:
     yield from (("variants", file) for source in job.variants if (file := named_file(source)) is not None)
     yield from (("previous", uri) for uri in job.previous)
+    if job.genes is not None:
+        yield "genes.gtf", str(job.genes.gtf)
     yield "reference", str(job.reference)
     if job.tracks_table is not None:
         yield "tracks_table", str(job.tracks_table)

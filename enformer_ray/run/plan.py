@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enformer_ray.config import JobConfig
@@ -17,12 +20,21 @@ from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreErro
 from enformer_ray.run import layout
 from enformer_ray.run.account import AccountLine, account
 from enformer_ray.run.earlier import open_earlier
-from enformer_ray.run.fingerprint import Parts, fingerprint, model_parts, refuse_if_other, scoring_parts
+from enformer_ray.run.fingerprint import (
+    Parts,
+    fingerprint,
+    gene_parts,
+    model_parts,
+    refuse_if_other,
+    scoring_parts,
+)
+from enformer_ray.run.gene_plan import rows_at_starts, variant_options
 from enformer_ray.run.identity import as_before
 from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.load_tasks import part_loader
+from enformer_ray.run.parquet import score_schema
 from enformer_ray.run.plan_files import (
     Shard,
     read_reference_digests,
@@ -37,7 +49,9 @@ from enformer_ray.run.reuse import Reuse, find_reuse, put_reuse
 from enformer_ray.run.reuse_account import ReuseAccount
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring import SCORER_VERSION
+from enformer_ray.scoring.tables import KEY_COLUMNS
 from enformer_ray.variants.catalogue import Catalogue, build_catalogue
+from enformer_ray.variants.gene_variant import FIRST_ROW, GENE_COLUMNS
 
 FORMAT_VERSION = 1
 
@@ -55,7 +69,8 @@ class PlanDocument(BaseModel):
         tracks: selected indices in the head, in output order.
         track_table: whether the plan holds a track table.
         inputs: input alleles by chromosome, in the order of the files.
-        variants: unique planned variants by chromosome, in the order of `variant`.
+        variants: planned rows by chromosome, in the order of `variant`: unique variants, or variants at transcription
+            starts in a job with genes.
         shards: number of shards.
         account: input alleles by status and reason, as planned.
         changes: of those, how many were harmonised and lifted, in which way.
@@ -81,8 +96,25 @@ class PlanDocument(BaseModel):
 
     @property
     def planned(self) -> int:
-        """Unique variants: rows of the dataset."""
+        """Rows of the dataset: unique variants, or variants at transcription starts."""
         return sum(self.variants.values())
+
+    @property
+    def planned_variants(self) -> int:
+        """Unique variants that are scored."""
+        if self.config.genes is None:
+            return self.planned
+        return sum(line.alleles for line in self.account if line.status == "planned")
+
+    @property
+    def score_schema(self) -> pa.Schema:
+        """Columns of its files of scores."""
+        return score_schema(self.tracks, self.config.genes is not None)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Columns of plan/variants that tell a row from all others, and stand in files of scores."""
+        return KEY_COLUMNS if self.config.genes is None else (*KEY_COLUMNS, *GENE_COLUMNS)
 
     @property
     def to_score(self) -> Mapping[str, int]:
@@ -120,6 +152,12 @@ class Plan:
     def shards(self) -> Iterator[Shard]:
         """All shards, in order, read as they are asked for."""
         return read_shards(self.store.local_path(layout.SHARDS))
+
+    def first_rows(self, chromosome: str) -> NDArray[np.int64]:
+        """For each row of a chromosome in a plan with genes, the number of the first row of its variant."""
+        path = self.store.local_path(layout.plan_variants(chromosome))
+        rows: NDArray[np.int64] = pq.read_table(path, columns=[FIRST_ROW], partitioning=None).column(0).to_numpy()
+        return rows
 
     def reference_digests(self) -> dict[str, list[bytes]]:
         """Digests of the blocks of 1,024 bp of every chromosome with planned variants."""
@@ -203,24 +241,30 @@ def _accept(existing: Plan, config: JobConfig, scratch: Path, watch: Callable[[]
 
 
 def catalogue_of(job: Job, scratch: Path, watch: Callable[[], None] = lambda: None) -> Catalogue:
-    """Read, normalise and sort the variants of a job into files under `scratch`; `watch` as in `part_loader`."""
+    """Read, normalise and sort the variants of a job into files under `scratch`; `watch` as in `part_loader`.
+
+    In a job with genes its rows are variants at transcription starts (see `gene_rows`).
+    """
     scratch.mkdir(parents=True, exist_ok=True)
-    return build_catalogue(
+    catalogue = build_catalogue(
         job.config.variants,
         job.reference,
-        job.config.catalogue,
+        variant_options(job),
         job.geometry.sequence_length,
         job.config.scoring.placement,
         scratch,
         job.config.scoring.stride,
         part_loader(job, watch),
     )
+    return catalogue if job.annotation is None else rows_at_starts(job, catalogue, job.annotation, scratch)
 
 
 def _parts_without_input(job: Job) -> Parts:
-    return model_parts(job.weights_digest, job.geometry) | scoring_parts(
-        job.config.scoring, job.tracks, job.track_table
-    )
+    parts = model_parts(job.weights_digest, job.geometry)
+    parts |= scoring_parts(job.config.scoring, job.tracks, job.track_table)
+    if job.config.genes is not None and job.annotation is not None:
+        parts |= gene_parts(job.config.genes, job.annotation)
+    return parts
 
 
 def _refuse_early(existing: Plan, job: Job) -> None:

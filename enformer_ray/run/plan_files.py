@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from enformer_ray.config import Placement
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.genome.reference import BLOCK_DIGEST_BYTES
 from enformer_ray.model.tracks import column_name
 from enformer_ray.run import layout
+from enformer_ray.run.gene_plan import first_of_window, row_costs
 from enformer_ray.run.job import Job
 from enformer_ray.run.parquet import write_table
 from enformer_ray.run.store import RunStore
@@ -53,7 +55,7 @@ class Shard(NamedTuple):
     Attributes:
         shard: number, dense from 0.
         chromosome: contig name without `chr`.
-        start: first base of its variants, 0-based.
+        start: first base of its variants, 0-based: of rows at transcription starts the lowest.
         end: one behind the last base of its reference alleles, 0-based.
         first_variant: `variant` of its first row.
         variants: number of rows.
@@ -115,14 +117,16 @@ def variants_of_shards(shards: Sequence[Shard]) -> dict[str, int]:
 
 
 def _divide(job: Job, chromosome: str, batch: pa.RecordBatch, first: int) -> list[Shard]:
-    """Shards of consecutive variants of a chromosome, numbered from `first`."""
-    alleles = alleles_of(pa.Table.from_batches([batch]))
-    flops = job_costs(job, alleles).flops
+    """Shards of consecutive rows of a chromosome, numbered from `first`."""
+    rows = pa.Table.from_batches([batch])
+    alleles = alleles_of(rows)
+    flops = job_costs(job, rows).flops
     device = job.config.scoring.device
-    bounds = _cuts(flops, job.config.shard_size or DEFAULT_SHARD_SIZE[device], SHARD_FLOPS[device])
+    groups = None if job.annotation is None else first_of_window(rows)
+    bounds = _cuts(flops, job.config.shard_size or DEFAULT_SHARD_SIZE[device], SHARD_FLOPS[device], groups)
     firsts = bounds[:-1]
     columns_of_shards = (
-        (alleles.position[firsts] - 1).tolist(),
+        np.minimum.reduceat(alleles.position - 1, firsts).tolist(),
         np.maximum.reduceat(alleles.position - 1 + alleles.reference_length, firsts).tolist(),
         batch.column("variant").to_numpy()[firsts].tolist(),
         np.diff(bounds).tolist(),
@@ -133,13 +137,18 @@ def _divide(job: Job, chromosome: str, batch: pa.RecordBatch, first: int) -> lis
     ]
 
 
-def _cuts(flops: NDArray[np.float64], size: int, limit: float) -> list[int]:
-    """Where shards begin, and where the last one ends: each of at least one variant, within both bounds if of more."""
+def _cuts(flops: NDArray[np.float64], size: int, limit: float, groups: Sequence[int] | None = None) -> list[int]:
+    """Where shards begin, and where the last one ends: each of at least one row, within both bounds if of more.
+
+    `groups` has the first row of the group of each; a shard ends with a group if it holds the end of one.
+    """
     spent = np.concatenate([[0.0], np.cumsum(flops)])
     cuts, total = [0], spent.data
     while cuts[-1] < len(flops):
         cut = cuts[-1]
         within = bisect_right(total, total[cut] + limit, cut, min(cut + size, len(flops)) + 1) - 1
+        if groups is not None and within < len(flops) and groups[within] > cut:
+            within = groups[within]
         cuts.append(max(within, cut + 1))
     return cuts
 
@@ -150,9 +159,21 @@ def alleles_of(table: pa.Table) -> Alleles:
     return Alleles(*(column.to_numpy().astype(np.int64) for column in (table.column("position"), *lengths)))
 
 
-def job_costs(job: Job, alleles: Alleles) -> Costs:
-    """Cost of each variant of one chromosome under the options of a job."""
-    return variant_costs(job.geometry, job.config.scoring, alleles, len(job.tracks))
+def cost_columns(job: Job) -> list[str]:
+    """Columns of planned rows that `job_costs` needs."""
+    columns = ["position", "reference_allele", "alternate_allele"]
+    return columns if job.annotation is None else [*columns, "tss_position", "gene_strand"]
+
+
+def job_costs(job: Job, rows: pa.Table, placement: Placement | None = None) -> Costs:
+    """Cost of each planned row of one chromosome under the options of a job, or with another placement."""
+    scoring = job.config.scoring
+    if placement is not None:
+        scoring = scoring.model_copy(update={"placement": placement})
+    alleles = alleles_of(rows)
+    if job.annotation is not None:
+        return row_costs(job, scoring, rows, alleles)
+    return variant_costs(job.geometry, scoring, alleles, len(job.tracks))
 
 
 def reference_digest(reference: ReferenceGenome, digests: Mapping[str, Sequence[bytes]]) -> str:

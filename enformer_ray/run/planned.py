@@ -14,7 +14,10 @@ from enformer_ray.run import layout
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan
 from enformer_ray.scoring.tables import KEY_COLUMNS
+from enformer_ray.variants.gene_variant import GeneVariant
 from enformer_ray.variants.variant import Variant
+
+_GENE_ARGUMENTS = (*KEY_COLUMNS[1:], "gene_id", "gene_name", "gene_strand", "tss_position")
 
 
 class PlannedVariants:
@@ -25,10 +28,14 @@ class PlannedVariants:
     Args:
         plan: the plan.
         every: read all planned variants instead, by their numbers in the dataset.
+
+    Attributes:
+        keys: columns that tell a row from all others.
     """
 
     def __init__(self, plan: Plan, every: bool = False) -> None:
         self._store, self._path = plan.store, layout.plan_variants if every else plan.document.scored_file
+        self.keys = plan.document.key_columns
         counts = plan.document.variants if every else plan.document.to_score
         self._first = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
         self._chromosome: str | None = None
@@ -68,13 +75,14 @@ class PlannedVariants:
         return table.select(list(columns))
 
     def variants(self, part: Part) -> list[Variant]:
-        """Variants of a part of a shard, in order.
+        """Variants of a part of a shard, in order; in a plan with genes each at its transcription start.
 
         Raises:
             DatasetCorruptError: the plan's file does not hold them.
         """
-        table = self.table(part.shard.chromosome, part.first_variant, part.rows, KEY_COLUMNS[1:])
-        return [Variant(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+        names, kind = (KEY_COLUMNS[1:], Variant) if self.keys == KEY_COLUMNS else (_GENE_ARGUMENTS, GeneVariant)
+        table = self.table(part.shard.chromosome, part.first_variant, part.rows, names)
+        return [kind(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
     def _open(self, chromosome: str) -> None:
         self._file = pq.ParquetFile(self._store.local_path(self._path(chromosome)))

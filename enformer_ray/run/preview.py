@@ -17,10 +17,11 @@ from enformer_ray.run.earlier import open_earlier
 from enformer_ray.run.identity import as_before
 from enformer_ray.run.job import Job, open_job
 from enformer_ray.run.plan import catalogue_of
-from enformer_ray.run.plan_files import alleles_of
+from enformer_ray.run.plan_files import cost_columns, job_costs
 from enformer_ray.run.reuse import Reuse, find_reuse
 from enformer_ray.run.reuse_account import ReuseAccount
-from enformer_ray.scoring.cost import plain_flops, variant_costs
+from enformer_ray.scoring.cost import plain_flops
+from enformer_ray.scoring.gene_scorer import bins_fit
 from enformer_ray.variants.catalogue import Catalogue
 
 
@@ -104,7 +105,7 @@ def _count(job: Job, catalogue: Catalogue, reuse: Reuse | None) -> Preview:
         alleles=catalogue.total,
         variants=variants,
         placement=scoring.placement,
-        costs=tuple(_cost(job, to_score, placement) for placement in get_args(Placement)),
+        costs=tuple(_cost(job, to_score, placement) for placement in _placements(job)),
         plain_teraflop=variants * plain_flops(job.geometry, scoring, tracks) / 1e12,
         audited=audit_size(job.config, variants),
         tracks=tracks,
@@ -116,14 +117,21 @@ def _count(job: Job, catalogue: Catalogue, reuse: Reuse | None) -> Preview:
     )
 
 
+def _placements(job: Job) -> list[Placement]:
+    """Placements that the job could have: around genes the bins have to fit."""
+    genes, scoring = job.config.genes, job.config.scoring
+    every: list[Placement] = list(get_args(Placement))
+    if genes is None:
+        return every
+    options = {name: scoring.model_copy(update={"placement": name}) for name in every}
+    return [name for name in every if bins_fit(job.geometry, options[name], genes.bins)]
+
+
 def _cost(job: Job, variants: Mapping[str, Path], placement: Placement) -> PlacementCost:
-    scoring = job.config.scoring.model_copy(update={"placement": placement})
     windows = passes = tiles = 0
     flops = 0.0
     for path in variants.values():
-        columns = ["position", "reference_allele", "alternate_allele"]
-        alleles = alleles_of(pq.read_table(path, columns=columns, partitioning=None))
-        costs = variant_costs(job.geometry, scoring, alleles, len(job.tracks))
+        costs = job_costs(job, pq.read_table(path, columns=cost_columns(job), partitioning=None), placement)
         windows += int(costs.windows.sum())
         passes += int(costs.passes.sum())
         tiles += int(costs.tiles.sum())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby, pairwise
@@ -78,9 +77,8 @@ def _scored_places(plan: Plan, chromosome: str) -> NDArray[np.int64]:
     return np.concatenate(places)
 
 
-def numbers_in_dataset(plan: Plan, scored: array[int]) -> NDArray[np.int64]:
+def numbers_in_dataset(plan: Plan, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers (`variant`) in the dataset of variants that are scored, by their numbers there; both ascending."""
-    numbers = np.frombuffer(scored, dtype=np.int64)
     if plan.document.reuse is None or not len(numbers):
         return numbers
     found = []

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError, StoreError
 from enformer_ray.run import layout
-from enformer_ray.run.parquet import score_schema
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan
 from enformer_ray.run.planned import PlannedVariants
@@ -20,7 +19,6 @@ from enformer_ray.run.read_ahead import read_ahead
 from enformer_ray.run.receipts import Receipt, StagedFile, read_receipt
 from enformer_ray.run.store import RunStore
 from enformer_ray.scoring import convention
-from enformer_ray.scoring.tables import KEY_COLUMNS
 
 _RECEIPTS_AHEAD = 16
 _FILES_AHEAD = 3
@@ -70,7 +68,7 @@ def part_tables(plan: Plan, parts: Iterable[ReceivedPart], statistic: str) -> It
         return received, _staged_bytes(plan.store, receipt, receipt.files.get(statistic), f"the statistic {statistic}")
 
     for (part, receipt), data in read_ahead(read, parts, _FILES_AHEAD):
-        keys = planned.table(part.shard.chromosome, part.first_variant, part.rows)
+        keys = planned.table(part.shard.chromosome, part.first_variant, part.rows, planned.keys)
         if receipt.failure is not None:
             yield _unscored(plan, planned, part, keys)
             continue
@@ -111,8 +109,8 @@ def _check_receipt(store: RunStore, part: Part, receipt: Receipt) -> None:
 
 
 def _unscored(plan: Plan, planned: PlannedVariants, part: Part, keys: pa.Table) -> pa.Table:
-    schema = score_schema(plan.document.tracks)
-    columns = {name: keys.column(name).cast(schema.field(name).type) for name in KEY_COLUMNS}
+    schema = plan.document.score_schema
+    columns = {name: keys.column(name).cast(schema.field(name).type) for name in planned.keys}
     indel = plan.document.config.scoring.indel
     columns["indel_convention"] = pa.array([convention(v, indel) for v in planned.variants(part)], pa.string())
     rest = {name: pa.nulls(part.rows, schema.field(name).type) for name in schema.names if name not in columns}
@@ -135,7 +133,7 @@ def _staged_bytes(store: RunStore, receipt: Receipt, staged: StagedFile | None, 
 
 def _staged_table(plan: Plan, receipt: Receipt, staged: StagedFile, data: bytes) -> pa.Table:
     table = pq.ParquetFile(pa.BufferReader(data)).read()
-    if not table.schema.equals(score_schema(plan.document.tracks)):
+    if not table.schema.equals(plan.document.score_schema):
         raise unlike(plan.store, receipt, f"lists {staged.path}, whose columns are not those of the plan")
     if table.num_rows != staged.rows:
         raise unlike(plan.store, receipt, f"lists {staged.rows} rows of {staged.path}, which has {table.num_rows}")
@@ -147,7 +145,7 @@ def _check_rows(store: RunStore, receipt: Receipt, path: str, table: pa.Table, p
         raise unlike(
             store, receipt, f"lists {path} with {table.num_rows} rows, but {planned.num_rows} variants were planned"
         )
-    for name in KEY_COLUMNS:
+    for name in planned.column_names:
         equal = pc.equal(table.column(name), planned.column(name).cast(table.schema.field(name).type))
         if pc.all(equal, skip_nulls=False).as_py() is not True:
             row = pc.index(pc.fill_null(equal, False), False).as_py()

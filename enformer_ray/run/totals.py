@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from typing import get_args
+from typing import NamedTuple, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.run.plan import Plan
 from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.receipts import FailureReason
 from enformer_ray.run.staged import ReceivedPart
+from enformer_ray.variants.gene_variant import FIRST_ROW
 
 FAILURES_LISTED = 1000
 """Failed variants that run.json lists; variants/ has them all."""
@@ -28,6 +31,18 @@ class FailedVariant(BaseModel):
     reason: FailureReason
     detail: str
     attempts: int
+
+
+class FailedInputs(NamedTuple):
+    """Input records without a score.
+
+    Attributes:
+        variants: what they have as `variant`, ascending, each once.
+        reasons: why.
+    """
+
+    variants: NDArray[np.int64]
+    reasons: list[FailureReason]
 
 
 class RunTotals:
@@ -57,6 +72,7 @@ class RunTotals:
         self.failures: list[FailedVariant] = []
         # 9 bytes a failed variant, and nothing for the others.
         self._failed, self._reasons = array("q"), array("b")
+        self._first_rows = array("q") if plan.document.config.genes is not None else self._failed
         self._last_in_parts, self._counted = -1, 0
 
     @property
@@ -71,6 +87,15 @@ class RunTotals:
     def reason(self, index: int) -> FailureReason:
         """Why the variant at an index of `failed_variants` has no score."""
         return _REASONS[self._reasons[index]]
+
+    def failed_inputs(self) -> FailedInputs:
+        """Input records without a score.
+
+        A record of gene scores has the first row of its variant as `variant`, and fails with any of the variant's rows.
+        """
+        first_rows, reasons = np.array(self._first_rows, np.int64), np.array(self._reasons, np.int8)
+        variants, at = np.unique(first_rows, return_index=True)
+        return FailedInputs(variants, [_REASONS[reason] for reason in reasons[at].tolist()])
 
     def add(self, received: ReceivedPart) -> None:
         """Go on with the next part, or with the same again."""
@@ -91,6 +116,9 @@ class RunTotals:
         if receipt.failure is not None:
             self._failed.append(part.first_variant)
             self._reasons.append(_REASONS.index(receipt.failure.reason))
+            if self._first_rows is not self._failed:
+                row = self._planned.table(part.shard.chromosome, part.first_variant, 1, [FIRST_ROW])
+                self._first_rows.append(row.column(0)[0].as_py())
             if len(self.failures) < FAILURES_LISTED:
                 row = self._planned.table(part.shard.chromosome, part.first_variant, 1, ["variant_id"])
                 failed = FailedVariant(variant_id=row.column(0)[0].as_py(), **receipt.failure.model_dump())

@@ -124,7 +124,9 @@ class _Verification:
         by_status: Counter[str] = Counter()
         for (status, _), number in expected.items():
             by_status[status] += number
-        if (by_status["scored"] + by_status["failed"], by_status["failed"]) != (manifest.rows, manifest.failed):
+        genes = manifest.genes
+        expected_numbers = (manifest.rows, manifest.failed) if genes is None else (genes.variants, genes.failed)
+        if (by_status["scored"] + by_status["failed"], by_status["failed"]) != expected_numbers:
             raise self._disagrees("its account does not add up to its rows")
         for name, content_hash in manifest.statistics.items():
             if self._rows[name] != manifest.rows or self._unscored[name] != manifest.failed:
@@ -143,7 +145,8 @@ class _Verification:
         if table.metadata.num_rows != file.rows:
             raise damaged(self._store, file.path, f"has {table.metadata.num_rows} rows instead of {file.rows}")
         if file.path == layout.TRACKS:
-            self._schema = score_schema(table.read(columns=["index"]).column("index").to_pylist())
+            tracks = table.read(columns=["index"]).column("index").to_pylist()
+            self._schema = score_schema(tracks, self._manifest.genes is not None)
         elif file.path.startswith(f"{layout.VARIANTS}/"):
             for batch in table.iter_batches(columns=["status", "reason"]):
                 self._statuses.update(count_statuses(pa.Table.from_batches([batch])))

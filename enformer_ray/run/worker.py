@@ -33,7 +33,7 @@ from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.prefetch import Prefetcher
 from enformer_ray.run.receipts import Receipt, StagedFile, Timings
 from enformer_ray.run.store import RunStore, open_store
-from enformer_ray.scoring import DirectScorer, VariantScorer
+from enformer_ray.scoring import DirectGeneScorer, DirectScorer, GeneScorer, VariantScorer
 from enformer_ray.scoring.base import Scorer
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.variants.variant import Variant
@@ -111,8 +111,15 @@ class ScoringWorker:
         model, reference = load_planned_model(self._plan, self._device), open_planned_reference(self._plan)
         planned = self._plan.document.config.token_cache_mb
         cache = (planned if self._token_cache_mb is None else self._token_cache_mb) * 2**20
+        genes, plain = self._plan.document.config.genes, plain_options(scoring)
+        if genes is not None:
+            batch, around = scoring.batch_size or 1, genes.bins
+            return (
+                GeneScorer(model, reference, scoring, tracks, batch, cache, around),
+                DirectGeneScorer(model, reference, plain, tracks, around=around),
+            )
         scorer = VariantScorer(model, reference, scoring, tracks, table, scoring.batch_size or 1, cache)
-        return scorer, DirectScorer(model, reference, plain_options(scoring), tracks, table)
+        return scorer, DirectScorer(model, reference, plain, tracks, table)
 
     def expect(self, part: Part) -> None:
         """Read ahead for a part that will be scored next."""

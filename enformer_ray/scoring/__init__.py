@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from enformer_ray.scoring.direct import DirectScorer
+    from enformer_ray.scoring.gene_scorer import DirectGeneScorer, GeneScorer
     from enformer_ray.scoring.indels import convention
     from enformer_ray.scoring.scorer import VariantScorer
 
 else:
     # Looked up when they are used, as in model/: the columns of score files are asked for without torch.
-    _HOMES = {"DirectScorer": "direct", "VariantScorer": "scorer", "convention": "indels"}
+    _HOMES = {
+        "DirectGeneScorer": "gene_scorer",
+        "DirectScorer": "direct",
+        "GeneScorer": "gene_scorer",
+        "VariantScorer": "scorer",
+        "convention": "indels",
+    }
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
@@ -23,4 +30,4 @@ else:
 SCORER_VERSION = 2
 """Raised whenever a change of this program changes a score; part of a plan's fingerprint."""
 
-__all__ = ["SCORER_VERSION", "DirectScorer", "VariantScorer", "convention"]
+__all__ = ["SCORER_VERSION", "DirectGeneScorer", "DirectScorer", "GeneScorer", "VariantScorer", "convention"]

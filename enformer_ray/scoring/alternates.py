@@ -45,11 +45,11 @@ def _anchored(
 ) -> Tensor:
     """One flank stays on the window's grid; the other one lies on the grid of a window that starts elsewhere."""
     count, change = config.tokens, edit.length_change
-    offset = edit.start - start - (change if strand.reverse else 0)
+    offset = edit.start - start - (change if edit.left_moves else 0)
     first, last = reached_tokens(offset, offset + len(edit.alternate), count)
     changed = tokens.crops([anchored_window(strand, start, config.sequence_length, edit)], first, last)[0]
     left, right = reference[:first], reference[last:]
-    if change and strand.reverse:
+    if change and edit.left_moves:
         left = tokens.window(strand, start + change, 0, first) if first else left
     elif change:
         right = tokens.window(strand, start - change, last, count) if last < count else right

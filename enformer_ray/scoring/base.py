@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring.device import set_precision
 from enformer_ray.scoring.indels import convention
 from enformer_ray.scoring.statistics import Predictions, reduce_predictions
-from enformer_ray.scoring.strand import Strand
+from enformer_ray.scoring.strand import Edit, Strand, edit_on
 from enformer_ray.scoring.tables import score_tables
 from enformer_ray.variants.variant import Variant
 
@@ -104,7 +104,7 @@ class Scorer(ABC):
         column_type = np.float64 if self.dtype == torch.float64 else np.float32
         conventions = [convention(variant, self.config.indel) for variant in variants]
         scores = (totals / len(offsets)).astype(column_type)
-        return score_tables(variants, conventions, statistics, self.tracks, scores)
+        return score_tables(variants, conventions, statistics, self.tracks, scores, self._more_columns(variants))
 
     @abstractmethod
     def _pairs(self, variants: Sequence[Variant], starts: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -123,6 +123,13 @@ class Scorer(ABC):
         geometry = self.model.config
         first_bin = start + geometry.crop * geometry.bin - variant.start
         return Predictions(reference, alternate, first_bin, geometry.bin, self._centre_width)
+
+    def _edit(self, strand: Strand, variant: Variant) -> Edit:
+        return edit_on(strand, variant)
+
+    def _more_columns(self, variants: Sequence[Variant]) -> Mapping[str, pa.Array]:  # noqa: ARG002
+        """Columns of each row besides the keys and the indel convention."""
+        return {}
 
     def _strands(self, chromosome: str) -> list[Strand]:
         """The strands that are averaged, forward first."""

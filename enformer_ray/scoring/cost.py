@@ -51,7 +51,7 @@ class Costs(NamedTuple):
 
 def plain_flops(geometry: EnformerConfig, scoring: ScoringConfig, tracks: int) -> float:
     """Floating-point operations of two whole passes a variant, over all shifts and strands."""
-    return 2.0 * _strands(scoring) * scoring.shifts * pass_flops(geometry, scoring.head, tracks).total
+    return 2.0 * strands_of(scoring) * scoring.shifts * pass_flops(geometry, scoring.head, tracks).total
 
 
 def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: Alleles, tracks: int) -> Costs:
@@ -63,7 +63,7 @@ def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: All
         alleles: the variants, by position.
         tracks: how many tracks are predicted.
     """
-    counter = _Counter(geometry, scoring, alleles)
+    counter = RowCounter(geometry, scoring, alleles)
     windows = np.zeros(len(alleles.position), np.int64)
     tiles = np.zeros_like(windows)
     flops = np.zeros(len(windows))
@@ -78,21 +78,39 @@ def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: All
         added = counter.tiles(starts)
         tiles += added
         flops += new * counter.ends + added * counter.tile + counter.crops(starts)
-    strands = _strands(scoring)
+    strands = strands_of(scoring)
     passes = windows + scoring.shifts
     block = FUSED_BLOCK if scoring.device == "cuda" else BLOCK
     flops += passes * fast_flops(geometry, tracks, block)
     return Costs(windows * strands, tiles * strands, passes * strands, flops * strands)
 
 
-def _strands(scoring: ScoringConfig) -> int:
+def strands_of(scoring: ScoringConfig) -> int:
+    """How many strands are predicted."""
     return 2 if scoring.reverse_complement else 1
 
 
-class _Counter:
-    """Counts on the forward strand, for one position of the window after the other."""
+class RowCounter:
+    """Counts on the forward strand, for one position of the window after the other.
 
-    def __init__(self, geometry: EnformerConfig, scoring: ScoringConfig, alleles: Alleles) -> None:
+    Args:
+        geometry: of the network.
+        scoring: options.
+        alleles: the variants.
+        right_stays: of which of them an `anchored` window keeps the right flank in place; of none if None.
+
+    Attributes:
+        tile: operations of a tile of trunk tokens.
+        ends: operations of both ends of a window, or of a whole one that is short.
+    """
+
+    def __init__(
+        self,
+        geometry: EnformerConfig,
+        scoring: ScoringConfig,
+        alleles: Alleles,
+        right_stays: NDArray[np.bool_] | None = None,
+    ) -> None:
         self._geometry, self._edge = geometry, edge_tokens(geometry)
         self._change = alleles.alternate_length - alleles.reference_length
         # Normalised alleles of different length begin with one shared base, or with none if both are longer.
@@ -101,6 +119,7 @@ class _Counter:
         self._inserted = alleles.alternate_length - shared
         local = (self._change != 0) & (np.abs(self._change) < BIN) & (scoring.indel == "local")
         self._local, self._moved = local, (self._change != 0) & ~local
+        self._left_moves = np.zeros(len(local), np.bool_) if right_stays is None else right_stays & self._moved
         self._tile_tokens = tile_tokens(geometry)
         self._whole = geometry.tokens < 2 * self._edge
         self.tile = fast_trunk_flops(geometry, self._tile_tokens)
@@ -111,6 +130,7 @@ class _Counter:
         )
 
     def new_windows(self, starts: Integers) -> Integers:
+        """Whether (1 or 0) a window is none that a variant before has."""
         new = np.ones(len(starts), np.int64)
         order = np.argsort(starts, kind="stable")
         new[order[1:]] = starts[order[1:]] != starts[order[:-1]]
@@ -123,11 +143,12 @@ class _Counter:
         count = self._geometry.tokens
         tiles = _new_tiles(starts, self._edge, np.full(len(starts), count - self._edge), self._tile_tokens)
         moved = self._moved & (self._change % BIN != 0)
-        if moved.any():
-            behind = self._reach(starts, self._edit_start)[1][moved]
-            tiles[moved] += _new_tiles(
-                (starts - self._change)[moved], behind, np.full(moved.sum(), count - self._edge), self._tile_tokens
-            )
+        for rows, sign in ((moved & ~self._left_moves, -1), (moved & self._left_moves, 1)):
+            if rows.any():
+                reach = self._reach(starts, self._anchored_edits())
+                first = reach[1][rows] if sign < 0 else np.full(rows.sum(), self._edge)
+                last = np.full(rows.sum(), count - self._edge) if sign < 0 else reach[0][rows]
+                tiles[rows] += _new_tiles((starts + sign * self._change)[rows], first, last, self._tile_tokens)
         return tiles
 
     def crops(self, starts: Integers) -> NDArray[np.float64]:
@@ -141,9 +162,13 @@ class _Counter:
             for stretches in (1, 2)
         )
         left, right = ([two[size] for size in side.tolist()] for side in sizes)
-        single = np.array([one[size] for size in sizes[0].tolist()], float)
+        single = np.array([one[size] for size in np.where(self._left_moves, sizes[1], sizes[0]).tolist()], float)
         moved = self._moved * fast_trunk_flops(self._geometry, self._edge, edges=1)
         return np.where(self._local, np.add(left, right), single + moved).astype(float)
+
+    def _anchored_edits(self) -> Integers:
+        """First bases of the edits, moved where it is the flank before them that moves."""
+        return cast(Integers, np.where(self._left_moves, self._edit_start - self._change, self._edit_start))
 
     def _reach(self, starts: Integers, edits: Integers) -> tuple[Integers, Integers]:
         """As `genome.window.reached_tokens`."""

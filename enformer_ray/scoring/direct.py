@@ -11,7 +11,7 @@ from enformer_ray.genome.sequence import Codes
 from enformer_ray.scoring.base import Scorer
 from enformer_ray.scoring.device import autocast
 from enformer_ray.scoring.indels import anchored_window, convention, local_sequences, local_tokens
-from enformer_ray.scoring.strand import Strand, edit_on
+from enformer_ray.scoring.strand import Strand
 from enformer_ray.variants.variant import Variant
 
 
@@ -35,7 +35,7 @@ class DirectScorer(Scorer):
             yield from (alternate for _, alternate in pairs)
 
     def _pair(self, variant: Variant, strand: Strand, start: int) -> tuple[Tensor, Tensor]:
-        length, edit = self.model.config.sequence_length, edit_on(strand, variant)
+        length, edit = self.model.config.sequence_length, self._edit(strand, variant)
         window = strand.codes(start, start + length)
         if convention(variant, self.config.indel) == "local":
             reference, *others = self._trunk([window, *local_sequences(strand, start, length, edit)])

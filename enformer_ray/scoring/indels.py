@@ -25,8 +25,8 @@ def convention(variant: Variant, indel: IndelConvention) -> Convention:
 
 
 def anchored_window(strand: Strand, start: int, length: int, edit: Edit) -> Codes:
-    """Alternate window of the published practice: the left flank of the forward strand stays on the window's grid."""
-    return (right_anchored if strand.reverse else left_anchored)(strand, start, length, edit)
+    """Alternate window of which one flank stays on the grid: the left one of the forward strand as published."""
+    return (right_anchored if edit.left_moves else left_anchored)(strand, start, length, edit)
 
 
 class LocalSequences(NamedTuple):
@@ -86,6 +86,8 @@ def local_difference(alternate: Tensor, first: Tensor, second: Tensor, cut: int)
         first: (n, channels), tokens of the reference window on the grid of the left flank.
         second: (n, channels), tokens of the reference window on the grid of the right flank.
         cut: token of the edit among the n; the hybrid is `first` before it, `second` behind it, and their mean there.
+            An edit at the end of a window may lie beyond them.
     """
-    hybrid = torch.cat([first[:cut], (first[cut : cut + 1] + second[cut : cut + 1]) / 2, second[cut + 1 :]])
+    at, behind = max(cut, 0), max(cut + 1, 0)
+    hybrid = torch.cat([first[:at], (first[at:behind] + second[at:behind]) / 2, second[behind:]])
     return alternate - hybrid

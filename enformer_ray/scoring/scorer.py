@@ -22,7 +22,6 @@ from enformer_ray.scoring.alternates import alternate_tokens
 from enformer_ray.scoring.base import Scorer
 from enformer_ray.scoring.device import autocast
 from enformer_ray.scoring.indels import convention
-from enformer_ray.scoring.strand import edit_on
 from enformer_ray.scoring.tokens import WindowTokens
 from enformer_ray.variants.variant import Variant
 
@@ -85,7 +84,7 @@ class VariantScorer(Scorer):
             for variant in members:
                 kind = convention(variant, self.config.indel)
                 for strand, first, reference in zip(strands, starts, references, strict=True):
-                    edit = edit_on(strand, variant)
+                    edit = self._edit(strand, variant)
                     yield alternate_tokens(self._tokens, geometry, strand, first, edit, kind, reference)
 
     def _predictions(self, tokens: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -39,12 +39,14 @@ class Strand:
 class Edit:
     """A variant as a replacement of the bases `start`..`end` (strand coordinates) by `alternate`, without shared ends.
 
-    `start` is the first reference base that the edit touches, behind the bases that both alleles begin with.
+    `start` is the first reference base that the edit touches, behind the bases that both alleles begin with. Where a
+    window is `anchored`, a change of length moves the flank before it if `left_moves`, and the one behind it if not.
     """
 
     start: int
     end: int
     alternate: Codes
+    left_moves: bool = False
 
     @property
     def length_change(self) -> int:
@@ -52,8 +54,14 @@ class Edit:
         return len(self.alternate) - (self.end - self.start)
 
 
-def edit_on(strand: Strand, variant: Variant) -> Edit:
-    """The edit that a variant makes on a strand; shared leading bases are taken off before shared trailing ones."""
+def edit_on(strand: Strand, variant: Variant, right_stays: bool = False) -> Edit:
+    """The edit that a variant makes on a strand; shared leading bases are taken off before shared trailing ones.
+
+    Args:
+        strand: which strand is read.
+        variant: the variant.
+        right_stays: whether an `anchored` window keeps the right flank of the forward strand in place, not the left.
+    """
     start, end = variant.start, variant.end
     reference, alternate = encode(variant.reference_allele), encode(variant.alternate_allele)
     if strand.reverse:
@@ -62,7 +70,8 @@ def edit_on(strand: Strand, variant: Variant) -> Edit:
     leading = _shared(reference, alternate)
     reference, alternate = reference[leading:], alternate[leading:]
     trailing = _shared(reference[::-1], alternate[::-1])
-    return Edit(start + leading, end - trailing, alternate[: len(alternate) - trailing])
+    kept = alternate[: len(alternate) - trailing]
+    return Edit(start + leading, end - trailing, kept, left_moves=strand.reverse != right_stays)
 
 
 def _shared(one: Codes, other: Codes) -> int:

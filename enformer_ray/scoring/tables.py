@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ def score_tables(
     statistics: Sequence[str],
     tracks: Sequence[int],
     scores: NDArray,  # type: ignore[type-arg]
+    more: Mapping[str, pa.Array] | None = None,
 ) -> dict[str, pa.Table]:
     """Tables of scores, one a statistic.
 
@@ -28,6 +29,7 @@ def score_tables(
         statistics: names, in the order of the first axis of `scores`.
         tracks: indices of the tracks in the head, in the order of the last axis.
         scores: (statistics, variants, tracks).
+        more: further columns of each row, before the tracks.
     """
     keys = {
         "variant_id": pa.array([v.variant_id for v in variants], pa.string()),
@@ -36,6 +38,7 @@ def score_tables(
         "reference_allele": pa.array([v.reference_allele for v in variants], pa.string()),
         "alternate_allele": pa.array([v.alternate_allele for v in variants], pa.string()),
         "indel_convention": pa.array(conventions, pa.string()),
+        **(more or {}),
     }
     names = [column_name(track) for track in tracks]
     tables = {}

@@ -33,6 +33,7 @@ REASONS = {
     "reference_mismatch": "the reference allele is not what the FASTA has there",
     "allele_too_long": "an allele is longer than the catalogue's max_allele_length",
     "too_many_unknown_bases": "the window has more unknown bases than the catalogue's max_unknown",
+    "no_gene": "no window around a transcription start holds the reference allele",
 }
 """Reason codes of rejected records, and what they mean."""
 

@@ -63,6 +63,7 @@ def associate(run_directory: str, options: AssociationOptions) -> Association:
         EnformerRayError: what reading the files raises.
     """
     dataset = open_scores(run_directory)
+    dataset.manifest.refuse_genes(dataset.uri)
     statistic = dataset.manifest.statistic(options.statistic, dataset.uri)
     plan = load_plan(open_store(run_directory))
     check_order(dataset, statistic, plan)

@@ -56,6 +56,7 @@ class ExportSource:
     def __init__(self, run_directory: str, statistic: str, selectors: Sequence[str] = ()) -> None:
         run = FinishedRun(open_store(run_directory))
         self.store, self.manifest = run.store, run.manifest
+        self.manifest.refuse_genes(self.store.uri)
         self.statistic = statistic
         self.rows = StatisticRows(run, statistic)
         self.tracks: list[Track] = choose_tracks(self.store, selectors)

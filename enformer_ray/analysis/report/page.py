@@ -89,7 +89,9 @@ def collect(
     timeline, listed = read_timeline(store), tables.top(swept, gtf)
     shown = top_profiles(pick_top(swept, min(profiles, top)), gtf, on_progress)
     return Report(
-        _head(store, swept) | _of_run(store, swept, run, timeline) | _of_scores(swept, listed, shown, gtf is not None),
+        _head(store, swept)
+        | _of_run(store, swept, run, timeline)
+        | _of_scores(swept, listed, shown, gtf is not None or tables.has_genes(swept)),
         {
             "manhattan": figures.manhattan(swept),
             "distributions": [figures.distribution(found) for found in swept.distributions],

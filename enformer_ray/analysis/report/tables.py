@@ -22,8 +22,9 @@ def asked(run: Mapping[str, Any]) -> Rows:
     """The job, an option a row; options that were left at their default and are empty are left out."""
     config = dict(run["config"])
     rows: Rows = []
-    for room in ("", "scoring", "catalogue"):
-        options = config.pop(room) if room else {k: v for k, v in config.items() if not isinstance(v, dict)}
+    for room in ("", "scoring", "catalogue", "genes"):
+        own = {name: value for name, value in config.items() if not isinstance(value, dict)}
+        options = (config.pop(room, None) or {}) if room else own
         rows += [(f"{room}.{name}".lstrip("."), _in_words(value)) for name, value in options.items() if _is_said(value)]
     return rows
 
@@ -69,7 +70,7 @@ def top(swept: Swept, gtf: Path | None) -> list[dict[str, Any]]:
     """The variants with the largest scores."""
     names = labels(swept.tracks)
     variants = top_variants(swept)
-    genes = nearest_genes(variants, gtf) if gtf is not None else [None] * len(variants)
+    genes = nearest_genes(variants, gtf) if gtf is not None and not has_genes(swept) else [None] * len(variants)
     return [
         {
             "variant": variant_label(variant),
@@ -78,10 +79,20 @@ def top(swept: Swept, gtf: Path | None) -> list[dict[str, Any]]:
             "track": shortened(names[row["track"]], 120),
             "score": f"{row['score']:.4g}",
             "p": "" if not swept.study.has_p or row["height"] != row["height"] else _p_value(row["height"]),
-            "gene": "" if gene is None else f"{shortened(gene[0].name, 40)} ({gene[1]:,} bp)",
+            "gene": _own_gene(row) if gene is None else f"{shortened(gene[0].name, 40)} ({gene[1]:,} bp)",
         }
         for row, variant, gene in zip(swept.top.to_pylist(), variants, genes, strict=True)
     ]
+
+
+def has_genes(swept: Swept) -> bool:
+    """Whether the scores are those of genes, which rows name themselves."""
+    return swept.run.manifest.genes is not None
+
+
+def _own_gene(row: Mapping[str, Any]) -> str:
+    """Gene of a row of gene scores, and how far from its start the variant is; empty in others."""
+    return f"{shortened(row['gene_name'], 40)} ({row['tss_distance']:+,} bp)" if "gene_name" in row else ""
 
 
 def variant_label(variant: Variant) -> str:

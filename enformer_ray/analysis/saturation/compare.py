@@ -80,8 +80,10 @@ def compare(
         min_confidence: least confidence of a row.
 
     Raises:
+        ConfigError: the dataset has several rows a variant.
         MeasuredTableError: no row of any element is in the run, or a limit is on a column that there is not.
     """
+    dataset.manifest.refuse_genes(dataset.uri)
     columns = dataset.track_table.column("column").to_pylist()
     descriptions = dataset.track_table.column("description").to_pylist()
     unmatched: dict[str, Counter[str]] = {}

@@ -51,6 +51,7 @@ class SiteReader:
 
     def __iter__(self) -> Iterator[Sites]:
         """All of them, in the order of the dataset."""
+        self.dataset.manifest.refuse_genes(self.dataset.uri)
         columns = self.dataset.track_table.column("column").to_pylist()
         kept: pa.Table | None = None
         for batch in self.dataset.to_batches(self.statistic, rows=max(64, _BATCH_VALUES // len(columns))):
