@@ -49,6 +49,9 @@ bench: $(STAMP)  ## ratios: one attention layer, rounding, and variants/s agains
 	$(BIN)/python benchmarks/bench_attention.py
 	$(BIN)/python benchmarks/bench_rounding.py
 	$(BIN)/python benchmarks/bench_reuse.py
+	$(BIN)/python benchmarks/bench_saturate.py
+	$(BIN)/python benchmarks/bench_genes.py
+	$(BIN)/python benchmarks/bench_reprocess.py
 	@command -v bcftools >/dev/null && $(BIN)/python benchmarks/bench_plan.py || echo "bench_plan.py needs bcftools"
 
 check: $(STAMP)  ## lint, format, types, layers

@@ -197,6 +197,7 @@ def test_refusals(folder: Path, command: Command, options: list[str], words: str
     assert re.search(words, " ".join(refused.error.split())), refused.error
 
 
+@pytest.mark.slow
 def test_variants_of_promoters_change_their_genes_as_the_truth_says(tmp_path: Path) -> None:
     """Those that break or make a site of NRF1 at a start of the demo's genes, by the demo's network."""
     world = make_world(tmp_path / "world")

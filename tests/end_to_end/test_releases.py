@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from enformer_ray.demo import World
+from tests.small_world import World
 from enformer_ray.run import layout
 from enformer_ray.run.lease import hold
 from enformer_ray.run.store import LocalStore
