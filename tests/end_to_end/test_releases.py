@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.small_world import World
 from enformer_ray.run import layout
 from enformer_ray.run.lease import hold
 from enformer_ray.run.store import LocalStore
 from tests.end_to_end.conftest import Command, Finished
 from tests.end_to_end.test_two_drivers import stopped
+from tests.small_world import World
 
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs/reprocess_release.py"
 LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (.*)$", re.MULTILINE)
