@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from enformer_ray.cli_job import FAILED_VARIANTS, preview_job, score_job
+from enformer_ray.cli_job import FAILED_VARIANTS, RATE, preview_job, score_job
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
@@ -56,7 +56,7 @@ def genes(
         list[str] | None, _option("gene_id or gene_name; may be repeated (default: all)")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
-    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = 50.0,
+    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = RATE,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
     ] = False,

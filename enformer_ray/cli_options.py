@@ -20,6 +20,7 @@ from enformer_ray.config import (
     build_config,
     load_job_file,
 )
+from enformer_ray.errors import ConfigError
 
 _WHAT, _HOW, _WHERE = "What is scored", "How it is scored", "Where it runs"
 
@@ -236,7 +237,11 @@ def origin_of(config: Path | None) -> str:
 def _set(values: dict[str, Any], place: str, value: Any) -> None:
     *rooms, key = place.split(".")
     for room in rooms:
-        values = values.setdefault(room, {})
+        section = values.get(room) or {}  # a section without a line is none
+        if not isinstance(section, dict):
+            raise ConfigError(f"the job file: `{room}` must hold `key: value` lines, not {section!r}.")
+        values[room] = section
+        values = section
     values[key] = value
 
 

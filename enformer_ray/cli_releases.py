@@ -12,6 +12,7 @@ import typer
 from enformer_ray.cli_job import FAILED_VARIANTS, RATE, preview_job, score_job
 from enformer_ray.cli_options import job_values, origin_of, with_job_options
 from enformer_ray.errors import (
+    ConfigError,
     EnformerRayError,
     LeaseHeldError,
     LeaseLostError,
@@ -67,7 +68,10 @@ def releases(
     values = job_values(config, options)
     named = {"releases": releases, "runs": runs, "settle": settle, "done_file": done_file}
     asked = {key: value for key, value in named.items() if value is not None}
-    values["schedule"] = {**(values.get("schedule") or {}), **asked}
+    section = values.get("schedule") or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{origin_of(config)}: `schedule` must hold `key: value` lines, such as `runs: DIR`.")
+    values["schedule"] = {**section, **asked}
     job = scheduled_job(values, origin_of(config))
     found = look(job.schedule)
     counts = Counter(seen.state for seen in found)
@@ -104,11 +108,11 @@ def _score(job: ScheduledJob, seen: Seen, dry_run: bool = False, take_over: bool
     from enformer_ray.cli_output import counted, print_error
     from enformer_ray.run.releases import written_since
 
-    one = job.job(seen)
     begins = "goes on" if seen.state == "started" else "begins"
-    _say(f"{seen.release.name}: {begins} in {one.output}, beside {counted(len(one.previous), 'earlier run')}")
     status = 0
     try:
+        one = job.job(seen)
+        _say(f"{seen.release.name}: {begins} in {one.output}, beside {counted(len(one.previous), 'earlier run')}")
         if dry_run:
             preview_job(one, RATE)
         elif not score_job(one, take_over):

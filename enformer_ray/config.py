@@ -147,6 +147,8 @@ class JobConfig(_Frozen):
         scoring = values.get("scoring") or {}
         if isinstance(scoring, ScoringConfig):
             scoring = scoring.model_dump(include=scoring.model_fields_set)
+        if not isinstance(scoring, dict):
+            return values  # which is refused when it is checked
         if values.get("previous"):
             raise ValueError("scores at transcription starts are not taken from earlier runs: leave `previous` out")
         tracks = {"tracks": ("assay:CAGE",)} if values.get("tracks_table") else {}

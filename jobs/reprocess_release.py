@@ -9,13 +9,17 @@ from pathlib import Path
 
 from enformer_ray.cli import main
 from enformer_ray.config import load_job_file
+from enformer_ray.errors import ConfigError
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
     job = Path(__file__).with_suffix(".yaml")
     if arguments and not arguments[0].startswith("-"):
         job = Path(arguments.pop(0))
-    command = "releases" if job.is_file() and "schedule" in load_job_file(job) else "reprocess"
+    try:
+        command = "releases" if "schedule" in load_job_file(job) else "reprocess"
+    except ConfigError:
+        command = "reprocess"  # which says what is wrong with the job file
     # `ray job submit` names the cluster that it started this script on.
     cluster = ["--address", os.environ["RAY_ADDRESS"]] if "RAY_ADDRESS" in os.environ else []
     main([command, "--config", str(job), *cluster, *arguments])

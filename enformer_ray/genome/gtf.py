@@ -12,7 +12,7 @@ from typing import NamedTuple
 from enformer_ray.errors import GeneFileError
 from enformer_ray.genome.reference import canonical_name
 
-_ATTRIBUTE = re.compile(r'(gene_id|gene_name|gene_type|gene_biotype|transcript_id)[ =]"?([^";]*)"?')
+_ATTRIBUTE = re.compile(r'(?:^|[;\s])(gene_id|gene_name|gene_type|gene_biotype|transcript_id)[ =]"?([^";]*)"?')
 
 
 class GtfRecord(NamedTuple):

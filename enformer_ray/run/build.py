@@ -86,7 +86,14 @@ class BuiltFile(BaseModel):
     below: int
 
 
-def build_key(plan: Plan, path: str, parts: Sequence[ReceivedPart], floors: Values, group_rows: int) -> str:
+def build_key(
+    plan: Plan,
+    path: str,
+    parts: Sequence[ReceivedPart],
+    floors: Values,
+    group_rows: int,
+    rows: ReleaseRows | None,
+) -> str:
     """Name of the result of a task: the same exactly when the plan, the attempts that are received and the floors are.
 
     Args:
@@ -95,10 +102,11 @@ def build_key(plan: Plan, path: str, parts: Sequence[ReceivedPart], floors: Valu
         parts: what it is made of.
         floors: noise floor of each track.
         group_rows: rows of its row groups.
+        rows: which rows it has, where some are taken from earlier runs.
     """
     attempts = [[part.name, part.receipt.attempt] for part in parts]
     floor_digest = hashlib.sha256(np.ascontiguousarray(floors, dtype="<f8").tobytes()).hexdigest()
-    made_of = [_BUILD_FORMAT, plan.document.fingerprint, path, attempts, floor_digest, group_rows]
+    made_of = [_BUILD_FORMAT, plan.document.fingerprint, path, attempts, floor_digest, group_rows, rows]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
 

@@ -85,7 +85,9 @@ class EarlierRows:
 
     def _read(self, group: int) -> pa.Table:
         if group != self._group:
-            table = self._table.read_row_group(group, columns=self._schema.names).select(self._schema.names)
+            table = self._table.read_row_group(group, columns=self._schema.names)
+            whole = set(table.column_names) == set(self._schema.names)
+            table = table.select(self._schema.names) if whole else table
             if not table.schema.equals(self._schema):
                 assert self._file is not None
                 raise self._run.damaged(self._file.path, "has other columns than its tracks.parquet lists")

@@ -191,7 +191,7 @@ class _Finalise:
                 self._totals.add(part)
             for name in self._statistics:
                 path, floors = layout.scores(name, file.chromosome, file.number), audit.floors[name]
-                key = build_key(self._plan, path, held, floors, self._group_rows)
+                key = build_key(self._plan, path, held, floors, self._group_rows, file.rows)
                 made_of = (held, floors, self._group_rows, key, file.chromosome, file.rows)
                 task = BuildTask(self._store.uri, name, path, *made_of)
                 self._paths[name].append(path)

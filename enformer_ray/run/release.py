@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.config import Statistic
+from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.model.tracks import column_name
 from enformer_ray.run import layout
 from enformer_ray.run.compact import FILE_SHARDS, FileShards, ReleaseRows, divide_into_files
@@ -136,7 +137,13 @@ class _Scored:
         pieces = [self._held.slice(0, rows)]
         left, self._held = rows - pieces[0].num_rows, self._held.slice(rows)
         while left:
-            table = next(self._tables).slice(self._skip)
+            following = next(self._tables, None)
+            if following is None:
+                raise DatasetCorruptError(
+                    "the receipts of a run that takes rows from earlier runs hold fewer rows than its plan; delete the "
+                    "run directory and run again."
+                )
+            table = following.slice(self._skip)
             self._skip = 0
             pieces.append(table.slice(0, left))
             self._held = table.slice(left)

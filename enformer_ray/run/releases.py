@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from enformer_ray.config import JobConfig, build_config
-from enformer_ray.errors import ConfigError, ReleaseError
+from enformer_ray.errors import ConfigError, DatasetCorruptError, ReleaseError
 from enformer_ray.run import layout
 from enformer_ray.run.store import open_store
 
@@ -107,7 +107,9 @@ class ScheduledJob(NamedTuple):
         if previous is None:
             given = [self.values.get("previous") or ()]
             named = [given[0]] if isinstance(given[0], str) else list(given[0])
-            finished = [run for run in finished_runs(self.schedule.runs) if run != seen.run]
+            # Gene scores are not taken from earlier runs.
+            runs = [] if self.values.get("genes") else finished_runs(self.schedule.runs)
+            finished = [run for run in runs if run != seen.run]
             previous = list(dict.fromkeys([*named, *finished]))
         found = {"variants": [str(path) for path in seen.release.files], "output": seen.run, "previous": previous}
         return build_config({**self.values, **found}, self.origin)
@@ -221,22 +223,29 @@ def _release(path: Path) -> Release:
             continue
         if file.name.endswith(_UNFINISHED):
             unfinished.append(file)
-        elif not file.name.startswith(".") and not file.name.endswith(_COMPANIONS):
+        # Programs that copy keep parts of files in hidden folders, too.
+        hidden = file.name.startswith(".") or any(p.startswith(".") for p in file.relative_to(path).parts)
+        if not hidden and not file.name.endswith((*_UNFINISHED, *_COMPANIONS)):
             files.append(file)
             written, size = max(written, found.st_mtime), size + found.st_size
     return Release(path, tuple(sorted(files)), tuple(unfinished), changed, written, size)
 
 
 def _seen(release: Release, schedule: Schedule) -> Seen:
-    run = f"{_folder(schedule.runs)}/{quote(release.name, safe='')}"
+    # A name that every store takes: % is none for a bucket.
+    run = f"{_folder(schedule.runs)}/{quote(release.name, safe='@+').replace('%', '=')}"
+    release = _without_done_files(release, schedule.done_file)
     store = open_store(run)
     planned = store.exists(layout.PLAN)
     if store.exists(layout.MANIFEST):
         if planned and release.written > _planned_at(run) + 1:
             why = f"written to again at {_time(release.written)}, after {run} had read it"
             return Seen(release, run, "changed", why)
+        # A copy with times may add a file that is older than the plan.
+        read = {Path(name).name for name in _config_of(run)["variants"]} if planned else set()
+        if planned and release.path.is_dir() and {path.name for path in release.files} != read:
+            return Seen(release, run, "changed", f"holds other files than {run} has read")
         return Seen(release, run, "scored", run)
-    release = _without_done_files(release, schedule.done_file)
     missing = _still_missing(release, schedule)
     if missing:
         return Seen(release, run, "arriving", missing)
@@ -278,16 +287,30 @@ def _without_done_files(release: Release, done_file: str | None) -> Release:
 
 def _planned_beside(run: str) -> list[str] | None:
     """Earlier runs of a plan; None where there is none."""
-    store = open_store(run)
-    if not store.exists(layout.PLAN):
+    if not open_store(run).exists(layout.PLAN):
         return None
-    previous: Sequence[str] = json.loads(store.read_bytes(layout.PLAN))["config"].get("previous", ())
-    return list(previous)
+    return list(_config_of(run).get("previous", ()))
 
 
 def _planned_at(run: str) -> float:
-    created: str = json.loads(open_store(run).read_bytes(layout.PLAN))["created"]
-    return datetime.fromisoformat(created).timestamp()
+    return datetime.fromisoformat(_plan_of(run)["created"]).timestamp()
+
+
+def _config_of(run: str) -> dict[str, Any]:
+    config: dict[str, Any] = _plan_of(run)["config"]
+    return config
+
+
+def _plan_of(run: str) -> dict[str, Any]:
+    """plan.json of a run of whatever version."""
+    try:
+        document = json.loads(open_store(run).read_bytes(layout.PLAN))
+        return {"created": document["created"], "config": dict(document["config"])}
+    except (ValueError, KeyError, TypeError):
+        raise DatasetCorruptError(
+            f"{run}/{layout.PLAN} is not the plan of a run: it has been damaged or replaced. Delete that run "
+            "directory, and the next start scores its release again."
+        ) from None
 
 
 def _folder(runs: str) -> str:

@@ -174,11 +174,11 @@ def check_readers(run: Path, command: Command) -> None:
 
 
 def test_dry_run_counts_and_writes_nothing(folder: Path, command: Command) -> None:
-    counted = command(*arguments(folder, "--dry-run", "--gene-type", "lncRNA", "--output", str(folder / "none")))
+    counted = command(*arguments(folder, "--dry-run", "--gene-type", "lncRNA", "--output", str(folder / "counted")))
     assert counted.status == 0, counted.error
     assert "centred *" in counted.out
     assert "shared" not in counted.out, "windows so far apart that the bins do not fit"
-    assert not (folder / "none").exists()
+    assert not (folder / "counted").exists()
 
 
 @pytest.mark.parametrize(

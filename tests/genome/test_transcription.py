@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.errors import GeneFileError
+from enformer_ray.genome.gtf import GtfRecord
 from enformer_ray.genome.transcription import TranscriptionStart, read_annotation
 from tests.genome.gtf import Written, write_gtf
 
@@ -71,3 +72,8 @@ def test_lines_without_a_strand_have_no_start(tmp_path: Path) -> None:
     path = write_gtf(tmp_path / "genes.gtf", [ONE._replace(strand=".")])
     with pytest.raises(GeneFileError, match="strand"):
         read_annotation(path)
+
+
+def test_an_attribute_is_named_in_full() -> None:
+    record = GtfRecord("1", "transcript", 0, 1, "+", 'gene_id "MSTRG.1"; ref_gene_id "ENSG1"; gene_name "A";')
+    assert record.named() == {"gene_id": "MSTRG.1", "gene_name": "A"}

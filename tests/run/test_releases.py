@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from enformer_ray.errors import ConfigError, ReleaseError
+from enformer_ray.errors import ConfigError, DatasetCorruptError, ReleaseError
 from enformer_ray.run import layout
 from enformer_ray.run.releases import Schedule, Seen, finished_runs, look, scheduled_job
 from enformer_ray.run.store import open_store
@@ -146,6 +147,29 @@ def test_earlier_runs_are_the_finished_ones(releases: Path, finished: Path) -> N
     assert job.job(look(asked)[1]).previous == ()
 
 
+def test_a_folder_that_got_an_old_file_after_its_run_has_changed(releases: Path, finished: Path) -> None:
+    shutil.copytree(finished, releases.parent / "runs/2026-10")
+    folder = releases / "2026-10"
+    (folder / ".partial").mkdir(parents=True)
+    (read,) = json.loads((finished / layout.PLAN).read_bytes())["config"]["variants"]
+    for name, state in ((Path(read).name, "scored"), (".partial/half.vcf", "scored"), ("chr2.vcf", "changed")):
+        (folder / name).write_text("x")
+        os.utime(folder / name, (1, 1))
+        assert only(schedule(releases)).state == state
+    assert "holds other files" in only(schedule(releases)).why
+    (releases.parent / "runs/2026-10" / layout.PLAN).write_text("[]")
+    with pytest.raises(DatasetCorruptError, match="is not the plan of a run"):
+        look(schedule(releases))
+
+
+def test_genes_take_nothing_from_earlier_runs(releases: Path, finished: Path) -> None:
+    (releases / "2026-12.vcf").write_text("x")
+    shutil.copytree(finished, releases.parent / "runs/2026-10.vcf")
+    asked = schedule(releases)
+    values = {"reference": "a.fa", "genes": {"gtf": "a.gtf"}, "schedule": asked.model_dump()}
+    assert scheduled_job(values, "here").job(only(asked)).previous == ()
+
+
 def test_runs_may_be_in_an_object_store(releases: Path, finished: Path, bucket: str) -> None:
     for name in ("2026-10.vcf", "2026-11.vcf"):
         (releases / name).write_text("x")
@@ -161,7 +185,7 @@ def test_runs_may_be_in_an_object_store(releases: Path, finished: Path, bucket: 
 
 def test_names_of_run_directories_hold_no_special_characters(releases: Path) -> None:
     (releases / "a b#1?.vcf").write_text("x")
-    assert only(schedule(releases)).run.endswith("/runs/a%20b%231%3F.vcf")
+    assert only(schedule(releases)).run.endswith("/runs/a=20b=231=3F.vcf")
 
 
 def test_releases_that_cannot_be_told_apart_or_found_are_refused(releases: Path) -> None:

@@ -137,11 +137,6 @@ def colon_names(batch: pa.RecordBatch) -> pa.Array:
     return pc.binary_join_element_wise(*keys, ":")
 
 
-def without_nan(column: pa.Array) -> pa.Array:
-    """Scores with null where there is none, be it null or NaN."""
-    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-
-
 def unscored(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> int:
     """Rows without a score on the first of the tracks: it is missing on all of them or on none."""
     return int(np.count_nonzero(np.isnan(np.asarray(batch.column(columns[0]).to_numpy(zero_copy_only=False)))))
