@@ -15,12 +15,15 @@ from enformer_ray.cli_analysis import add_commands
 from enformer_ray.cli_job import (
     FAILED_VARIANTS,
     RATE,
+    DryRun,
+    Rate,
+    TakeOver,
     finalise_job,
     lease_of,
     plan_job,
-    preview_job,
     run_job,
     score_job,
+    score_or_preview,
 )
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
@@ -42,9 +45,6 @@ app.add_typer(fetch_app, name="fetch")
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join (default: a local one)")]
-TakeOver = Annotated[
-    bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
-]
 Offline = Annotated[bool, typer.Option("--offline", help="download nothing")]
 
 # Rooms are imported inside the commands: `--help` should not have to load torch and Ray.
@@ -54,15 +54,12 @@ Offline = Annotated[bool, typer.Option("--offline", help="download nothing")]
 @job_command
 def score(
     job: JobConfig,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
-    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = RATE,
+    dry_run: DryRun = False,
+    rate: Rate = RATE,
     take_over: TakeOver = False,
 ) -> None:
     """Score variants: plan, run and finalise in one. The same command again resumes."""
-    if dry_run:
-        preview_job(job, rate)
-    elif not score_job(job, take_over):
-        raise typer.Exit(FAILED_VARIANTS)
+    score_or_preview(job, dry_run, rate, take_over)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from enformer_ray.cli_job import FAILED_VARIANTS, RATE, preview_job, score_job
+from enformer_ray.cli_job import RATE, DryRun, Rate, TakeOver, score_or_preview
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
@@ -55,11 +55,9 @@ def genes(
     gene: Annotated[  # noqa: ARG001
         list[str] | None, _option("gene_id or gene_name; may be repeated (default: all)")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
-    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = RATE,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
-    ] = False,
+    dry_run: DryRun = False,
+    rate: Rate = RATE,
+    take_over: TakeOver = False,
 ) -> None:
     """Score variants at the transcription starts around them: a row for each variant and start.
 
@@ -70,7 +68,4 @@ def genes(
         raise ConfigError(
             "the job file has no section `genes`, whose key `gtf` names the annotation; add it or give --gtf."
         )
-    if dry_run:
-        preview_job(job, rate)
-    elif not score_job(job, take_over):
-        raise typer.Exit(FAILED_VARIANTS)
+    score_or_preview(job, dry_run, rate, take_over)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from enformer_ray.config import JobConfig
@@ -12,9 +14,26 @@ if TYPE_CHECKING:
 FAILED_VARIANTS = 3
 """Exit status of a run that is finished, but for variants that could not be scored."""
 
-
 RATE = 50.0
 """TFLOP/s that a preview reckons with unless told otherwise."""
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")]
+Rate = Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
+]
+
+
+def score_or_preview(job: JobConfig, dry_run: bool, rate: float, take_over: bool) -> None:
+    """What `score` does with a job, and whatever else scores; `rate` is in TFLOP/s.
+
+    Raises:
+        typer.Exit: the run is finished, but for variants that could not be scored.
+    """
+    if dry_run:
+        preview_job(job, rate)
+    elif not score_job(job, take_over):
+        raise typer.Exit(FAILED_VARIANTS)
 
 
 def score_job(job: JobConfig, take_over: bool = False) -> bool:

@@ -217,15 +217,15 @@ def job_values(
     """Keys of a job file, with what the command line says in their place, as for `job_from`; not checked.
 
     Raises:
-        ConfigError: the job file cannot be read.
+        ConfigError: the job file cannot be read, or what should be a section of it is none.
     """
     values = load_job_file(config) if config else {}
     for name, value in options.items():
         if value is None or value == []:
             continue
-        _set(values, _OPTIONS[name][0], _split(name, value))
+        _set(values, _OPTIONS[name][0], _split(name, value), origin_of(config))
     for place, value in (derived or {}).items():
-        _set(values, place, value)
+        _set(values, place, value, origin_of(config))
     return values
 
 
@@ -234,12 +234,12 @@ def origin_of(config: Path | None) -> str:
     return f"the job file {config}" if config else "the command line"
 
 
-def _set(values: dict[str, Any], place: str, value: Any) -> None:
+def _set(values: dict[str, Any], place: str, value: Any, origin: str) -> None:
     *rooms, key = place.split(".")
     for room in rooms:
         section = values.get(room) or {}  # a section without a line is none
         if not isinstance(section, dict):
-            raise ConfigError(f"the job file: `{room}` must hold `key: value` lines, not {section!r}.")
+            raise ConfigError(f"{origin}: `{room}` must hold `key: value` lines, not {section!r}.")
         values[room] = section
         values = section
     values[key] = value

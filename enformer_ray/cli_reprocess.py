@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
 from enformer_ray.cli_console import console
-from enformer_ray.cli_job import FAILED_VARIANTS, RATE, preview_job, score_job
+from enformer_ray.cli_job import RATE, DryRun, Rate, TakeOver, score_or_preview
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
@@ -28,11 +27,9 @@ _MEANINGS: dict[Origin, str] = {
 @job_command
 def reprocess(
     job: JobConfig,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
-    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = RATE,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
-    ] = False,
+    dry_run: DryRun = False,
+    rate: Rate = RATE,
+    take_over: TakeOver = False,
 ) -> None:
     """Score a new release of variants: only what no --previous run has scored in the same way; the rest is copied."""
     if not job.previous:
@@ -40,10 +37,7 @@ def reprocess(
             "reprocess needs at least one finished run to take scores from: give --previous RUN (previous in a job "
             "file), or use `enformer-ray score` to score everything."
         )
-    if dry_run:
-        preview_job(job, rate)
-    elif not score_job(job, take_over):
-        raise typer.Exit(FAILED_VARIANTS)
+    score_or_preview(job, dry_run, rate, take_over)
 
 
 def print_reuse(account: ReuseAccount) -> None:

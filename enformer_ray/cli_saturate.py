@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from enformer_ray.cli_job import FAILED_VARIANTS, RATE, preview_job, score_job
+from enformer_ray.cli_job import FAILED_VARIANTS, RATE, DryRun, Rate, TakeOver, preview_job, score_job
 from enformer_ray.cli_options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
@@ -44,11 +44,9 @@ def saturate(
     logo: Annotated[
         Path | None, typer.Option(help="picture (.png, .svg, .pdf) to draw of each track; see `plot logo`")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")] = False,
-    rate: Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")] = RATE,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="claim the run directory even from a driver that seems to be alive")
-    ] = False,
+    dry_run: DryRun = False,
+    rate: Rate = RATE,
+    take_over: TakeOver = False,
 ) -> None:
     """Score every substitution of every base of regions, and write what each base contributes.
 
