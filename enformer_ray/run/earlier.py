@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -77,17 +78,16 @@ class EarlierRun:
     @cached_property
     def tracks(self) -> list[int]:
         """Indices of its tracks in the head."""
-        table = pq.read_table(pa.BufferReader(self.store.read_bytes(layout.TRACKS)), columns=["index"])
+        with self.reading(layout.TRACKS):
+            table = pq.read_table(pa.BufferReader(self.store.read_bytes(layout.TRACKS)), columns=["index"])
         return [int(index) for index in table.column("index").to_pylist()]
 
     def reference_digests(self, chromosome: str) -> pa.ChunkedArray:
         """Digests of the blocks of 1,024 bp of a chromosome; none of one without variants."""
-        try:
+        with self.reading(layout.REFERENCE):
             path = self.store.local_path(layout.REFERENCE)
             wanted = pc.field("chromosome") == chromosome
             return pq.read_table(path, columns=["digest"], filters=wanted, partitioning=None).column("digest")
-        except (EnformerRayError, OSError, pa.ArrowException) as error:
-            raise self.damaged(layout.REFERENCE, f"cannot be read ({error})") from None
 
     def files(self, statistic: str) -> list[EarlierFile]:
         """Files of a statistic, in the order of their rows."""
@@ -109,9 +109,10 @@ class EarlierRun:
         for file in self.files(self._first_statistic):
             if file.chromosome == chromosome:
                 row = file.first
-                for batch in self._dataset([file.path]).to_batches(columns=list(KEYS), batch_size=_BATCH_ROWS):
-                    yield row, batch
-                    row += len(batch)
+                with self.reading(file.path):
+                    for batch in self._dataset([file.path]).to_batches(columns=list(KEYS), batch_size=_BATCH_ROWS):
+                        yield row, batch
+                        row += len(batch)
 
     def failed(self, chromosome: str) -> NDArray[np.int64]:
         """Rows of a chromosome without a score, ascending."""
@@ -119,8 +120,19 @@ class EarlierRun:
         if not self.manifest.failed or all(file.path != path for file in self.manifest.files):
             return np.empty(0, np.int64)
         wanted = pc.field("status") == "failed"
-        table = self._dataset([path]).to_table(columns=["variant"], filter=wanted)
+        with self.reading(path):
+            table = self._dataset([path]).to_table(columns=["variant"], filter=wanted)
         return np.sort(table.column("variant").to_numpy().astype(np.int64))
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """What goes wrong while a file of the run is read is the error that it is damaged."""
+        try:
+            yield
+        except EarlierRunError:
+            raise
+        except (EnformerRayError, OSError, pa.ArrowException, KeyError) as error:
+            raise self.damaged(path, f"cannot be read ({error})") from None
 
     def damaged(self, path: str, what: str) -> EarlierRunError:
         """The error that a file of the run is not what it should be, and what to do."""

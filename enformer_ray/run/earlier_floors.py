@@ -46,9 +46,10 @@ def _floors_of(run: EarlierRun, plan: Plan) -> Floors:
     data = run.store.read_bytes(layout.AUDIT)
     if hashlib.sha256(data).hexdigest() not in {f.sha256 for f in run.manifest.files if f.path == layout.AUDIT}:
         raise run.damaged(layout.AUDIT, "has another sha256 than its manifest.json lists")
-    table = pq.read_table(pa.BufferReader(data))
-    places = {name: place for place, name in enumerate(table.column("column").to_pylist())}
-    wanted = [places[column_name(track)] for track in plan.document.tracks]
+    with run.reading(layout.AUDIT):
+        table = pq.read_table(pa.BufferReader(data))
+        places = {name: place for place, name in enumerate(table.column("column").to_pylist())}
+        wanted = [places[column_name(track)] for track in plan.document.tracks]
     audit = read_audit(run.store)
     floors: dict[Statistic, Values] = {}
     for name in plan.document.config.scoring.statistics:

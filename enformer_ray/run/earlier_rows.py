@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from enformer_ray.errors import EarlierRunError, EnformerRayError
 from enformer_ray.run.earlier import EarlierFile, EarlierRun
 from enformer_ray.run.whole_file import whole_file
 
@@ -69,15 +68,11 @@ class EarlierRows:
             return
         self._stack.close()
         self._file, self._group = None, -1
-        try:
+        with self._run.reading(file.path):
             source, sha256 = self._stack.enter_context(whole_file(self._run.store, file.path))
             if sha256 != file.sha256:
                 raise self._run.damaged(file.path, f"has the sha256 {sha256} instead of {file.sha256}")
             self._table = self._stack.enter_context(pq.ParquetFile(source))
-        except EarlierRunError:
-            raise
-        except (EnformerRayError, OSError, pa.ArrowException) as error:
-            raise self._run.damaged(file.path, f"cannot be read ({error})") from None
         metadata = self._table.metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])

@@ -128,7 +128,7 @@ class _Scored:
     """Rows that this run scored, one after the other."""
 
     def __init__(self, plan: Plan, parts: Sequence[ReceivedPart], statistic: str, rows: ReleaseRows) -> None:
-        self._tables = part_tables(plan, parts, statistic)
+        self._uri, self._tables = plan.store.uri, part_tables(plan, parts, statistic)
         self._skip = rows.scored_first - parts[0].part.first_variant if parts else 0
         self._held: pa.Table = score_schema(plan.document.tracks).empty_table()
 
@@ -140,8 +140,8 @@ class _Scored:
             following = next(self._tables, None)
             if following is None:
                 raise DatasetCorruptError(
-                    "the receipts of a run that takes rows from earlier runs hold fewer rows than its plan; delete the "
-                    "run directory and run again."
+                    f"the receipts of {self._uri} hold fewer rows than its plan has to score: delete that run "
+                    "directory and run again."
                 )
             table = following.slice(self._skip)
             self._skip = 0

@@ -242,7 +242,7 @@ def _seen(release: Release, schedule: Schedule) -> Seen:
             why = f"written to again at {_time(release.written)}, after {run} had read it"
             return Seen(release, run, "changed", why)
         # A copy with times may add a file that is older than the plan.
-        read = {Path(name).name for name in _config_of(run)["variants"]} if planned else set()
+        read = {Path(name).name for name in _plan_of(run)["config"]["variants"]} if planned else set()
         if planned and release.path.is_dir() and {path.name for path in release.files} != read:
             return Seen(release, run, "changed", f"holds other files than {run} has read")
         return Seen(release, run, "scored", run)
@@ -289,16 +289,11 @@ def _planned_beside(run: str) -> list[str] | None:
     """Earlier runs of a plan; None where there is none."""
     if not open_store(run).exists(layout.PLAN):
         return None
-    return list(_config_of(run).get("previous", ()))
+    return list(_plan_of(run)["config"].get("previous", ()))
 
 
 def _planned_at(run: str) -> float:
     return datetime.fromisoformat(_plan_of(run)["created"]).timestamp()
-
-
-def _config_of(run: str) -> dict[str, Any]:
-    config: dict[str, Any] = _plan_of(run)["config"]
-    return config
 
 
 def _plan_of(run: str) -> dict[str, Any]:

@@ -113,15 +113,15 @@ def scored(scored_folder: Path, tmp_path: Path) -> LocalStore:
 
 
 @pytest.fixture(scope="session")
-def earlier_folder(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_folder(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the tiny world; no test changes it."""
-    folder = tmp_path_factory.mktemp("earlier") / "run"
+    folder = tmp_path_factory.mktemp("finished") / "run"
     shutil.copytree(scored_folder, folder)
     finalise(LocalStore(folder))
     return folder
 
 
 @pytest.fixture
-def again(job: JobConfig, earlier_folder: Path, tmp_path: Path) -> JobConfig:
+def again(job: JobConfig, finished_folder: Path, tmp_path: Path) -> JobConfig:
     """The same job after that run."""
-    return job.model_copy(update={"previous": (str(earlier_folder),), "output": str(tmp_path / "again")})
+    return job.model_copy(update={"previous": (str(finished_folder),), "output": str(tmp_path / "again")})

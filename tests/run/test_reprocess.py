@@ -36,20 +36,20 @@ from tests.run.releases import counted, origins, planned, scores, with_fewer
 
 
 def test_a_release_with_nothing_new(
-    again: JobConfig, earlier_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    again: JobConfig, finished_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("no worker is needed")
 
     monkeypatch.setattr(driver, "ray_session", refuse)
-    (earlier_folder.parent / "job.yaml").write_text(yaml.safe_dump(again.model_dump(mode="json")))
+    (finished_folder.parent / "job.yaml").write_text(yaml.safe_dump(again.model_dump(mode="json")))
     with pytest.raises(SystemExit) as done:
-        main(["reprocess", "--config", str(earlier_folder.parent / "job.yaml")])
+        main(["reprocess", "--config", str(finished_folder.parent / "job.yaml")])
     assert done.value.code == 0
     said = capsys.readouterr().out
     assert "Nothing new" in said
     assert "0 of them to score" in said
-    store, earlier = LocalStore(Path(again.output)), LocalStore(earlier_folder)
+    store, earlier = LocalStore(Path(again.output)), LocalStore(finished_folder)
     assert verify(store).content_hash == verify(earlier).content_hash
     assert run_status(store).variants_reused == SNVS + 1
     assert run_status(store).finished
@@ -59,11 +59,11 @@ def test_a_release_with_nothing_new(
     for name in ("sad", "log2_ratio"):
         np.testing.assert_allclose(floors[0][name].to_numpy(), floors[1][name].to_numpy())
     assert read_audit(store).floor_variants == read_audit(earlier).variants == 1
-    assert open_scores(again.output).to_arrow("sad").equals(open_scores(str(earlier_folder)).to_arrow("sad"))
+    assert open_scores(again.output).to_arrow("sad").equals(open_scores(str(finished_folder)).to_arrow("sad"))
 
 
 def test_after_a_run_that_took_rows_itself(
-    job: JobConfig, again: JobConfig, earlier_folder: Path, tmp_path: Path
+    job: JobConfig, again: JobConfig, finished_folder: Path, tmp_path: Path
 ) -> None:
     """The second run takes half of its rows, the third one takes all of the second's."""
     half = with_fewer(job, tmp_path, lambda n: n % 2 == 1).model_copy(update={"output": str(tmp_path / "half")})
@@ -141,12 +141,12 @@ def test_the_first_run_that_has_a_score_gives_it(job: JobConfig, again: JobConfi
     assert {v for v, values in found.items() if (values == 2).all()} == runs[1][1] - runs[0][1]
 
 
-def test_what_is_gone_is_listed(again: JobConfig, earlier_folder: Path, tmp_path: Path) -> None:
+def test_what_is_gone_is_listed(again: JobConfig, finished_folder: Path, tmp_path: Path) -> None:
     plan, account = planned(with_fewer(again, tmp_path, lambda n: n in (2, 12)))
     assert account.gone == 2
     gone = pq.read_table(plan.store.local_path(layout.GONE)).to_pylist()
     names = {"_".join(map(str, row.values())) for row in gone}
-    there = scores(LocalStore(earlier_folder), "sad")
+    there = scores(LocalStore(finished_folder), "sad")
     assert names == set(there) - set(origins(plan.store))
     assert len(names) == 2
 
@@ -177,23 +177,23 @@ def account_of(found: dict[str, str], origin: str) -> int:
     return sum(one == origin for one in found.values())
 
 
-def test_other_earlier_runs_are_refused_on_resuming(again: JobConfig, earlier_folder: Path, tmp_path: Path) -> None:
+def test_other_earlier_runs_are_refused_on_resuming(again: JobConfig, finished_folder: Path, tmp_path: Path) -> None:
     planned(again)
     assert make_plan(again, LocalStore(Path(again.output))).document.reuse is not None
     other = with_fewer(again, tmp_path, lambda n: n == 0).model_copy(update={"output": str(tmp_path / "other")})
     planned(other)
     finalise(LocalStore(Path(other.output)))
-    for previous in ((), (other.output,), (str(earlier_folder), other.output)):
+    for previous in ((), (other.output,), (str(finished_folder), other.output)):
         with pytest.raises(PlanMismatchError, match="previous: planned"):
             make_plan(again.model_copy(update={"previous": previous}), LocalStore(Path(again.output)))
 
 
 @pytest.mark.parametrize("damage", ["gone", "unfinished", "changed", "shorter", "another"])
 def test_an_earlier_run_that_is_not_what_it_was(
-    again: JobConfig, earlier_folder: Path, tmp_path: Path, damage: str
+    again: JobConfig, finished_folder: Path, tmp_path: Path, damage: str
 ) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(earlier_folder, copy)
+    shutil.copytree(finished_folder, copy)
     plan, _ = planned(again.model_copy(update={"previous": (str(copy),)}))
     path, named = copy / "scores/sad/chr-2-0.parquet", str(copy)
     if damage == "gone":
@@ -213,6 +213,19 @@ def test_an_earlier_run_that_is_not_what_it_was(
     assert not plan.store.exists(layout.MANIFEST)
 
 
+@pytest.mark.parametrize("damaged", ["tracks.parquet", "plan/reference.parquet", "scores/sad/chr-2-0.parquet"])
+def test_an_earlier_run_that_cannot_be_read(
+    again: JobConfig, finished_folder: Path, tmp_path: Path, damaged: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_folder, copy)
+    content = (copy / damaged).read_bytes()
+    (copy / damaged).write_bytes(b"\0" * len(content))
+    with pytest.raises(EarlierRunError, match=f"{copy}.*{damaged} cannot be read"):
+        make_plan(again.model_copy(update={"previous": (str(copy),)}), LocalStore(Path(again.output)))
+    assert not LocalStore(Path(again.output)).exists(layout.PLAN)
+
+
 def test_an_earlier_run_that_is_not_there(again: JobConfig) -> None:
     with pytest.raises(EarlierRunError, match="nowhere"):
         make_plan(again.model_copy(update={"previous": ("nowhere",)}), LocalStore(Path(again.output)))
@@ -220,7 +233,7 @@ def test_an_earlier_run_that_is_not_there(again: JobConfig) -> None:
 
 
 def test_the_preview_counts_what_would_be_scored(
-    again: JobConfig, earlier_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    again: JobConfig, finished_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copied = with_fewer(again, tmp_path, lambda n: n % 3 == 0).model_copy(update={"output": str(tmp_path / "few")})
     store = LocalStore(Path(copied.output))

@@ -48,12 +48,12 @@ def test_scores_made_in_another_way_are_not_taken(again: JobConfig, tmp_path: Pa
     assert account.runs[0].differs[0].startswith("weights: ")
 
 
-def test_an_earlier_run_may_have_more(again: JobConfig, earlier_folder: Path) -> None:
+def test_an_earlier_run_may_have_more(again: JobConfig, finished_folder: Path) -> None:
     plan, account = planned(scoring_with(again, statistics=("log2_ratio",), tracks=("4",)))
     assert account.origins["reused"] == SNVS + 1
     finalise(plan.store)
     verify(plan.store)
-    expected = open_scores(str(earlier_folder)).to_arrow("log2_ratio", tracks=["track_0004"])
+    expected = open_scores(str(finished_folder)).to_arrow("log2_ratio", tracks=["track_0004"])
     assert open_scores(again.output).to_arrow("log2_ratio").equals(expected)
 
 

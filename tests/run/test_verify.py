@@ -23,14 +23,6 @@ SCORES = "scores/log2_ratio/chr-1-0.parquet"
 FILES = [SCORES, "variants/chr-1.parquet", "tracks.parquet", "audit.parquet", "run.json"]
 
 
-@pytest.fixture(scope="module")
-def finished_folder(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    shutil.copytree(scored_folder, folder)
-    finalise(LocalStore(folder))
-    return folder
-
-
 @pytest.fixture
 def finished(finished_folder: Path, tmp_path: Path) -> LocalStore:
     shutil.copytree(finished_folder, tmp_path / "finished")
