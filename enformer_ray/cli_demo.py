@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from enformer_ray.cli_console import console
+from enformer_ray.cli_output import print_line
 from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ def print_agreement(agreement: Agreement) -> None:
         table.add_row(Text(track.description), *figures, _share(track.right_sign, track.large))
     console.print(table)
     for kind, (right, of) in agreement.signs.items():
-        _line(f"right sign of large effects on binding, {kind}s: {_share(right, of)} ({right} of {of})")
+        print_line(f"right sign of large effects on binding, {kind}s: {_share(right, of)} ({right} of {of})")
     right, of = agreement.distal
-    _line(
+    print_line(
         f"breaking an enhancer 5 kb and more from its promoter lowers its expression: {_share(right, of)} ({right} of "
         f"{of} large losses); Spearman of the loss, all variants in enhancers: {agreement.distal_spearman:.3f}"
     )
@@ -41,27 +42,23 @@ def analyse(run: str, genes: Path, output: Path) -> None:
     from enformer_ray.cli_report import report
     from enformer_ray.demo.study import CAUSAL
 
-    _line(f"The simulated trait acts through {' and '.join(CAUSAL)}; `enformer-ray associate` finds:")
+    print_line(f"The simulated trait acts through {' and '.join(CAUSAL)}; `enformer-ray associate` finds:")
     associate(run, output, gtf=genes, top=5, force=True)
     report(run, gtf=genes, profiles=3)
 
 
 def print_demo_end(job: JobConfig) -> None:
     """Print what the demo is worth, where its files are, and how to score real variants."""
-    _line("")
+    print_line("")
     console.print(
         Text("This is a toy: a generated genome, nine tracks by a rule, a small network trained on it.", "bold")
     )
-    _line(f"The dataset: {job.output}/scores; every input allele: {job.output}/variants")
-    _line("With real weights and hg38:")
-    _line(
+    print_line(f"The dataset: {job.output}/scores; every input allele: {job.output}/variants")
+    print_line("With real weights and hg38:")
+    print_line(
         f"  enformer-ray score --variants my.vcf.gz --reference hg38.fa --weights {OFFICIAL_WEIGHTS} --output runs/my"
     )
 
 
 def _share(right: int, of: int) -> str:
     return f"{right / of:.1%}" if of else "-"
-
-
-def _line(text: str) -> None:
-    console.print(Text(text), soft_wrap=True)

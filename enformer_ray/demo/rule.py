@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from enformer_ray.demo.motifs import BACKGROUND, Motif, read_motifs
+from enformer_ray.genome import BIN
 from enformer_ray.genome.sequence import Codes
 
 Floats = NDArray[np.float64]
 
-BIN = 128
 FRAGMENT = 200
 HEIGHT = 100.0
 BASAL = 0.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from enformer_ray.demo.study import write_study
 from enformer_ray.demo.variants import MadeVariant, make_variants, true_effects
 from enformer_ray.genome.sequence import Codes, decode
 
-CONTIGS = {"chr1": 400_000, "chr2": 300_000}
+LENGTHS = {"chr1": 400_000, "chr2": 300_000}
 LEADING_UNKNOWN = 10_000
 MODEL = "model.safetensors"
 """The trained network, beside this file."""
@@ -44,25 +45,26 @@ class World(NamedTuple):
     weights: Path
 
 
-def make_world(folder: Path, seed: int = 20_261_124) -> World:
+def make_world(folder: Path, seed: int = 20_261_124, lengths: Mapping[str, int] = LENGTHS) -> World:
     """Write a world whose sequence the network has never seen.
 
     Args:
         folder: where to write; made when missing. The same seed gives the same bytes.
         seed: of all random choices; training takes others.
+        lengths: bp of each contig, of which one is chr1.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = ("genome.fa", "variants.vcf", "genes.gtf", "tracks.tsv", "trait.glm.linear", "truth.parquet", MODEL)
     world = World(*(folder / name for name in names))
     random = np.random.default_rng(seed)
-    contigs = {name: genome.contig(random, length) for name, length in CONTIGS.items()}
+    contigs = {name: genome.contig(random, length) for name, length in lengths.items()}
     made = {}
     for name, (codes, sites) in contigs.items():
         variants = make_variants(random, codes, sites)
         made[name] = (variants, true_effects(codes, variants))
     _write_reference({name: codes for name, (codes, _) in contigs.items()}, world.reference)
-    _write_vcf({name: variants for name, (variants, _) in made.items()}, contigs["chr1"][0], world.variants)
-    _write_genes(random, {name: sites for name, (_, sites) in contigs.items()}, world.genes)
+    _write_vcf(lengths, {name: variants for name, (variants, _) in made.items()}, contigs["chr1"][0], world.variants)
+    _write_genes(random, lengths, {name: sites for name, (_, sites) in contigs.items()}, world.genes)
     rows = [f"{i}\tdemo{i}\t{track.description}\n" for i, track in enumerate(rule.TRACKS)]
     world.tracks_table.write_text("index\tidentifier\tdescription\n" + "".join(rows))
     write_study(random, made, world.study)
@@ -78,8 +80,8 @@ def _write_reference(contigs: dict[str, Codes], path: Path) -> None:
             file.write(f">{name}\n" + "".join(bases[i : i + 60] + "\n" for i in range(0, len(bases), 60)))
 
 
-def _write_vcf(made: dict[str, list[MadeVariant]], first: Codes, path: Path) -> None:
-    header = "##fileformat=VCFv4.3\n" + "".join(f"##contig=<ID={name},length={CONTIGS[name]}>\n" for name in made)
+def _write_vcf(lengths: Mapping[str, int], made: dict[str, list[MadeVariant]], first: Codes, path: Path) -> None:
+    header = "##fileformat=VCFv4.3\n" + "".join(f"##contig=<ID={name},length={lengths[name]}>\n" for name in made)
     header += (
         '##contig=<ID=chrUnheard>\n##ALT=<ID=DEL,Description="Deletion">\n'
         '##INFO=<ID=KIND,Number=1,Type=String,Description="What the variant was made to do to a site">\n'
@@ -108,14 +110,16 @@ def _bad_records(line: str, first: Codes) -> str:
     )
 
 
-def _write_genes(random: np.random.Generator, sites: dict[str, list[genome.Site]], path: Path) -> None:
+def _write_genes(
+    random: np.random.Generator, lengths: Mapping[str, int], sites: dict[str, list[genome.Site]], path: Path
+) -> None:
     """One gene of 3 kb with one exon from each promoter on, on a random strand."""
     starts = [(name, first) for name, planted in sites.items() for first in genome.promoters(planted)]
     lines = ["##description: genes of the demo's world\n"]
     for number, (name, first) in enumerate(starts, 1):
         strand = "+" if random.random() < 0.5 else "-"
-        start, end = (first, first + 3_000) if strand == "+" else (max(first - 3_000, 0), first)
-        place = f"{name}\tdemo\t{{}}\t{start + 1}\t{min(end, CONTIGS[name])}\t.\t{strand}\t.\t"
+        start, end = (first, first + 3_000) if strand == "+" else (max(first - 2_999, 0), first + 1)
+        place = f"{name}\tdemo\t{{}}\t{start + 1}\t{min(end, lengths[name])}\t.\t{strand}\t.\t"
         gene = f'gene_id "TOY{number}"; gene_name "TOY{number}"; gene_type "protein_coding";'
         lines.append(f"{place.format('gene')}{gene}\n")
         lines += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,10 @@ from torch.nn import functional as F
 from enformer_ray.demo import training
 from enformer_ray.demo.trainable import predict
 from enformer_ray.demo.world import MODEL
-from enformer_ray.model import Enformer, EnformerConfig, load_enformer
+from enformer_ray.model import Enformer, load_enformer
+from tests.run.conftest import GEOMETRY
 
-SMALL = EnformerConfig(
-    sequence_length=1024,
-    target_length=4,
-    channels=24,
-    layers=1,
-    heads=2,
-    key_size=8,
-    divisible_by=12,
-    output_heads={"human": len(training.rule.TRACKS)},
-)
+SMALL = replace(GEOMETRY, output_heads={"human": len(training.rule.TRACKS)})
 
 
 @pytest.fixture

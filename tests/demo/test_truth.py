@@ -10,19 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from enformer_ray.demo import World, make_world, rule
+from enformer_ray.demo import World, rule
 from enformer_ray.demo.truth import LARGE, compare
-from enformer_ray.demo.world import CONTIGS
 from enformer_ray.variants.variant import Variant
 from tests.results.generated import finished_run
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(CONTIGS, "chr1", 80_000)
-        patch.setitem(CONTIGS, "chr2", 60_000)
-        return make_world(tmp_path_factory.mktemp("world"), seed=11)
 
 
 def test_the_truth_agrees_with_itself(world: World, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from enformer_ray.demo import World, genome, make_world, rule
 from enformer_ray.demo.study import CAUSAL, write_study
 from enformer_ray.demo.variants import EDGE, MadeVariant, make_variants, true_effects
-from enformer_ray.demo.world import CONTIGS
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.genome.sequence import Codes, decode, encode
+from tests.demo.conftest import LENGTHS, SEED
 
 LENGTH = 80_000
 
@@ -94,18 +94,8 @@ def test_a_study_follows_the_causal_tracks(variants: list[MadeVariant], tmp_path
         assert float(row["BETA"]) / float(row["SE"]) == pytest.approx(float(row["T_STAT"]), rel=1e-3)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(CONTIGS, "chr1", 80_000)
-        patch.setitem(CONTIGS, "chr2", 60_000)
-        return make_world(tmp_path_factory.mktemp("world"), seed=8)
-
-
-def test_a_seed_gives_the_same_files(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CONTIGS, "chr1", 80_000)
-    monkeypatch.setitem(CONTIGS, "chr2", 60_000)
-    again = make_world(tmp_path, seed=8)
+def test_a_seed_gives_the_same_files(world: World, tmp_path: Path) -> None:
+    again = make_world(tmp_path, SEED, LENGTHS)
     for one, other in zip(world, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
 
