@@ -21,17 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from common import OTHER, TINY
+from common import OTHER, TINY, finish
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.model import Enformer, save_weights
 from enformer_ray.results import open_scores
 from enformer_ray.results.query import run_query
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.receipts import Receipt, publish
-from enformer_ray.run.store import LocalStore
 from enformer_ray.run.worker import ScoringWorker
 from enformer_ray.scoring.tables import score_tables
 from enformer_ray.variants.variant import Variant
@@ -85,14 +80,7 @@ def make_run(folder: Path, variants: int, tracks: int) -> Path:
         shard_size=1024,
         audit=1,
     )
-    store = LocalStore(folder / "run")
-    make_plan(job, store)
-    worker = RandomWorker(store.uri)
-    worker.open()
-    for shard in load_plan(store).shards():
-        publish(store, Receipt.model_validate(worker.score(whole(shard), "only")))
-    finalise(store)
-    return store.root
+    return finish(job, RandomWorker)
 
 
 class Measured(NamedTuple):

@@ -17,18 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import TINY, spread
+from common import TINY, finish, spread
 from null_worker import NullWorker
 from process_memory import Measured, measure
 from sites import write_genome, write_sites
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.model import Enformer, save_weights
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.receipts import Receipt, publish
-from enformer_ray.run.store import LocalStore
 
 LIMIT_GIB = 4.0
 
@@ -74,13 +69,7 @@ def _score_earlier(folder: Path) -> None:
         shard_size=8192,
         audit=1,
     )
-    store = LocalStore(folder / "earlier")
-    make_plan(job, store)
-    worker = NullWorker(store.uri)
-    worker.open()
-    for shard in load_plan(store).shards():
-        publish(store, Receipt.model_validate(worker.score(whole(shard), "only")))
-    finalise(store)
+    finish(job, NullWorker)
 
 
 def _compare(folder: Path, turns: int) -> bool:

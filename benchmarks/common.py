@@ -12,8 +12,15 @@ from pathlib import Path
 
 import torch
 
+from enformer_ray.config import JobConfig
 from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import Enformer, EnformerConfig
+from enformer_ray.run.finalise import finalise
+from enformer_ray.run.parts import whole
+from enformer_ray.run.plan import load_plan, make_plan
+from enformer_ray.run.receipts import Receipt, publish
+from enformer_ray.run.store import LocalStore
+from enformer_ray.run.worker import ScoringWorker
 from enformer_ray.variants.variant import Variant
 
 TINY = EnformerConfig(
@@ -49,6 +56,18 @@ def substitutions(reference: ReferenceGenome, positions: Sequence[int]) -> list[
     """One at each 1-based position."""
     bases = [reference.bases("1", position - 1, position) for position in positions]
     return [Variant("1", position, base, OTHER[base]) for position, base in zip(positions, bases, strict=True)]
+
+
+def finish(job: JobConfig, worker_class: type[ScoringWorker]) -> Path:
+    """Plan, score and finalise a job by one worker in this process; returns the run directory."""
+    store = LocalStore(Path(job.output))
+    make_plan(job, store)
+    worker = worker_class(store.uri)
+    worker.open()
+    for shard in load_plan(store).shards():
+        publish(store, Receipt.model_validate(worker.score(whole(shard), "only")))
+    finalise(store)
+    return store.root
 
 
 def seconds(task: Callable[[], object]) -> float:

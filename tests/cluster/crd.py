@@ -5,6 +5,7 @@ The API server drops fields that the schema does not know without a word, so her
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,3 +91,14 @@ def _object(value: dict[str, Any], rule: dict[str, Any], where: str) -> Iterator
             yield from errors(item, others, f"{where}.{name}")
         elif not (others is True or rule.get("x-kubernetes-preserve-unknown-fields")):
             yield f"{where}.{name}: unknown field"
+
+
+def with_value(manifest: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    """A copy of a manifest with another value at a dotted path, whose last part may be new."""
+    changed = copy.deepcopy(manifest)
+    *rooms, last = path.split(".")
+    target = changed
+    for room in rooms:
+        target = target[room]
+    target[last] = value
+    return changed
