@@ -25,12 +25,13 @@ from common import OTHER, TINY
 from null_worker import SECONDS, NullWorker
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.model import Enformer, save_weights
-from enformer_ray.run import driver
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.progress import Progress
-from enformer_ray.run.receipts import read_receipt
-from enformer_ray.run.store import LocalStore
+from enformer_ray.engine import driver
+from enformer_ray.engine.progress import Progress
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import read_receipt
 
 WORKERS = 2
 BASES_BETWEEN = 10

@@ -18,9 +18,9 @@ import duckdb
 from process_memory import Measured, measure
 from sites import write_genome, write_sites
 
+from enformer_ray.catalogue.catalogue import build_catalogue
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.catalogue import build_catalogue
+from enformer_ray.genome.reference import ReferenceGenome
 
 
 def main() -> None:
@@ -49,7 +49,8 @@ def main() -> None:
 def _tiny_weights(path: Path) -> Path:
     from common import TINY  # brings torch, which the catalogue alone does without
 
-    from enformer_ray.model import Enformer, save_weights
+    from enformer_ray.model.checkpoint import save_weights
+    from enformer_ray.model.enformer import Enformer
 
     save_weights(Enformer(TINY), path)
     return path

@@ -23,13 +23,14 @@ import numpy as np
 import pyarrow as pa
 from common import OTHER, TINY, finish
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.model import Enformer, save_weights
-from enformer_ray.results import open_scores
-from enformer_ray.results.query import run_query
-from enformer_ray.run.worker import ScoringWorker
+from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.dataset.query import run_query
+from enformer_ray.engine.worker import ScoringWorker
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.enformer import Enformer
 from enformer_ray.scoring.tables import score_tables
-from enformer_ray.variants.variant import Variant
 
 BASES_BETWEEN = 10
 TRACK = "track_0042"

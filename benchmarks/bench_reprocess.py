@@ -23,7 +23,8 @@ from process_memory import Measured, measure
 from sites import write_genome, write_sites
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.model import Enformer, save_weights
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.enformer import Enformer
 
 LIMIT_GIB = 4.0
 

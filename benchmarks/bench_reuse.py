@@ -14,12 +14,14 @@ import torch
 from common import peak_gib, random_genome, random_model, seconds, spread, substitutions
 from torch.utils.flop_counter import FlopCounterMode
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.genome import ReferenceGenome, window_start
-from enformer_ray.model import EnformerConfig
-from enformer_ray.scoring import DirectScorer, VariantScorer
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.genome.window import window_start
+from enformer_ray.model.config import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, variant_costs
-from enformer_ray.variants.variant import Variant
+from enformer_ray.scoring.direct import DirectScorer
+from enformer_ray.scoring.scorer import VariantScorer
 
 GENOME = 400_000
 TRACKS = range(EnformerConfig().output_heads["human"])

@@ -16,11 +16,12 @@ from common import OTHER, random_genome
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.model import load_enformer
-from enformer_ray.scoring import DirectScorer, VariantScorer
+from enformer_ray.model.load import load_enformer
 from enformer_ray.scoring.base import Scorer
-from enformer_ray.variants.variant import Variant
+from enformer_ray.scoring.direct import DirectScorer
+from enformer_ray.scoring.scorer import VariantScorer
 
 LENGTH = 400_000
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")

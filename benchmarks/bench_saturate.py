@@ -13,13 +13,13 @@ import numpy as np
 from common import random_genome, random_model
 from torch.utils.flop_counter import FlopCounterMode
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Placement, ScoringConfig
-from enformer_ray.model import EnformerConfig
+from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.flops import pass_flops
-from enformer_ray.run.plan_files import DEFAULT_SHARD_SIZE
-from enformer_ray.scoring import VariantScorer
+from enformer_ray.plan.plan_files import DEFAULT_SHARD_SIZE
 from enformer_ray.scoring.cost import Alleles, plain_flops, variant_costs
-from enformer_ray.variants.variant import Variant
+from enformer_ray.scoring.scorer import VariantScorer
 
 GEOMETRY = EnformerConfig()
 TRACKS = GEOMETRY.output_heads["human"]

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import torch
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import Enformer, EnformerConfig
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.receipts import Receipt, publish
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker
-from enformer_ray.variants.variant import Variant
+from enformer_ray.engine.worker import ScoringWorker
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.plan.parts import whole
+from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Receipt, publish
 
 TINY = EnformerConfig(
     sequence_length=1024,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from enformer_ray.run.worker import ScoringWorker
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.scoring.tables import score_tables
-from enformer_ray.variants.variant import Variant
 
 SECONDS = "ENFORMER_RAY_NULL_SECONDS"
 """Environment variable: what scoring a shard takes."""

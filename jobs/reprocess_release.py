@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from enformer_ray.cli import main
+from enformer_ray.cli.main import main
 from enformer_ray.config import load_job_file
 from enformer_ray.errors import ConfigError
 

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from enformer_ray.cli import main
+from enformer_ray.cli.main import main
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]

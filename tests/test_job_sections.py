@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.cli_options import job_values
+from enformer_ray.cli.options import job_values
 from enformer_ray.config import build_config
 from enformer_ray.errors import ConfigError
 

@@ -16,8 +16,8 @@ from enformer_ray.analysis.exports.text import LONGEST_TBI, Writer, bgzip_writer
 from enformer_ray.analysis.outputs import Outputs, refuse_inputs
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CalibrationError, UnknownContigError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.readers import read_batches
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.readers import read_batches
 
 _BASES = "ACGT"
 _CONTEXTS = 64

@@ -14,11 +14,11 @@ from enformer_ray.analysis.calibration import CalibrationTable, Grid, fingerprin
 from enformer_ray.analysis.outputs import output_folder
 from enformer_ray.analysis.quantiles import signed_quantiles
 from enformer_ray.analysis.track_choice import choose_tracks
-from enformer_ray.results.rows import BATCH_VALUES
-from enformer_ray.run import layout
-from enformer_ray.run.manifest import finished_manifest
-from enformer_ray.run.parquet import row_columns, score_writer
-from enformer_ray.run.store import open_store
+from enformer_ray.dataset.rows import BATCH_VALUES
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.manifest import finished_manifest
+from enformer_ray.rundir.parquet import row_columns, score_writer
+from enformer_ray.rundir.store import open_store
 
 _ORIGIN = "calibration.json"
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from enformer_ray.analysis.outputs import Outputs
 from enformer_ray.analysis.quantiles import POINTS, quantile_grid
 from enformer_ray.analysis.track_choice import Track, choose_tracks
+from enformer_ray.dataset.finished import FinishedRun
+from enformer_ray.dataset.rows import StatisticRows
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, DatasetCorruptError
-from enformer_ray.results.finished import FinishedRun
-from enformer_ray.results.rows import StatisticRows
-from enformer_ray.run import layout
-from enformer_ray.run.manifest import Manifest
-from enformer_ray.run.plan_files import read_reference_digests
-from enformer_ray.run.store import RunStore, open_store
+from enformer_ray.plan.plan_files import read_reference_digests
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.manifest import Manifest
+from enformer_ray.rundir.store import RunStore, open_store
 
 FORMAT_VERSION = 1
 LEAST_VARIANTS = 100

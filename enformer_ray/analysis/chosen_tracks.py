@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from enformer_ray.analysis.track_choice import choose_tracks
-from enformer_ray.results.finished import FinishedRun
+from enformer_ray.dataset.finished import FinishedRun
 
 OTHER = "other"
 """Assay of tracks without a track table, or with another prefix than the four assays."""

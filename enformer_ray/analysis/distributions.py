@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from enformer_ray.results.rows import Floats
+from enformer_ray.dataset.rows import Floats
 
 PER_DECADE = 8
 _LOWEST, _HIGHEST = -16, 9

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.engine.worker import load_planned_model, open_planned_reference
 from enformer_ray.errors import EnformerRayError, ProfileError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import Enformer
-from enformer_ray.run.plan import Plan
-from enformer_ray.run.worker import load_planned_model, open_planned_reference
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.plan.plan import Plan
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.variants.variant import Variant
 
 
 @dataclass(frozen=True)

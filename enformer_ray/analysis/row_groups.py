@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from enformer_ray.results.rows import Floats, Group, StatisticRows
+from enformer_ray.dataset.rows import Floats, Group, StatisticRows
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.results.finished import FinishedRun
-from enformer_ray.run import layout
+from enformer_ray.dataset.finished import FinishedRun
+from enformer_ray.rundir import layout
 
 _P = "neg_log_10_p_value"
 _BATCH_ROWS = 131_072

@@ -15,11 +15,11 @@ from enformer_ray.analysis.distributions import Distribution, Distributions
 from enformer_ray.analysis.points import POINTS, Largest, Points
 from enformer_ray.analysis.row_groups import row_groups
 from enformer_ray.analysis.study import Study
-from enformer_ray.results.finished import FinishedRun
-from enformer_ray.results.rows import StatisticRows
-from enformer_ray.run import layout
-from enformer_ray.run.plan import Plan, load_plan
-from enformer_ray.run.store import RunStore
+from enformer_ray.dataset.finished import FinishedRun
+from enformer_ray.dataset.rows import StatisticRows
+from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.store import RunStore
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from enformer_ray.analysis.chosen_tracks import assays, chosen_tracks, labels
 from enformer_ray.analysis.genes import Gene, Region, read_genes
 from enformer_ray.analysis.profiles import Profile, predict_profiles
 from enformer_ray.analysis.sweep import Swept
-from enformer_ray.results.finished import FinishedRun
-from enformer_ray.results.rows import Floats, StatisticRows
-from enformer_ray.run.plan import Plan, load_plan
-from enformer_ray.run.store import RunStore
-from enformer_ray.variants.variant import Variant
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.dataset.finished import FinishedRun
+from enformer_ray.dataset.rows import Floats, StatisticRows
+from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.rundir.store import RunStore
 
 TRACKS = 3
 """Tracks that are shown of a variant."""

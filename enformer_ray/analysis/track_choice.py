@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from enformer_ray.results.track_columns import select_columns
-from enformer_ray.run import layout
-from enformer_ray.run.store import RunStore
+from enformer_ray.dataset.track_columns import select_columns
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.store import RunStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from enformer_ray.demo.motifs import BACKGROUND, Motif, read_motifs
-from enformer_ray.genome import BIN
 from enformer_ray.genome.sequence import Codes
+from enformer_ray.genome.window import BIN
 
 Floats = NDArray[np.float64]
 

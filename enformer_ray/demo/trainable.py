@@ -11,8 +11,15 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor
 
-from enformer_ray.model import Enformer
-from enformer_ray.model.enformer import EPSILON, GELU_FACTOR, BatchNorm, ConvBlock, DownsampleBlock, SoftmaxPool
+from enformer_ray.model.enformer import (
+    EPSILON,
+    GELU_FACTOR,
+    BatchNorm,
+    ConvBlock,
+    DownsampleBlock,
+    Enformer,
+    SoftmaxPool,
+)
 
 MOMENTUM = 0.1
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from enformer_ray.demo import genome, rule
 from enformer_ray.demo.motifs import read_motifs
 from enformer_ray.demo.trainable import predict
-from enformer_ray.model import Enformer, EnformerConfig, save_weights
-from enformer_ray.model.enformer import ConvBlock, DownsampleBlock
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import ConvBlock, DownsampleBlock, Enformer
 
 HEAD = "human"
 CONFIG = EnformerConfig(

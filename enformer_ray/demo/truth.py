@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.demo import rule
-from enformer_ray.results import open_scores
 
 Floats = NDArray[np.float64]
 

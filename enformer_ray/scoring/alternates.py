@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from enformer_ray.genome.window import BIN, reached_tokens
-from enformer_ray.model import EnformerConfig
+from enformer_ray.model.config import EnformerConfig
 from enformer_ray.scoring.indels import Convention, anchored_window, local_difference, local_sequences
 from enformer_ray.scoring.strand import Edit, Strand
 from enformer_ray.scoring.tokens import WindowTokens

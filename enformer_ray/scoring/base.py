@@ -10,19 +10,19 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import ConfigError
-from enformer_ray.genome import BIN, ReferenceGenome, window_start
+from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.genome.sequence import Codes
-from enformer_ray.genome.window import shift_offsets
-from enformer_ray.model import Enformer
+from enformer_ray.genome.window import BIN, shift_offsets, window_start
+from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring.device import set_precision
 from enformer_ray.scoring.indels import convention
 from enformer_ray.scoring.statistics import Predictions, reduce_predictions
 from enformer_ray.scoring.strand import Edit, Strand, edit_on
 from enformer_ray.scoring.tables import score_tables
-from enformer_ray.variants.variant import Variant
 
 
 class Scorer(ABC):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.window import BIN, RECEPTIVE_HALF_WIDTH, shift_offsets, window_start
-from enformer_ray.model import EnformerConfig
+from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.fast_attention import BLOCK, FUSED_BLOCK
 from enformer_ray.model.fast_transformer import fast_flops
 from enformer_ray.model.fast_trunk import fast_trunk_flops

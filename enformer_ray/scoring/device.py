@@ -9,7 +9,7 @@ import torch
 
 from enformer_ray.config import Device, Precision
 from enformer_ray.errors import DeviceError
-from enformer_ray.model import EnformerConfig
+from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.fast_attention import FUSED_BLOCK
 
 _STEM_ACTIVATIONS = 5

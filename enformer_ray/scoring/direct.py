@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.genome.sequence import Codes
 from enformer_ray.scoring.base import Scorer
 from enformer_ray.scoring.device import autocast
 from enformer_ray.scoring.indels import anchored_window, convention, local_sequences, local_tokens
 from enformer_ray.scoring.strand import Strand
-from enformer_ray.variants.variant import Variant
 
 
 class DirectScorer(Scorer):

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.config import ScoringConfig
-from enformer_ray.genome import window_start
-from enformer_ray.genome.window import shift_offsets
-from enformer_ray.model import EnformerConfig
+from enformer_ray.genome.window import shift_offsets, window_start
+from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.fast_attention import BLOCK, FUSED_BLOCK
 from enformer_ray.model.fast_transformer import fast_flops
 from enformer_ray.scoring.cost import Alleles, Costs, Integers, RowCounter, strands_of

@@ -14,11 +14,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from enformer_ray.catalogue.gene_variant import GeneVariant
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import ConfigError
-from enformer_ray.genome import BIN, ReferenceGenome, window_start
-from enformer_ray.genome.window import shift_offsets
-from enformer_ray.model import Enformer, EnformerConfig
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.genome.window import BIN, shift_offsets, window_start
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.fast_transformer import FastTransformer
 from enformer_ray.scoring.base import Scorer
 from enformer_ray.scoring.direct import DirectScorer
@@ -26,8 +29,6 @@ from enformer_ray.scoring.indels import convention
 from enformer_ray.scoring.scorer import CACHE_BYTES, VariantScorer
 from enformer_ray.scoring.statistics import Predictions
 from enformer_ray.scoring.strand import Edit, Strand, edit_on
-from enformer_ray.variants.gene_variant import GeneVariant
-from enformer_ray.variants.variant import Variant
 
 
 class _AtStarts(Scorer):

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import IndelConvention
 from enformer_ray.genome.sequence import Codes
 from enformer_ray.genome.window import BIN, reached_tokens
 from enformer_ray.scoring.strand import Edit, Strand, left_anchored, right_anchored
-from enformer_ray.variants.variant import Variant
 
 Convention = Literal["none", "local", "anchored"]
 

@@ -12,9 +12,11 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.genome import BIN, ReferenceGenome
-from enformer_ray.model import Enformer
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.genome.window import BIN
+from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.fast_transformer import FastTransformer
 from enformer_ray.model.fast_trunk import FastTrunk
 from enformer_ray.model.tracks import TrackTable
@@ -23,7 +25,6 @@ from enformer_ray.scoring.base import Scorer
 from enformer_ray.scoring.device import autocast
 from enformer_ray.scoring.indels import convention
 from enformer_ray.scoring.tokens import WindowTokens
-from enformer_ray.variants.variant import Variant
 
 CACHE_BYTES = 512 * 2**20
 

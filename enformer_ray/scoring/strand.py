@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from enformer_ray.genome import ReferenceGenome, encode, reverse_complement
-from enformer_ray.genome.sequence import Codes
-from enformer_ray.variants.variant import Variant
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.genome.sequence import Codes, encode, reverse_complement
 
 
 @dataclass(frozen=True)

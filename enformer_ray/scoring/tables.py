@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.model.tracks import column_name
-from enformer_ray.variants.variant import Variant
 
 KEY_COLUMNS = ("variant_id", "chromosome", "position", "reference_allele", "alternate_allele")
 

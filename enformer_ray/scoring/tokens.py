@@ -10,7 +10,7 @@ from torch import Tensor
 
 from enformer_ray.genome.sequence import Codes
 from enformer_ray.genome.window import BIN
-from enformer_ray.model import EnformerConfig
+from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.fast_trunk import FastTrunk, trunk_context
 from enformer_ray.scoring.strand import Strand
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enformer_ray.results import open_scores
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.verify import verify
+from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.publish.verify import verify
+from enformer_ray.rundir.local_store import LocalStore
 from tests.end_to_end.conftest import Command, command
 
 __all__ = ["command"]

@@ -7,8 +7,8 @@ import pytest
 
 from enformer_ray.analysis.genes import Region, read_genes
 from enformer_ray.analysis.top_profiles import nearest_genes
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import GeneFileError
-from enformer_ray.variants.variant import Variant
 
 
 def test_genes_that_overlap_a_region(gtf: Path) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from enformer_ray.analysis.report import collect, figures, render
+from enformer_ray.analysis.report import figures
+from enformer_ray.analysis.report.page import collect, render
 from enformer_ray.analysis.report.timeline import Disturbances, timeline
 from enformer_ray.analysis.sweep import sweep
-from enformer_ray.run.store import LocalStore
+from enformer_ray.rundir.local_store import LocalStore
 from tests.analysis.browser import Browser, chromium, find_chromium
 from tests.analysis.hostile import NAMES
 

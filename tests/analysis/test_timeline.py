@@ -8,8 +8,8 @@ import pytest
 
 from enformer_ray.analysis.report import timeline as module
 from enformer_ray.analysis.report.timeline import read_disturbances, read_timeline, timeline
-from enformer_ray.run.receipts import Failure, Receipt, Timings
-from enformer_ray.run.store import LocalStore
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Failure, Receipt, Timings
 
 
 def receipt(shard: int, worker: str, second: float, rows: int = 10, failure: Failure | None = None) -> Receipt:

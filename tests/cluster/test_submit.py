@@ -13,8 +13,8 @@ import pytest
 import yaml
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 
+from enformer_ray.engine.submit import exit_status
 from enformer_ray.errors import SubmissionError
-from enformer_ray.run.submit import exit_status
 from tests.cluster.conftest import BIN, Head, free_port
 from tests.cluster.proxy import Proxy
 from tests.end_to_end.conftest import Finished

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enformer_ray.demo import World, make_world
+from enformer_ray.demo.world import World, make_world
 
 LENGTHS = {"chr1": 80_000, "chr2": 60_000}
 SEED = 11

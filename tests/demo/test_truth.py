@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from enformer_ray.demo import World, rule
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.demo import rule
 from enformer_ray.demo.truth import LARGE, compare
-from enformer_ray.variants.variant import Variant
+from enformer_ray.demo.world import World
 from tests.results.generated import finished_run
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.demo import World, genome, make_world, rule
+from enformer_ray.demo import genome, rule
 from enformer_ray.demo.study import CAUSAL, write_study
 from enformer_ray.demo.variants import EDGE, MadeVariant, make_variants, true_effects
-from enformer_ray.genome import ReferenceGenome
+from enformer_ray.demo.world import World, make_world
+from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.genome.sequence import Codes, decode, encode
 from tests.demo.conftest import LENGTHS, SEED
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from enformer_ray.cli import main
+from enformer_ray.cli.main import main
 from tests.small_world import World, make_world
 
 PROGRAM = Path(sys.executable).with_name("enformer-ray")

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from enformer_ray.analysis.association import AssociationOptions, associate
-from enformer_ray.analysis.association.options import SumstatsOptions
+from enformer_ray.analysis.association import associate
+from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions
 from enformer_ray.demo import rule
 from enformer_ray.demo.study import CAUSAL, write_study
 from enformer_ray.demo.truth import compare

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.run import build
+from enformer_ray.publish import build
 from tests.end_to_end.conftest import Command
 from tests.small_world import World
 

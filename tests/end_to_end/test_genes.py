@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.config import GenesConfig, JobConfig, ScoringConfig
-from enformer_ray.demo import make_world
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import load_enformer
-from enformer_ray.results import open_scores
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.planned import PlannedVariants
-from enformer_ray.run.receipts import Receipt, publish
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker
-from enformer_ray.scoring import DirectGeneScorer, GeneScorer
+from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.demo.world import make_world
+from enformer_ray.engine.worker import ScoringWorker
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.load import load_enformer
+from enformer_ray.plan.parts import whole
+from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.plan.planned import PlannedVariants
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Receipt, publish
+from enformer_ray.scoring.gene_scorer import DirectGeneScorer, GeneScorer
 from tests.end_to_end.conftest import Command
 from tests.genome.gtf import Written, write_gtf
 from tests.run.conftest import ALLELES, write_genome, write_vcf, write_weights

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.results import open_scores
-from enformer_ray.run import layout
-from enformer_ray.run.manifest import read_manifest
-from enformer_ray.run.store import RunStore, open_store
+from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.manifest import read_manifest
+from enformer_ray.rundir.store import RunStore, open_store
 from tests.end_to_end.conftest import PROGRAM, run_program
 from tests.s3 import Faulty
 from tests.small_world import World

@@ -12,21 +12,21 @@ import yaml
 
 from enformer_ray.analysis.saturation.importance import importance
 from enformer_ray.analysis.saturation.sites import SiteReader
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.demo import World, make_world
+from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.demo.world import World, make_world
+from enformer_ray.engine.package import JOB_FILE, packed
+from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import ConfigError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import load_enformer
-from enformer_ray.results import open_scores
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.package import JOB_FILE, packed
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.receipts import Receipt, publish
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker
-from enformer_ray.scoring import VariantScorer
-from enformer_ray.variants.variant import Variant
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.load import load_enformer
+from enformer_ray.plan.parts import whole
+from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Receipt, publish
+from enformer_ray.scoring.scorer import VariantScorer
 from tests.end_to_end.conftest import Command
 from tests.run.conftest import score_without_ray, write_genome, write_weights
 

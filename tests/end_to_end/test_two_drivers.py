@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.run import layout
-from enformer_ray.run.store import RunStore, open_store
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.store import RunStore, open_store
 from tests.end_to_end.conftest import PROGRAM, run_program
 from tests.small_world import World
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from enformer_ray.cli import main
-from enformer_ray.run import backlog, build_tasks, pool
+from enformer_ray.cli.main import main
+from enformer_ray.engine import backlog, pool
+from enformer_ray.publish import build_tasks
 
 OPENING_SECONDS = 90.0
 LONGEST_PAUSE = 4.0

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.run import layout
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan
-from enformer_ray.run.receipts import Failure, Receipt, publish
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker
+from enformer_ray.engine.worker import ScoringWorker
+from enformer_ray.plan.parts import whole
+from enformer_ray.plan.plan import load_plan
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Failure, Receipt, publish
 from tests.faults.chaos import KINDS, Fault, draw
 from tests.faults.processes import descendants
 from tests.faults.trial import can_mount

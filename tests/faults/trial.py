@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 
-from enformer_ray.run.events import read_events
-from enformer_ray.run.receipts import received
-from enformer_ray.run.store import LocalStore
+from enformer_ray.rundir.events import read_events
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import received
 from tests.faults.chaos import DISK_BYTES, Fault, draw, inflict
 from tests.faults.cluster import IMPATIENT, Cluster
 from tests.faults.processes import adopt_orphans, end_all_below

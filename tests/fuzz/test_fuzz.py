@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.variants.readers import read_batches
+from enformer_ray.readers import read_batches
 from tests.fuzz.mutations import PACKINGS, Change, apply
 from tests.fuzz.properties import check
 from tests.fuzz.seeds import SEEDS
@@ -31,8 +31,8 @@ def test_a_lost_row_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = tmp_path / "a.vcf"
     path.write_bytes(SEEDS["vcf"]())
     check(path)
-    monkeypatch.setattr("enformer_ray.variants.readers.vcf.site_columns", lambda *_: None)
-    monkeypatch.setattr("enformer_ray.variants.readers.vcf.record_lines", lambda block: list(block.lines())[:-1])
+    monkeypatch.setattr("enformer_ray.readers.vcf.site_columns", lambda *_: None)
+    monkeypatch.setattr("enformer_ray.readers.vcf.record_lines", lambda block: list(block.lines())[:-1])
     with pytest.raises(AssertionError):
         check(path)
 

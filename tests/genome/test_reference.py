@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.errors import ReferenceChangedError, ReferenceFastaError, UnknownContigError
-from enformer_ray.genome import ReferenceGenome
 from enformer_ray.genome import reference as reference_module
-from enformer_ray.genome.reference import block_digests
+from enformer_ray.genome.reference import ReferenceGenome, block_digests
 from enformer_ray.genome.sequence import encode
 from tests.genome.fasta import bgzipped, random_bases, write_fasta
 

@@ -13,7 +13,7 @@ import pyfaidx
 import pytest
 
 from enformer_ray.errors import ReferenceFastaError
-from enformer_ray.genome import ReferenceGenome
+from enformer_ray.genome.reference import ReferenceGenome
 from tests.genome.fasta import bgzipped, random_bases, write_fasta
 
 BASES = random_bases(200_000, seed=3)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from enformer_ray.model import Enformer, EnformerConfig
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import Enformer
 
 
 @pytest.fixture(scope="session")

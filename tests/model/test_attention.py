@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from enformer_ray.model import EnformerConfig
 from enformer_ray.model.attention import RelativeAttention, relative_shift
+from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.positional import position_features
 
 

@@ -17,8 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from enformer_ray.errors import ConfigError, WeightsError
-from enformer_ray.model import Enformer, load_enformer, save_weights
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.keys import ALIASES, hub_state
+from enformer_ray.model.load import load_enformer
 
 
 def plain_state(model: Enformer) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from enformer_ray.model import Enformer, EnformerConfig
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.flops import layer_flops, pass_flops, trunk_flops
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from enformer_ray.model import Enformer, load_enformer, save_weights
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.load import load_enformer
 from enformer_ray.model.sonnet import convert_sonnet
 
 TOLERANCE = 1e-4

@@ -11,11 +11,12 @@ import pysam
 import pytest
 import torch
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import IndelConvention, ScoringConfig
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import load_enformer
-from enformer_ray.scoring import DirectScorer, VariantScorer
-from enformer_ray.variants.variant import Variant
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.load import load_enformer
+from enformer_ray.scoring.direct import DirectScorer
+from enformer_ray.scoring.scorer import VariantScorer
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import table_values
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from enformer_ray.results import open_scores
-from enformer_ray.variants.variant import Variant
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.dataset.dataset import open_scores
 from tests.results.generated import finished_run
 from tests.run.conftest import write_genome, write_vcf, write_weights
 

@@ -7,10 +7,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from enformer_ray.dataset.dataset import ScoreDataset, open_scores
 from enformer_ray.errors import SelectionError, TrackSelectionError
-from enformer_ray.results import ScoreDataset, open_scores
-from enformer_ray.run import compact
-from enformer_ray.run.parquet import ROW_COLUMNS
+from enformer_ray.publish import compact
+from enformer_ray.rundir.parquet import ROW_COLUMNS
 from tests.results.study import Study, make_study
 from tests.results.test_dataset import upload
 

@@ -13,15 +13,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.dataset.dataset import ScoreDataset, open_scores
+from enformer_ray.dataset.query import run_query
+from enformer_ray.dataset.referenced import words_of
+from enformer_ray.dataset.views import Paths
 from enformer_ray.errors import QueryError, StoreError
-from enformer_ray.model import Enformer, save_weights
-from enformer_ray.results import ScoreDataset, open_scores
-from enformer_ray.results.query import run_query
-from enformer_ray.results.referenced import words_of
-from enformer_ray.results.views import Paths
-from enformer_ray.run import compact
-from enformer_ray.run.store import LocalStore
-from enformer_ray.variants.variant import Variant
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.publish import compact
+from enformer_ray.rundir.local_store import LocalStore
 from tests.results.generated import finished_run
 from tests.results.study import make_study
 from tests.results.test_dataset import upload

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import ConfigError, RunsDifferError
-from enformer_ray.results import open_scores
 from tests.results.study import Study, make_study
 from tests.results.test_dataset import upload
 
@@ -63,7 +63,7 @@ def test_selections_look_into_all_inputs(runs: list[Path], study: Study) -> None
 
 def test_runs_of_other_chromosomes_are_not_compared(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     scores = open_scores([runs[0], runs[2]])
-    monkeypatch.setattr("enformer_ray.results.views._scores", None)
+    monkeypatch.setattr("enformer_ray.dataset.views._scores", None)
     assert scores.to_arrow("sad").num_rows == len(FIRST) + len(THIRD)
 
 

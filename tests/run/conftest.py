@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.model import Enformer, EnformerConfig, save_weights
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import make_plan
-from enformer_ray.run.receipts import Receipt, publish
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker
+from enformer_ray.engine.worker import ScoringWorker
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.plan.parts import whole
+from enformer_ray.plan.plan import make_plan
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Receipt, publish
 
 GEOMETRY = EnformerConfig(
     sequence_length=1024,
@@ -74,7 +76,7 @@ def score_without_ray(store: LocalStore) -> None:
     """Every shard, one after the other, in this process."""
     worker = ScoringWorker(store.uri)
     worker.open()
-    from enformer_ray.run.plan import load_plan
+    from enformer_ray.plan.plan import load_plan
 
     for shard in load_plan(store).shards():
         publish(store, Receipt.model_validate(worker.score(whole(shard), "first")))

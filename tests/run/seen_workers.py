@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from enformer_ray.run.parts import Part
-from enformer_ray.run.worker import ScoringWorker
-from enformer_ray.variants.variant import Variant
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.engine.worker import ScoringWorker
+from enformer_ray.plan.parts import Part
 
 WAITS_AT = 3
 """Shard that is scored only once there is the file that the environment variable `GO` names."""

@@ -11,16 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray import cli_output
+from enformer_ray.cli import printing
 from enformer_ray.config import JobConfig, Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError, PlanMismatchError
-from enformer_ray.genome import window_start
-from enformer_ray.run import audit, layout
-from enformer_ray.run.audit import BOUND, audited_in, audited_variants, read_audit
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.plan import Plan, load_plan, make_plan
-from enformer_ray.run.receipts import read_receipt
-from enformer_ray.run.store import LocalStore
+from enformer_ray.genome.window import window_start
+from enformer_ray.plan.plan import Plan, load_plan, make_plan
+from enformer_ray.plan.sample import audited_in, audited_variants
+from enformer_ray.publish import audit
+from enformer_ray.publish.audit import BOUND, read_audit
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import read_receipt
 from enformer_ray.scoring.strand import Strand
 from enformer_ray.scoring.tokens import WindowTokens
 from tests.run.conftest import GEOMETRY, SNVS, score_without_ray
@@ -106,8 +108,8 @@ def test_a_wrong_tile_fails_the_run(job: JobConfig, tmp_path: Path, monkeypatch:
             tokens += 0.01
         return tokens
 
-    monkeypatch.setattr("enformer_ray.run.finalise.audited_variants", lambda _: np.array([audited]))
-    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", lambda _: np.array([audited]))
+    monkeypatch.setattr("enformer_ray.publish.finalise.audited_variants", lambda _: np.array([audited]))
+    monkeypatch.setattr("enformer_ray.engine.worker.audited_variants", lambda _: np.array([audited]))
     monkeypatch.setattr(WindowTokens, "_compute_tile", one_wrong)
     store = run_of(job, tmp_path / "wrong")
     with pytest.raises(
@@ -144,7 +146,7 @@ def test_other_audited_variants_are_refused(scored: LocalStore, monkeypatch: pyt
     plan = load_plan(scored)
     sample = audited_variants(plan)
     monkeypatch.setattr(
-        "enformer_ray.run.finalise.audited_variants", lambda _: sample + 1 if sample[0] < SNVS else sample - 1
+        "enformer_ray.publish.finalise.audited_variants", lambda _: sample + 1 if sample[0] < SNVS else sample - 1
     )
     with pytest.raises(DatasetCorruptError, match=r"audited variants than the plan's sample|no file of the audit"):
         finalise(scored)
@@ -181,7 +183,7 @@ def test_a_lower_precision_is_told_and_not_refused(
     largest = found.statistics["sad"].largest_of_bound
     assert largest > 10
     assert found.statistics["sad"].below_floor > 0
-    cli_output.print_audit(found)
+    printing.print_audit(found)
     printed = capsys.readouterr().out
     assert "Audit: 1 variant scored again by plain float32 passes, " in printed
     assert "That is what bfloat16 costs" in printed
@@ -205,8 +207,8 @@ def test_a_right_run_passes_with_every_statistic(
 ) -> None:
     """Every variant audited, in each statistic that needs no track table."""
     everything = lambda plan: np.arange(plan.document.planned)  # noqa: E731
-    monkeypatch.setattr("enformer_ray.run.finalise.audited_variants", everything)
-    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", everything)
+    monkeypatch.setattr("enformer_ray.publish.finalise.audited_variants", everything)
+    monkeypatch.setattr("enformer_ray.engine.worker.audited_variants", everything)
     statistics = ("sad", "log2_ratio", "log_sad", "sax", "d2", "ref", "alt")
     for indel in ("local", "anchored"):
         store = run_of(job, tmp_path / indel, statistics=statistics, reverse_complement=True, indel=indel)
@@ -255,7 +257,7 @@ def test_an_audited_variant_that_failed_is_left_out(
     assert (found.variants, dict(found.statistics), found.plain_seconds > 0) == (0, {}, True)
     floors = pq.read_table(scored.root / layout.AUDIT)
     assert floors.column("sad").null_count == floors.num_rows == 3
-    cli_output.print_audit(found)
+    printing.print_audit(found)
     assert "no variant of its sample could be scored" in capsys.readouterr().out
 
 
@@ -263,8 +265,8 @@ def test_other_audited_variants_than_failed_ones_are_compared(
     job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three = lambda _: np.array([2, 5, 6])  # noqa: E731
-    monkeypatch.setattr("enformer_ray.run.finalise.audited_variants", three)
-    monkeypatch.setattr("enformer_ray.run.worker.audited_variants", three)
+    monkeypatch.setattr("enformer_ray.publish.finalise.audited_variants", three)
+    monkeypatch.setattr("enformer_ray.engine.worker.audited_variants", three)
     store = run_of(job, tmp_path / "run")
     publish_failure(store, 5)
     finalise(store)

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enformer_ray.engine import backlog as module
+from enformer_ray.engine.backlog import LOST_RETRIES, Backlog, Blame, Cause
 from enformer_ray.errors import ShardFailedError
-from enformer_ray.run import backlog as module
-from enformer_ray.run.backlog import LOST_RETRIES, Backlog, Blame, Cause
-from enformer_ray.run.plan_files import Shard
-from enformer_ray.run.receipts import Failure
+from enformer_ray.plan.plan_files import Shard
+from enformer_ray.rundir.receipts import Failure
 
 
 def backlog_of(*sizes: int) -> Backlog:

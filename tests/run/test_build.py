@@ -9,16 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.errors import AuditError, DatasetCorruptError, LeaseHeldError, LeaseLostError
-from enformer_ray.run import build, build_tasks, compact, layout
-from enformer_ray.run.build import BuildTask, BuiltFile
-from enformer_ray.run.compact import divide_into_files
-from enformer_ray.run.finalise import FinaliseProgress, finalise
-from enformer_ray.run.lease import hold
-from enformer_ray.run.manifest import Manifest
-from enformer_ray.run.plan import Shard
-from enformer_ray.run.receipts import read_receipt
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.verify import verify
+from enformer_ray.plan.plan_files import Shard
+from enformer_ray.publish import build, build_tasks, compact
+from enformer_ray.publish.build import BuildTask, BuiltFile
+from enformer_ray.publish.compact import divide_into_files
+from enformer_ray.publish.finalise import FinaliseProgress, finalise
+from enformer_ray.publish.verify import verify
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.lease import hold
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.manifest import Manifest
+from enformer_ray.rundir.receipts import read_receipt
 from tests.run.receipts import replace, restage
 from tests.run.test_finalise import published
 from tests.run.workers import build_dies_once

@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from enformer_ray.errors import ClusterUnreachableError
-from enformer_ray.run import cluster
-from enformer_ray.run.cluster import ray_session
+from enformer_ray.runtime import cluster
+from enformer_ray.runtime.cluster import ray_session
 
 
 def unused() -> str:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.run import content_hash
-from enformer_ray.run.compact import ScoreFile
-from enformer_ray.run.content_hash import ContentHash, blocks, combined, row_digests
-from enformer_ray.run.parquet import score_schema
+from enformer_ray.publish.compact import ScoreFile
+from enformer_ray.rundir import content_hash
+from enformer_ray.rundir.content_hash import ContentHash, blocks, combined, row_digests
+from enformer_ray.rundir.parquet import score_schema
 
 
 def rows(count: int, seed: int = 0, failed: frozenset[int] = frozenset()) -> pa.Table:

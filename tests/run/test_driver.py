@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.config import JobConfig
+from enformer_ray.engine import driver, pool
+from enformer_ray.engine.driver import run_shards
+from enformer_ray.engine.progress import Progress
 from enformer_ray.errors import (
     DeviceError,
     EnformerRayError,
@@ -21,14 +24,13 @@ from enformer_ray.errors import (
     WeightsError,
     WorkersLostError,
 )
-from enformer_ray.run import driver, layout, pool
-from enformer_ray.run.cluster import ray_session, room_for
-from enformer_ray.run.driver import Progress, run_shards
-from enformer_ray.run.events import read_events
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.plan import make_plan
-from enformer_ray.run.receipts import Receipt, read_receipt, received
-from enformer_ray.run.store import LocalStore
+from enformer_ray.plan.plan import make_plan
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.events import read_events
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Receipt, read_receipt, received
+from enformer_ray.runtime.cluster import ray_session, room_for
 from tests.run import workers
 from tests.run.conftest import SNVS
 

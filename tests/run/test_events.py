@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from enformer_ray.run import layout
-from enformer_ray.run.events import EventLog, read_events
-from enformer_ray.run.store import LocalStore
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.events import EventLog, read_events
+from enformer_ray.rundir.local_store import LocalStore
 
 
 def test_drivers_add_to_one_log(tmp_path: Path) -> None:

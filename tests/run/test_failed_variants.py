@@ -10,16 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.cli import main
+from enformer_ray.cli.main import main
+from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import AuditError, DatasetCorruptError, RunIncompleteError
-from enformer_ray.results import open_scores
-from enformer_ray.run import layout, totals
-from enformer_ray.run.account import AccountLine
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parts import whole
-from enformer_ray.run.receipts import Failure, read_receipt
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.verify import verify
+from enformer_ray.plan.parts import whole
+from enformer_ray.publish import totals
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.publish.verify import verify
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.account import AccountLine
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Failure, read_receipt
 from tests.run.conftest import ALLELES, SNVS
 from tests.run.receipts import publish_failure, publish_halves, replace, restage, shard_number
 from tests.run.test_finalise import published

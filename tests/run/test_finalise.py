@@ -10,18 +10,18 @@ import pytest
 
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import load_enformer
-from enformer_ray.run import layout
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan
-from enformer_ray.run.planned import PlannedVariants
-from enformer_ray.run.receipts import Receipt, publish, read_receipt
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.verify import verify
-from enformer_ray.run.worker import sha256_of
-from enformer_ray.scoring import VariantScorer
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.load import load_enformer
+from enformer_ray.plan.parts import whole
+from enformer_ray.plan.plan import load_plan
+from enformer_ray.plan.planned import PlannedVariants
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.publish.verify import verify
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.checksum import sha256_of
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Receipt, publish, read_receipt
+from enformer_ray.scoring.scorer import VariantScorer
 from tests.run.conftest import ALLELES, SNVS
 from tests.run.receipts import restage
 
@@ -97,7 +97,7 @@ def test_finalise_again_returns_the_manifest(scored: LocalStore) -> None:
 def test_content_hash_does_not_depend_on_the_shards_or_attempts(
     scored: LocalStore, job: JobConfig, tmp_path: Path
 ) -> None:
-    from enformer_ray.run.plan import make_plan
+    from enformer_ray.plan.plan import make_plan
     from tests.run.conftest import score_without_ray
 
     other = LocalStore(tmp_path / "other")

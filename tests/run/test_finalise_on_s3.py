@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.run import build_tasks, compact, layout
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.manifest import Manifest
-from enformer_ray.run.store import LocalStore, RunStore, open_store
-from enformer_ray.run.verify import dataset_paths, verify
+from enformer_ray.publish import build_tasks, compact
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.publish.verify import dataset_paths, verify
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.manifest import Manifest
+from enformer_ray.rundir.store import RunStore, open_store
 from tests.run.receipts import publish_failure
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import PlanMismatchError
 from enformer_ray.model.tracks import TrackTable
-from enformer_ray.run.fingerprint import fingerprint, model_parts, ranges, refuse_if_other, scoring_parts
+from enformer_ray.plan.fingerprint import fingerprint, model_parts, ranges, refuse_if_other, scoring_parts
 from tests.run.conftest import GEOMETRY
 
 RESOLVED = ScoringConfig(device="cpu", batch_size=1, threads=1)

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.errors import LeaseHeldError, LeaseLostError
-from enformer_ray.run import layout
-from enformer_ray.run import lease as module
-from enformer_ray.run.lease import Claim, Heartbeat, hold, holder
-from enformer_ray.run.store import LocalStore
+from enformer_ray.rundir import layout
+from enformer_ray.rundir import lease as module
+from enformer_ray.rundir.lease import Claim, Heartbeat, hold, holder
+from enformer_ray.rundir.local_store import LocalStore
 
 HOLDER = """
 import sys, time

@@ -13,12 +13,12 @@ import pysam
 import pysam.bcftools
 import pytest
 
+from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.run import load_tasks
-from enformer_ray.variants import bgzf, parts
-from enformer_ray.variants.catalogue import Catalogue, build_catalogue
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.plan import load_tasks
+from enformer_ray.readers import bgzf, parts
 
 BASES = "ACGTACGGTCAA" * 5000
 

@@ -10,18 +10,26 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from enformer_ray import cli_output
-from enformer_ray.cli import main
+from enformer_ray.cli import printing
+from enformer_ray.cli.main import main
 from enformer_ray.config import JobConfig
-from enformer_ray.run.cluster import ray_session
-from enformer_ray.run.driver import run_shards
-from enformer_ray.run.events import EventLog
-from enformer_ray.run.logs import Work, WorkFormatter, log_in_worker, log_no_more, log_to_stderr, set_part, working
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.progress import Progress
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker
+from enformer_ray.engine.driver import run_shards
+from enformer_ray.engine.progress import Progress
+from enformer_ray.engine.worker import ScoringWorker
+from enformer_ray.plan.parts import whole
+from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.rundir.events import EventLog
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.runtime.cluster import ray_session
+from enformer_ray.runtime.logs import (
+    Work,
+    WorkFormatter,
+    log_in_worker,
+    log_no_more,
+    log_to_stderr,
+    set_part,
+    working,
+)
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"
 
@@ -67,14 +75,14 @@ def test_no_line_is_written_twice_and_others_keep_theirs(capsys: pytest.CaptureF
 def test_a_command_logs_warnings_unless_it_is_told_otherwise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from enformer_ray import cli_status
+    from enformer_ray.cli import status
 
     def talkative(*_: object) -> None:
         log = logging.getLogger("enformer_ray.run.x")
         for level in (logging.DEBUG, logging.INFO, logging.WARNING):
             log.log(level, "level %d", level)
 
-    monkeypatch.setattr(cli_status, "show_status", talkative)
+    monkeypatch.setattr(status, "show_status", talkative)
     for arguments, levels in (
         ([], [30]),
         (["--log-level", "info"], [20, 30]),
@@ -106,10 +114,10 @@ def test_a_warning_goes_above_the_progress_bar(monkeypatch: pytest.MonkeyPatch) 
             return True
 
     screen, raw = Terminal(), Terminal()
-    monkeypatch.setattr(cli_output, "_console", Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(printing, "_console", Console(file=screen, force_terminal=True, width=100))
     monkeypatch.setattr(sys, "stderr", raw)
     log_to_stderr("warning")
-    with cli_output.progress_reporter() as report:
+    with printing.progress_reporter() as report:
         report(Progress(0, 6, 0, 21, 0.0, None))
         logging.getLogger("enformer_ray.run.x").warning("a worker died")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.errors import ConfigError, StoreError
-from enformer_ray.run.object_store import ObjectStore
-from enformer_ray.run.store import open_store
+from enformer_ray.rundir.object_store import ObjectStore
+from enformer_ray.rundir.store import open_store
 from tests.faulty_proxy import FAULTS
 from tests.s3 import Faulty, S3Server
 

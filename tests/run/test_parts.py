@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.run import layout
-from enformer_ray.run.parts import Part, covering, whole
-from enformer_ray.run.plan_files import Shard
+from enformer_ray.plan.parts import Part, covering, whole
+from enformer_ray.plan.plan_files import Shard
+from enformer_ray.rundir import layout
 
 
 def shard_of(variants: int) -> Shard:

@@ -13,21 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig, Placement
+from enformer_ray.engine.status import run_status
+from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, RunInterruptedError, StoreError
-from enformer_ray.genome import ReferenceGenome, window_start
-from enformer_ray.model import Enformer, save_weights
-from enformer_ray.run import layout, plan_files
-from enformer_ray.run.parts import whole
-from enformer_ray.run.plan import Plan, load_plan, make_plan
-from enformer_ray.run.plan_files import Shard
-from enformer_ray.run.planned import PlannedVariants
-from enformer_ray.run.preview import preview
-from enformer_ray.run.status import run_status
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker
-from enformer_ray.scoring import VariantScorer
-from enformer_ray.variants.variant import Variant
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.genome.window import window_start
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.plan import plan_files
+from enformer_ray.plan.parts import whole
+from enformer_ray.plan.plan import Plan, load_plan, make_plan
+from enformer_ray.plan.plan_files import Shard
+from enformer_ray.plan.planned import PlannedVariants
+from enformer_ray.plan.preview import preview
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.scoring.scorer import VariantScorer
 from tests.run.conftest import ALLELES, GEOMETRY, SNVS, write_weights
 
 
@@ -317,7 +320,7 @@ def test_planning_that_is_told_to_stop_leaves_no_plan(
         os.kill(os.getpid(), signal.SIGTERM)
 
     store = LocalStore(tmp_path / "run")
-    monkeypatch.setattr("enformer_ray.run.plan.write_tracks", stopped)
+    monkeypatch.setattr("enformer_ray.plan.plan.write_tracks", stopped)
     with pytest.raises(RunInterruptedError) as caught:
         make_plan(job, store)
     assert caught.value.exit_status == 143

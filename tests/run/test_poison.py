@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.config import JobConfig
+from enformer_ray.engine import backlog, driver
+from enformer_ray.engine.driver import run_shards
+from enformer_ray.engine.progress import RunOutcome
+from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import ShardFailedError
-from enformer_ray.run import backlog, driver
-from enformer_ray.run.cluster import ray_session
-from enformer_ray.run.driver import RunOutcome, run_shards
-from enformer_ray.run.events import read_events
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.parts import covering
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.planned import PlannedVariants
-from enformer_ray.run.receipts import Receipt, read_receipt, received
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import ScoringWorker
+from enformer_ray.plan.parts import covering
+from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.plan.planned import PlannedVariants
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir.events import read_events
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Receipt, read_receipt, received
+from enformer_ray.runtime.cluster import ray_session
 from tests.run import workers
 
 VARIANTS = 21

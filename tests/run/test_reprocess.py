@@ -12,23 +12,25 @@ import pytest
 import yaml
 
 from enformer_ray.analysis.calibration import family
-from enformer_ray.cli import main
+from enformer_ray.cli.main import main
 from enformer_ray.config import JobConfig
+from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.dataset.finished import FinishedRun
+from enformer_ray.dataset.together import check_together
+from enformer_ray.engine import driver
+from enformer_ray.engine.driver import run_shards
+from enformer_ray.engine.status import run_status
 from enformer_ray.errors import EarlierRunError, PlanMismatchError
-from enformer_ray.genome import window_start
-from enformer_ray.genome.window import shift_offsets
-from enformer_ray.results import open_scores
-from enformer_ray.results.finished import FinishedRun
-from enformer_ray.results.together import check_together
-from enformer_ray.run import build_tasks, driver, layout
-from enformer_ray.run.audit import read_audit
-from enformer_ray.run.driver import run_shards
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.preview import preview
-from enformer_ray.run.status import run_status
-from enformer_ray.run.store import LocalStore, open_store
-from enformer_ray.run.verify import verify
+from enformer_ray.genome.window import shift_offsets, window_start
+from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.plan.preview import preview
+from enformer_ray.publish import build_tasks
+from enformer_ray.publish.audit import read_audit
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.publish.verify import verify
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.store import open_store
 from tests.results.generated import finished_run
 from tests.run.conftest import GEOMETRY, SNVS, score_without_ray
 from tests.run.receipts import publish_failure

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.run import compact, finalise, release
-from enformer_ray.run.plan import load_plan
-from enformer_ray.run.store import LocalStore
+from enformer_ray.plan.plan import load_plan
+from enformer_ray.publish import compact, finalise, release
+from enformer_ray.rundir.local_store import LocalStore
 from tests.run.conftest import write_genome, write_weights
 from tests.run.releases import (
     FORMATS,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from enformer_ray.config import JobConfig
-from enformer_ray.results import open_scores
-from enformer_ray.run.earlier import EarlierRun
-from enformer_ray.run.earlier_floors import Floors, together
-from enformer_ray.run.finalise import finalise
-from enformer_ray.run.identity import differences
-from enformer_ray.run.job import open_job
-from enformer_ray.run.verify import verify
+from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.plan.earlier import EarlierRun
+from enformer_ray.plan.identity import differences
+from enformer_ray.plan.job import open_job
+from enformer_ray.publish.earlier_floors import Floors, together
+from enformer_ray.publish.finalise import finalise
+from enformer_ray.publish.verify import verify
 from tests.run.conftest import SNVS, write_weights
 from tests.run.releases import finished, planned, scores
 from tests.run.test_plan import scoring_with

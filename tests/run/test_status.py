@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from enformer_ray import cli_status
-from enformer_ray.cli import main
+from enformer_ray.cli import status
+from enformer_ray.cli.main import main
 from enformer_ray.config import JobConfig
-from enformer_ray.run import layout
-from enformer_ray.run.events import EventLog
-from enformer_ray.run.lease import hold
-from enformer_ray.run.plan import load_plan, make_plan
-from enformer_ray.run.receipts import Failure, read_receipt
-from enformer_ray.run.status import RunStatus, run_status
-from enformer_ray.run.store import LocalStore, RunStore, open_store
+from enformer_ray.engine.status import RunStatus, run_status
+from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.events import EventLog
+from enformer_ray.rundir.lease import hold
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.receipts import Failure, read_receipt
+from enformer_ray.rundir.store import RunStore, open_store
 from tests.run.conftest import ALLELES, SNVS
 from tests.run.seen_workers import GO, POISON, WAITS_AT
 
@@ -237,7 +238,7 @@ def expect_scored(status: RunStatus) -> None:
 def scored_then_finished(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     status = run_status(store)
     states = [status, status, replace(status, finished=True, content_hash="abcd")]
-    monkeypatch.setattr(cli_status, "run_status", lambda _: states.pop(0))
+    monkeypatch.setattr(status, "run_status", lambda _: states.pop(0))
 
 
 def test_watching_goes_on_until_the_run_is_finished(
@@ -259,7 +260,7 @@ def test_watching_on_a_terminal_draws_over_what_was_there(
     scored: LocalStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr(cli_status, "console", Console(file=screen, force_terminal=True, width=120))
+    monkeypatch.setattr(status, "console", Console(file=screen, force_terminal=True, width=120))
     scored_then_finished(scored, monkeypatch)
     assert printed(capsys, scored.uri, "--watch", "--every", "0.5") == ""
     assert screen.getvalue().count("\x1b[2K") >= 2

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.errors import ConfigError, StoreError
-from enformer_ray.run import layout
-from enformer_ray.run.store import LocalStore, RunStore, open_store
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.store import RunStore, open_store
 
 
 @pytest.fixture(params=["local", "s3", "gs"])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from enformer_ray.model import Enformer
+from enformer_ray.model.enformer import Enformer
 
 Array = NDArray[np.float64]
 

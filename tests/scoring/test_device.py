@@ -10,13 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Precision, ScoringConfig
 from enformer_ray.errors import ConfigError, DeviceError, ReferenceChangedError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import Enformer, EnformerConfig
-from enformer_ray.scoring import VariantScorer
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import Enformer
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
-from enformer_ray.variants.variant import Variant
+from enformer_ray.scoring.scorer import VariantScorer
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import (
     KINDS,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.scoring import VariantScorer, convention
-from enformer_ray.scoring.indels import local_sequences, local_tokens
+from enformer_ray.scoring.indels import convention, local_sequences, local_tokens
+from enformer_ray.scoring.scorer import VariantScorer
 from enformer_ray.scoring.strand import Strand, edit_on
-from enformer_ray.variants.variant import Variant
 from tests.scoring.world import LENGTH, TRACKS, random_genome, random_variant, table_values, tiny_model, write_genome
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Placement, ScoringConfig
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import Enformer
-from enformer_ray.scoring import DirectScorer, VariantScorer
-from enformer_ray.variants.variant import Variant
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.enformer import Enformer
+from enformer_ray.scoring.direct import DirectScorer
+from enformer_ray.scoring.scorer import VariantScorer
 from tests.genome.fasta import random_bases
 from tests.scoring.oracle import cut, flipped
 from tests.scoring.world import (

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.scoring import VariantScorer
-from enformer_ray.variants.variant import Variant
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.scoring.scorer import VariantScorer
 from tests.scoring.world import float32_model, random_genome, table_values, tiny_model, write_genome
 
 GENOME = random_genome(51)

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Placement, ScoringConfig
-from enformer_ray.genome import ReferenceGenome
+from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.genome.sequence import Codes
-from enformer_ray.model import load_enformer
-from enformer_ray.scoring import DirectScorer
+from enformer_ray.model.load import load_enformer
 from enformer_ray.scoring.cost import Alleles
+from enformer_ray.scoring.direct import DirectScorer
 from enformer_ray.scoring.touched import touched_bases
-from enformer_ray.variants.variant import Variant
 from tests.run.conftest import GEOMETRY, write_genome, write_weights
 
 

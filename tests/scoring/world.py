@@ -14,10 +14,11 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.model import Enformer, EnformerConfig
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.tracks import TrackTable
-from enformer_ray.variants.variant import Variant
 from tests.genome.fasta import random_bases, write_fasta
 
 GEOMETRY = EnformerConfig(

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from enformer_ray.genome import ReferenceGenome
+from enformer_ray.genome.reference import ReferenceGenome
 
 CHAIN = "chains/hg19ToHg38.over.chain.gz"
 GRCH38 = "grch38_demo_chr1_chr20_chr22.npad.fa.gz"

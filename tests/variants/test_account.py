@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from enformer_ray.catalogue.account import describe
+from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.account import describe
-from enformer_ray.variants.catalogue import Catalogue, build_catalogue
+from enformer_ray.genome.reference import ReferenceGenome
 from tests.variants.worlds import make_reference, vcf_text
 
 GENOME = {"chr1": "ACGT" * 100, "chr2": "A" * 400}

@@ -7,12 +7,9 @@ import duckdb
 import pysam
 import pytest
 
-from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import AssemblyMismatchError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.account import FileTally
-from enformer_ray.variants.account import check_assembly as check_tally
-from enformer_ray.variants.assembly import (
+from enformer_ray.catalogue.account import FileTally
+from enformer_ray.catalogue.account import check_assembly as check_tally
+from enformer_ray.catalogue.assembly import (
     ASSEMBLIES,
     Agreement,
     agreement_of_codes,
@@ -21,9 +18,12 @@ from enformer_ray.variants.assembly import (
     header_lengths,
     name_assembly,
 )
-from enformer_ray.variants.catalogue import Catalogue, build_catalogue
-from enformer_ray.variants.chain import Chain
-from enformer_ray.variants.liftover import lift_batch
+from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
+from enformer_ray.catalogue.chain import Chain
+from enformer_ray.catalogue.liftover import lift_batch
+from enformer_ray.config import CatalogueConfig
+from enformer_ray.errors import AssemblyMismatchError
+from enformer_ray.genome.reference import ReferenceGenome
 from tests.variants.chains import batch_of, reverse_complement, write
 from tests.variants.real_data import B37, CHAIN, GRCH38, ear_length, reference_copy
 from tests.variants.worlds import make_reference, vcf_text

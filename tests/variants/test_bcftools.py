@@ -10,9 +10,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants.catalogue import Catalogue, build_catalogue
+from enformer_ray.genome.reference import ReferenceGenome
 
 GRCH38 = "reference/grch38_demo_chr1_chr20_chr22.npad.fa.gz"
 B37 = "reference/b37_chr1_1-1000000.fa.gz"

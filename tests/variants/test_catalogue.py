@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from enformer_ray.catalogue import contig
+from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig, Placement
 from enformer_ray.errors import DiskError, EmptyCatalogueError, VariantFileError
-from enformer_ray.genome import ReferenceGenome, window_start
-from enformer_ray.variants import contig
-from enformer_ray.variants.catalogue import Catalogue, build_catalogue
-from enformer_ray.variants.readers.batch import STUDY_SCHEMA
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.genome.window import window_start
+from enformer_ray.readers.batch import STUDY_SCHEMA
 from tests.variants.worlds import HEADER, make_reference, vcf_text
 
 WINDOW = 256
@@ -198,9 +199,9 @@ def test_batches_do_not_show(reference: ReferenceGenome, tmp_path: Path, monkeyp
     path = tmp_path / "a.vcf"
     path.write_text(vcf_text(records))
     whole = build([path], reference, tmp_path / "whole")
-    monkeypatch.setattr("enformer_ray.variants.readers.text.BLOCK_BYTES", 100)
-    monkeypatch.setattr("enformer_ray.variants.scratch._FLUSH_ROWS", 7)
-    monkeypatch.setattr("enformer_ray.variants.contig._BATCH_ROWS", 64)
+    monkeypatch.setattr("enformer_ray.readers.text.BLOCK_BYTES", 100)
+    monkeypatch.setattr("enformer_ray.catalogue.scratch._FLUSH_ROWS", 7)
+    monkeypatch.setattr("enformer_ray.catalogue.contig._BATCH_ROWS", 64)
     cut = build([path], reference, tmp_path / "cut")
     assert cut.digest == whole.digest
     assert rows_of(cut.inputs) == rows_of(whole.inputs)

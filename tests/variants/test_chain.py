@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enformer_ray.catalogue.chain import OUTCOMES, Chain, Lift
 from enformer_ray.errors import ChainFileError
-from enformer_ray.variants.chain import OUTCOMES, Chain, Lift
 from tests.variants.chains import World, random_world, write
 
 CHAIN = "chains/hg19ToHg38.over.chain.gz"

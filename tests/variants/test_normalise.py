@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from enformer_ray.catalogue.normalise import REASONS, Rejection, normalise
+from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import UnknownContigError
-from enformer_ray.variants.normalise import REASONS, Rejection, normalise
-from enformer_ray.variants.variant import Variant
 from tests.variants.worlds import make_reference, record
 
 #          1   5    10   15   20

@@ -11,6 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from enformer_ray.catalogue import saturation
+from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
+from enformer_ray.catalogue.saturation import write_saturation
+from enformer_ray.catalogue.sources import absolute_source, named_file
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import (
     ConfigError,
@@ -20,12 +24,8 @@ from enformer_ray.errors import (
     SelectionError,
     UnknownContigError,
 )
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.variants import saturation
-from enformer_ray.variants.catalogue import Catalogue, build_catalogue
-from enformer_ray.variants.readers import format_of
-from enformer_ray.variants.saturation import write_saturation
-from enformer_ray.variants.sources import absolute_source, named_file
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.readers import format_of
 from tests.variants.worlds import make_reference, records_of
 
 CONTIGS = {"chr1": "acGTNRGGGTACCA" * 8, "2": "AAAC", "chr10": "ACGT" * 100}

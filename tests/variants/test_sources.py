@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from enformer_ray.catalogue.sources import find_sources
 from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.sources import find_sources
 
 
 def test_globs_are_sorted_and_names_with_brackets_are_names(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ from enformer_ray.analysis.association.track_statistics import (
     as_columns,
     enrichment_of,
 )
+from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import AssociationError
-from enformer_ray.results import open_scores
-from enformer_ray.run.plan import load_plan
-from enformer_ray.run.store import open_store
+from enformer_ray.plan.plan import load_plan
+from enformer_ray.rundir.store import open_store
 
 
 @dataclass(frozen=True)

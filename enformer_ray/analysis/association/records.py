@@ -13,13 +13,13 @@ import duckdb
 import pyarrow as pa
 
 from enformer_ray.analysis.association.options import SumstatsOptions
+from enformer_ray.catalogue.catalogue import build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssociationError
-from enformer_ray.genome import ReferenceGenome
-from enformer_ray.run import layout
-from enformer_ray.run.plan import Plan
-from enformer_ray.variants.aliases import read_contig_aliases
-from enformer_ray.variants.catalogue import build_catalogue
+from enformer_ray.genome.aliases import read_contig_aliases
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.plan.plan import Plan
+from enformer_ray.rundir import layout
 
 _MEMORY = "1GB"
 _WINDOW = 1024  # of no consequence: unknown bases are those of the run's own windows

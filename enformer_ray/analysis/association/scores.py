@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.results import ScoreDataset
-from enformer_ray.run import layout
-from enformer_ray.run.plan import Plan
+from enformer_ray.plan.plan import Plan
+from enformer_ray.rundir import layout
 
 _BATCH_VALUES = 2**26  # 256 MiB of float32
 _MOST_TRACKS = 64

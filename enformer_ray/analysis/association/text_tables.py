@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from enformer_ray.errors import AssociationError
-from enformer_ray.variants.readers.text import open_text
+from enformer_ray.readers.text import open_text
 
 
 def read_lines(path: Path, option: str) -> Iterator[tuple[int, str]]:

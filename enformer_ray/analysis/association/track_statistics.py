@@ -12,14 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.association.controls import Sample
-from enformer_ray.analysis.association.jackknife import (
-    Blocks,
-    Estimate,
-    Values,
-    blocks_of,
-    equal_blocks,
-    two_sided,
-)
+from enformer_ray.analysis.association.jackknife import Blocks, Estimate, Values, blocks_of, equal_blocks, two_sided
 from enformer_ray.analysis.association.logistic import LogisticFit, fit_logistic
 from enformer_ray.analysis.association.moments import pearson
 from enformer_ray.analysis.association.multiple_testing import q_values

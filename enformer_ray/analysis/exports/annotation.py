@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from enformer_ray.analysis.exports.bim import find_bims, matched_rows
 from enformer_ray.analysis.exports.source import ExportSource, Names
 from enformer_ray.analysis.exports.summary import ExportSummary
+from enformer_ray.dataset.rows import batch_rows
 from enformer_ray.errors import ConfigError, ExportError
-from enformer_ray.results.rows import batch_rows
 
 Value = Literal["absolute", "signed"]
 

@@ -20,7 +20,7 @@ from enformer_ray.analysis.exports.fields import InfoField, VcfCounts, differs
 from enformer_ray.analysis.exports.records import MISSING, RecordScores
 from enformer_ray.analysis.exports.text import bgzip_writer
 from enformer_ray.errors import ExportError
-from enformer_ray.variants.readers.compression import open_unpacked, readable
+from enformer_ray.readers.compression import open_unpacked, readable
 
 _MAGIC = b"BCF\2\2"
 _FIXED = struct.Struct("<iiifII")  # contig, 0-based position, length, quality, alleles and fields, formats and samples

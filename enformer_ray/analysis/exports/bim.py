@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from enformer_ray.analysis.exports.source import KEYS, ExportSource
 from enformer_ray.errors import ExportError
 from enformer_ray.genome.reference import canonical_name
-from enformer_ray.variants.readers.text import open_text
+from enformer_ray.readers.text import open_text
 
 CHROMOSOME_SIGN = "@"
 """Stands for the chromosome in the name of .bim files, as in PLINK."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from enformer_ray.errors import ExportError
 from enformer_ray.genome.reference import canonical_name
-from enformer_ray.variants.readers.text import open_text
+from enformer_ray.readers.text import open_text
 
 _ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')
 

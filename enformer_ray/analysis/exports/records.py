@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.text import text
+from enformer_ray.catalogue.sources import STANDARD_INPUT
+from enformer_ray.dataset.rows import batch_rows
 from enformer_ray.errors import ExportError
-from enformer_ray.results.rows import batch_rows
-from enformer_ray.variants.sources import STANDARD_INPUT
 
 MISSING = "."
 

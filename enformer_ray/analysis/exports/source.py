@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from enformer_ray.analysis.track_choice import Track, choose_tracks
-from enformer_ray.results.finished import FinishedRun
-from enformer_ray.results.rows import StatisticRows, batch_rows
-from enformer_ray.run import layout
-from enformer_ray.run.range_files import PROTOCOL
-from enformer_ray.run.store import open_store
+from enformer_ray.dataset.finished import FinishedRun
+from enformer_ray.dataset.rows import StatisticRows, batch_rows
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.range_files import PROTOCOL
+from enformer_ray.rundir.store import open_store
 
 SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre"})
 """Statistics that change their sign when the two alleles change places."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pysam
 
 from enformer_ray.errors import DiskError
-from enformer_ray.variants.readers.bcf import quiet_htslib
+from enformer_ray.readers.bcf import quiet_htslib
 
 LONGEST_TBI = 2**29
 """Positions that a .tbi index reaches (SAM specification, "The tabix index file format"); .csi reaches further."""

@@ -15,9 +15,9 @@ from enformer_ray.analysis.exports.summary import ExportSummary
 from enformer_ray.analysis.exports.text import LONGEST_TBI, Writer, bgzip_writer, index
 from enformer_ray.analysis.outputs import Outputs, refuse_inputs
 from enformer_ray.errors import ConfigError, ExportError
-from enformer_ray.variants.readers.bcf import is_bcf
-from enformer_ray.variants.readers.compression import open_unpacked, read_head, readable
-from enformer_ray.variants.readers.vcf import is_vcf
+from enformer_ray.readers.bcf import is_bcf
+from enformer_ray.readers.compression import open_unpacked, read_head, readable
+from enformer_ray.readers.vcf import is_vcf
 
 _PACKED = {".gz", ".bgz"}
 _INFO = 7

@@ -10,7 +10,7 @@ from enformer_ray.analysis.chosen_tracks import assays, labels
 from enformer_ray.analysis.plots.style import new_figure
 from enformer_ray.analysis.report.embed import shortened
 from enformer_ray.analysis.sweep import Swept
-from enformer_ray.results.rows import StatisticRows
+from enformer_ray.dataset.rows import StatisticRows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

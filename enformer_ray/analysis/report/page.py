@@ -21,8 +21,8 @@ from enformer_ray.analysis.report.embed import json_block, policy, shortened
 from enformer_ray.analysis.report.timeline import Timeline, read_disturbances, read_timeline
 from enformer_ray.analysis.sweep import Swept, sweep
 from enformer_ray.analysis.top_profiles import TopProfile, pick_top, top_profiles
-from enformer_ray.run import layout
-from enformer_ray.run.store import RunStore
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.store import RunStore
 
 FAILURES = 20
 """Failed variants that are listed."""

@@ -10,7 +10,7 @@ from enformer_ray.analysis.chosen_tracks import labels
 from enformer_ray.analysis.report.embed import shortened
 from enformer_ray.analysis.sweep import Swept
 from enformer_ray.analysis.top_profiles import nearest_genes, top_variants
-from enformer_ray.variants.variant import Variant
+from enformer_ray.catalogue.variant import Variant
 
 Rows = list[tuple[str, str]]
 

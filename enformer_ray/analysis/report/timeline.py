@@ -13,10 +13,10 @@ import numpy as np
 
 from enformer_ray.analysis.report.embed import shortened
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.run import layout
-from enformer_ray.run.events import read_events
-from enformer_ray.run.receipts import Receipt
-from enformer_ray.run.store import RunStore
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.events import read_events
+from enformer_ray.rundir.receipts import Receipt
+from enformer_ray.rundir.store import RunStore
 
 BARS = 20_000
 """Bars of the timeline at most: of a larger run, those of a worker that follow each other are joined."""

@@ -15,8 +15,8 @@ from scipy import stats
 
 from enformer_ray.analysis.association.multiple_testing import q_values
 from enformer_ray.analysis.saturation.measured import Measured
+from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.errors import MeasuredTableError
-from enformer_ray.results.dataset import ScoreDataset
 
 UNMATCHED = {
     "no_value": "the table has no value",

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.saturation.sites import BASES, SiteReader, Sites
-from enformer_ray.results.dataset import ScoreDataset
-from enformer_ray.run.store import RunStore
+from enformer_ray.dataset.dataset import ScoreDataset
+from enformer_ray.rundir.store import RunStore
 
 FOLDER = "saturation"
 """Folder of a run directory; no part of the dataset."""

@@ -13,8 +13,8 @@ from enformer_ray.analysis.plots.logo import LogoLine, draw_logo
 from enformer_ray.analysis.plots.style import FORMATS, save
 from enformer_ray.analysis.saturation.importance import UNSIGNED, importance
 from enformer_ray.analysis.saturation.sites import SiteReader, Sites
+from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.errors import ConfigError
-from enformer_ray.results.dataset import ScoreDataset
 
 MOST_TRACKS = 50
 MOST_BASES = 5000

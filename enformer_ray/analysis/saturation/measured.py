@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from enformer_ray.errors import MeasuredTableError
 from enformer_ray.genome.reference import canonical_name
-from enformer_ray.variants.readers.text import open_text
+from enformer_ray.readers.text import open_text
 
 _NAMES = {
     "chromosome": ("chrom", "chr", "chromosome"),

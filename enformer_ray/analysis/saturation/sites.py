@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.results.dataset import ScoreDataset
+from enformer_ray.dataset.dataset import ScoreDataset
 
 BASES = "ACGT"
 _BATCH_VALUES = 2**22  # 32 MiB of float64

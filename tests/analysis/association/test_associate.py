@@ -18,11 +18,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from enformer_ray.analysis.association import Association, AssociationOptions, associate
-from enformer_ray.analysis.association.options import SumstatsOptions
-from enformer_ray.cli import main
-from enformer_ray.errors import AssociationError, ConfigError, DatasetCorruptError, EnformerRayError, RunIncompleteError
-from enformer_ray.variants.variant import Variant
+from enformer_ray.analysis.association import associate
+from enformer_ray.analysis.association.associate import Association
+from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.cli.main import main
+from enformer_ray.errors import (
+    AssociationError,
+    ConfigError,
+    DatasetCorruptError,
+    EnformerRayError,
+    RunIncompleteError,
+)
 from tests.analysis.association.world import (
     CAUSAL_TRACKS,
     TRACKS,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.cli import main
+from enformer_ray.cli.main import main
 from tests.analysis.association.world import make_genome, make_run, make_scores, simulate, write_sumstats
 
 DOCS = Path(__file__).parents[3] / "docs" / "association.md"

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from enformer_ray.model import Enformer, save_weights
-from enformer_ray.variants.variant import Variant
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.enformer import Enformer
 from tests.results.generated import finished_run
 from tests.run.conftest import GEOMETRY
 

@@ -15,11 +15,17 @@ from numpy.typing import NDArray
 from enformer_ray.analysis import calibration as module
 from enformer_ray.analysis.background import make_background
 from enformer_ray.analysis.calibrated import apply_calibration
-from enformer_ray.analysis.calibration import CalibrationTable, calibrate, family, fingerprint_parts, reference_digests
+from enformer_ray.analysis.calibration import (
+    CalibrationTable,
+    calibrate,
+    family,
+    fingerprint_parts,
+    reference_digests,
+)
+from enformer_ray.catalogue.variant import Variant
+from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, OutputExistsError, RunIncompleteError
-from enformer_ray.results import open_scores
-from enformer_ray.run.store import LocalStore
-from enformer_ray.variants.variant import Variant
+from enformer_ray.rundir.local_store import LocalStore
 from tests.analysis.exports.conftest import TRACKS, World, score_of
 from tests.results.generated import finished_run
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from enformer_ray.variants.variant import Variant
+from enformer_ray.catalogue.variant import Variant
 from tests.results.generated import finished_run
 from tests.run.conftest import write_genome, write_weights
 

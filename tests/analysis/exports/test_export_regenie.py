@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from enformer_ray.analysis.exports import ExportSource, GeneSet, export_regenie, read_bed, read_gtf
+from enformer_ray.analysis.exports.gene_sets import GeneSet, read_bed, read_gtf
+from enformer_ray.analysis.exports.regenie import export_regenie
+from enformer_ray.analysis.exports.source import ExportSource
+from enformer_ray.dataset import rows as rows_module
+from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import ConfigError, ExportError
-from enformer_ray.results import open_scores
-from enformer_ray.results import rows as rows_module
 from tests.analysis.exports.conftest import World, score_of
 from tests.analysis.exports.strict import regenie_sets
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pysam
 import pytest
 
-from enformer_ray.analysis.exports import ExportSource, ExportSummary, export_vcf
+from enformer_ray.analysis.exports.source import ExportSource
+from enformer_ray.analysis.exports.summary import ExportSummary
+from enformer_ray.analysis.exports.vcf import export_vcf
+from enformer_ray.dataset import rows as rows_module
+from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import ConfigError, ExportError, OutputExistsError, VariantFileError
-from enformer_ray.results import open_scores
-from enformer_ray.results import rows as rows_module
 from tests.analysis.exports.conftest import World, score_of, scores
 from tests.results.generated import finished_run
 

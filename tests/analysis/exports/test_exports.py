@@ -10,15 +10,15 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from enformer_ray.analysis.exports import (
-    AnnotationOptions,
-    ExportSource,
-    export_ldsc,
-    export_polyfun,
-    export_sldp,
-    export_tsv,
-)
+from enformer_ray.analysis.exports.annotation import AnnotationOptions
+from enformer_ray.analysis.exports.ldsc import export_ldsc
+from enformer_ray.analysis.exports.polyfun import export_polyfun
+from enformer_ray.analysis.exports.sldp import export_sldp
+from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.text import bgzip_writer
+from enformer_ray.analysis.exports.tsv import export_tsv
+from enformer_ray.dataset import rows as rows_module
+from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import (
     ConfigError,
     DiskError,
@@ -27,8 +27,6 @@ from enformer_ray.errors import (
     RunIncompleteError,
     TrackSelectionError,
 )
-from enformer_ray.results import open_scores
-from enformer_ray.results import rows as rows_module
 from tests.analysis.exports.conftest import World, score_of
 from tests.analysis.exports.strict import ldsc_annotation, polyfun_annotation, read_bim, sldp_annotation
 from tests.results.test_dataset import upload

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from enformer_ray.variants.variant import Variant
+from enformer_ray.catalogue.variant import Variant
 from tests.results.generated import finished_run
 from tests.run.conftest import write_weights
 

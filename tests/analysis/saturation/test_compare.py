@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from enformer_ray.results import open_scores
+from enformer_ray.dataset.dataset import open_scores
 from tests.analysis.saturation.planted import FIRST, LAST, Planted
 from tests.end_to_end.conftest import Command, command
 

@@ -12,9 +12,9 @@ from PIL import Image
 from enformer_ray.analysis.saturation import sites as sites_module
 from enformer_ray.analysis.saturation.importance import write_importance
 from enformer_ray.analysis.saturation.sites import SiteReader
-from enformer_ray.results import open_scores
-from enformer_ray.run.store import LocalStore
-from enformer_ray.run.verify import verify
+from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.publish.verify import verify
+from enformer_ray.rundir.local_store import LocalStore
 from tests.analysis.saturation.planted import FIRST, LAST, MOTIF, PLANTED, Planted
 from tests.end_to_end.conftest import Command, command
 from tests.results.test_dataset import upload

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.variants.readers import numbers, text
-from enformer_ray.variants.readers.cells import Layout, split_block, split_line
-from enformer_ray.variants.readers.delimited import read_delimited
-from enformer_ray.variants.readers.text import Block
+from enformer_ray.readers import numbers, text
+from enformer_ray.readers.cells import Layout, split_block, split_line
+from enformer_ray.readers.delimited import read_delimited
+from enformer_ray.readers.text import Block
 
 HEADER = "CHROM GENPOS ID ALLELE0 ALLELE1 A1FREQ N TEST BETA SE LOG10P"
 GOOD = "1 {} rs{} G A 0.25 494 ADD 0.5 0.25 4"

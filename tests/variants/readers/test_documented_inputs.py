@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from enformer_ray.catalogue.normalise import REASONS
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.variants.normalise import REASONS
-from enformer_ray.variants.readers import format_of, read_batches
-from enformer_ray.variants.readers.dialects import DIALECTS
+from enformer_ray.readers import format_of, read_batches
+from enformer_ray.readers.dialects import DIALECTS
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "inputs.md").read_text()
 EXAMPLE = r"^`{key}`[^\n]*\n\n((?:    [^\n]+\n)+)"

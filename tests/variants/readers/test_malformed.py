@@ -13,7 +13,7 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
-from enformer_ray.variants.readers import read_batches, text
+from enformer_ray.readers import read_batches, text
 from tests.fuzz.seeds import SEEDS
 from tests.variants.worlds import HEADER, records_of, vcf_text
 

@@ -1,0 +1,151 @@
+"""Which allele is the reference: records of files that do not say so, or that people turn round, against the FASTA.
+
+Codes (column `harmonisation`), with the `hm_code` of the GWAS Catalog's harmoniser (github.com/EBISPOT/
+gwas-sumstats-harmoniser, "Hm_code") where it has one:
+
+    forward           10      the other allele is the reference
+    swapped           11      the effect allele is the reference: beta and frequency are turned
+    flipped           12      as forward, of the complements: the file has the reverse strand
+    flipped_swapped   13      as swapped, of the complements
+    palindromic       5, 6    A/T or C/G: either strand fits; taken as forward (5) or swapped (6) on the forward strand
+    indel_ambiguous   -       both alleles match the FASTA: an insertion or a deletion
+    unmatched         15      neither allele, nor its complement, is what the FASTA has
+
+With `palindromic: frequency`, a palindromic SNP whose strand is told gets the code of its strand (hm_code 1-4); with
+`drop` it is rejected (hm_code 9).
+
+The two alleles of a deletion always match the FASTA both; those of an insertion into a repeat do, too. What tells them
+apart is the rest of the file: if (nearly) all its other records have the reference in the same place, these have as
+well (see `orientation`). Otherwise they are rejected as `indel_ambiguous`: the order of two columns must not decide
+which variant is scored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from enformer_ray.catalogue.allele_match import (
+    AMBIGUOUS,
+    MATCHED,
+    NONE,
+    PALINDROMIC,
+    UNMATCHED,
+    Flags,
+    Matches,
+    match_on_contig,
+    reverse_complement,
+)
+from enformer_ray.catalogue.palindromic import PanelFrequencies, read_frequencies, resolve_by_frequency
+from enformer_ray.config import CatalogueConfig
+from enformer_ray.errors import ConfigError
+from enformer_ray.genome.contig_bases import ContigBases
+from enformer_ray.genome.reference import ReferenceGenome
+
+_ORIENTED = np.array(["forward", "swapped", "flipped", "flipped_swapped"])
+_NAMES = {PALINDROMIC: "palindromic", AMBIGUOUS: "indel_ambiguous", UNMATCHED: "unmatched"}
+
+
+class Harmoniser:
+    """Finds the reference allele of records that have none, and turns their study columns accordingly.
+
+    Args:
+        config: `palindromic`, `palindromic_frequencies` and `palindromic_threshold`.
+        reference: the FASTA, for the frequencies.
+
+    Raises:
+        ConfigError: `palindromic: frequency` without frequencies.
+        VariantFileError: the file of frequencies cannot be read.
+    """
+
+    def __init__(self, config: CatalogueConfig, reference: ReferenceGenome) -> None:
+        self._config = config
+        self._frequencies: PanelFrequencies | None = None
+        if config.palindromic == "frequency":
+            self._frequencies = read_frequencies(_frequency_file(config), reference)
+
+    def harmonise(self, batch: pa.RecordBatch, bases: ContigBases, swapped: bool | None) -> pa.RecordBatch:
+        """A prepared batch of one contig, harmonised; it depends on nothing but its arguments.
+
+        Alleles of a record that matches the FASTA come out in upper case on the forward strand, the reference as
+        `reference_allele` and `other_allele`, the alternate as `alternate_allele` and `effect_allele`; beta and
+        frequency are of the alternate allele. One that does not match has its other allele as the reference, so that
+        normalisation says why. Rows with a reference allele, a problem or a reason stay as they are.
+
+        Args:
+            batch: of `PREPARED_SCHEMA`, with further columns if there are.
+            bases: of its contig.
+            swapped: whether the records' file has the reference as the effect allele; None if that is not known.
+        """
+        if batch.column("effect_allele").null_count == len(batch):
+            return batch
+        matches = match_on_contig(batch, bases)
+        if not matches.kind.any():
+            return batch
+        reason = batch.column("reason")
+        refused = np.zeros(len(batch), dtype=bool)
+        ambiguous, palindromic = matches.kind == AMBIGUOUS, matches.kind == PALINDROMIC
+        if swapped is None:
+            reason = pc.if_else(pa.array(ambiguous), "indel_ambiguous", reason)
+            refused |= ambiguous
+        else:
+            matches.swapped[ambiguous] = swapped
+        if self._config.palindromic == "drop":
+            reason = pc.if_else(pa.array(palindromic), "palindromic", reason)
+            refused |= palindromic
+        elif self._frequencies is not None:
+            resolve_by_frequency(batch, bases.name, matches, self._frequencies, self._config.palindromic_threshold)
+        return _turned(batch, matches, refused, reason)
+
+
+def _frequency_file(config: CatalogueConfig) -> Path:
+    if config.palindromic_frequencies is None:
+        raise ConfigError(
+            "`palindromic: frequency` needs allele frequencies of the same population to compare with: give a file of "
+            "them with `palindromic_frequencies`, or choose `palindromic: keep` or `drop`."
+        )
+    return config.palindromic_frequencies
+
+
+def _turned(batch: pa.RecordBatch, matches: Matches, refused: Flags, reason: pa.StringArray) -> pa.RecordBatch:
+    """A batch with its alleles, beta and frequency as the reference has them."""
+    settled = np.isin(matches.kind, (MATCHED, PALINDROMIC, AMBIGUOUS)) & ~refused
+    turned, found, asked = pa.array(settled & matches.swapped), pa.array(settled), pa.array(matches.kind != NONE)
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    effect, other = columns["effect_allele"], columns["other_allele"]
+    here_effect, here_other = (_on_strand(alleles, settled, matches.reverse) for alleles in (effect, other))
+    reference = pc.if_else(turned, here_effect, here_other)
+    alternate = pc.if_else(turned, here_other, here_effect)
+    beta, frequency = columns["beta"], columns["effect_allele_frequency"]
+    columns |= {
+        "effect_allele": pc.if_else(found, alternate, effect),
+        "other_allele": pc.if_else(found, reference, other),
+        "reference_allele": pc.if_else(asked, reference, columns["reference_allele"]),
+        "alternate_allele": pc.if_else(asked, alternate, columns["alternate_allele"]),
+        "beta": pc.if_else(turned, pc.subtract(0.0, beta), beta),
+        "effect_allele_frequency": pc.if_else(turned, pc.subtract(1.0, frequency), frequency),
+        "reason": reason,
+        "harmonisation": pc.coalesce(_codes(matches), columns["harmonisation"]),
+    }
+    return pa.record_batch(list(columns.values()), schema=batch.schema)
+
+
+def _codes(matches: Matches) -> pa.StringArray:
+    names = _ORIENTED[matches.swapped + 2 * matches.reverse.astype(np.int8)].astype(object)
+    for kind, name in _NAMES.items():
+        names[matches.kind == kind] = name
+    return pa.array(names, pa.string(), mask=matches.kind == NONE)
+
+
+def _on_strand(alleles: pa.StringArray, settled: Flags, reverse: Flags) -> pa.StringArray:
+    """Alleles that are settled in upper case, those of `reverse` rows as the reverse complement."""
+    upper = pc.if_else(pa.array(settled), pc.utf8_upper(alleles), alleles)
+    turned = settled & reverse
+    if not turned.any():
+        return upper
+    mask = pa.array(turned)
+    complements = [reverse_complement(allele) for allele in upper.filter(mask).to_pylist()]
+    return pc.replace_with_mask(upper, mask, pa.array(complements, pa.string()))

@@ -1,0 +1,333 @@
+"""What commands print: tables and a progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from enformer_ray.cli.console import console as _console
+from enformer_ray.cli.console import duration as _duration
+from enformer_ray.cli.reprocess import print_reuse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from enformer_ray.engine.progress import Progress, RunOutcome
+    from enformer_ray.errors import EnformerRayError
+    from enformer_ray.model.enformer import Enformer
+    from enformer_ray.plan.plan import Plan
+    from enformer_ray.plan.preview import Preview
+    from enformer_ray.publish.audit import AuditReport
+    from enformer_ray.publish.finalise import FinaliseProgress
+    from enformer_ray.publish.totals import FailedVariant
+    from enformer_ray.publish.verify import Verified, VerifyProgress
+    from enformer_ray.rundir.account import AccountLine
+    from enformer_ray.rundir.manifest import Manifest
+
+Step = TypeVar("Step")
+
+SECONDS_BETWEEN_LINES = 10
+_FAILURES = 10
+
+
+def print_line(text: str) -> None:
+    """Print one line as it is: brackets in file names are not markup."""
+    _console.print(Text(text))
+
+
+def print_error(error: EnformerRayError) -> None:
+    """Print an error as one paragraph on standard error."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)))
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what was planned: the account, and the shards."""
+    document = plan.document
+    print_account(document.account)
+    print_changes(document.changes)
+    if document.reuse is not None:
+        print_reuse(document.reuse)
+    of_them = document.planned_variants
+    at_starts = "" if document.config.genes is None else f" at transcription starts (of {counted(of_them, 'variant')})"
+    to_score = "" if document.reuse is None else f", {document.scored:,} of them to score,"
+    print_line(
+        f"Planned {counted(document.planned, 'variant')}{at_starts}{to_score} in {counted(document.shards, 'shard')}: "
+        f"{document.config.output} "
+        f"({len(document.tracks):,} tracks, {', '.join(document.config.scoring.statistics)}; "
+        f"fingerprint {document.fingerprint[:12]})"
+    )
+
+
+def print_account(account: Iterable[AccountLine]) -> None:
+    """Print how many input alleles ended in which way; the lines add up to the input."""
+    _console.print(account_table(account))
+
+
+def print_changes(changes: Mapping[str, Mapping[str, int]]) -> None:
+    """Print how many input alleles were harmonised and lifted, in which way."""
+    for name, counts in changes.items():
+        ways = ", ".join(f"{n:,} {way}" for way, n in sorted(counts.items(), key=lambda item: -item[1]))
+        print_line(f"{name}: {ways}")
+
+
+def counted(number: int, what: str) -> str:
+    """A number and what it counts."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def account_table(account: Iterable[AccountLine]) -> Table:
+    """How many input alleles ended in which way; the lines add up to the input."""
+    lines = list(account)
+    table = Table("alleles", "status", "reason", box=None, pad_edge=False)
+    table.columns[0].justify = "right"
+    for line in lines:
+        table.add_row(f"{line.alleles:,}", line.status, line.reason or "")
+    table.add_row(f"{sum(line.alleles for line in lines):,}", "in all", "")
+    return table
+
+
+def print_preview(preview: Preview, rate: float) -> None:
+    """Print what a job would do and cost.
+
+    Args:
+        preview: the counts.
+        rate: TFLOP/s that the device is reckoned to do.
+    """
+    print_account(preview.account)
+    print_changes(preview.changes)
+    if preview.reuse is not None:
+        print_reuse(preview.reuse)
+    table = Table(
+        "placement",
+        "reference windows",
+        "passes",
+        "trunk tiles",
+        "TFLOP",
+        "of two plain passes",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column(f"hours at {rate:g} TFLOP/s")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cost in preview.costs:
+        table.add_row(
+            f"{cost.placement}{' *' if cost.placement == preview.placement else ''}",
+            f"{cost.windows:,}",
+            f"{cost.passes:,}",
+            f"{cost.tiles:,}",
+            f"{cost.teraflop:,.2f}",
+            f"1/{preview.plain_teraflop / cost.teraflop:.1f}" if cost.teraflop else "-",
+            f"{cost.teraflop / rate / 3600:,.4g}",
+        )
+    _console.print(table)
+    audit = preview.audited * preview.plain_teraflop / max(1, preview.variants)
+    print_line(f"The audit adds {audit:,.2f} TFLOP: {preview.audited:,} of them scored again by plain passes.")
+    print_line(
+        f"* this job: {preview.variants:,} variants, {preview.tracks:,} tracks x {preview.statistics} statistics "
+        f"({_bytes(preview.output_bytes)} before compression) on {preview.device}, batches of {preview.batch_size}. "
+        "Nothing was written."
+    )
+
+
+def print_outcome(outcome: RunOutcome) -> None:
+    """Print what a run did."""
+    if outcome.shards == 0:
+        print_line("Nothing was left to score.")
+        return
+    print_line(
+        f"Scored {counted(outcome.variants, 'variant')} in {counted(outcome.shards, 'shard')} on {outcome.workers} "
+        f"{'worker' if outcome.workers == 1 else 'workers'}: {_duration(outcome.seconds)}, "
+        f"{outcome.variants / outcome.seconds:.3g} variants/s."
+    )
+
+
+def print_audit(audit: AuditReport) -> None:
+    """Print how far the scores differ from plain float32 passes, and how many are noise."""
+    if not audit.variants and not audit.seconds:
+        print_line("Audit: none, as nothing was scored; those of the earlier runs stand.")
+        return
+    if not audit.variants:
+        print_line("Audit: no variant of its sample could be scored, so none was scored again.")
+        return
+    print_line(
+        f"Audit: {audit.variants:,} {'variant' if audit.variants == 1 else 'variants'} scored again by plain float32 "
+        f"passes, {audit.plain_seconds:.3g} s each; the run took {audit.seconds:.3g} s a variant and worker."
+    )
+    table = Table("statistic", "largest deviation", "median", "of the bound", box=None, pad_edge=False)
+    table.add_column("scores below noise")
+    table.add_column("rank correlation")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, found in audit.statistics.items():
+        table.add_row(
+            name,
+            f"{found.largest_deviation:.3g}",
+            f"{found.median_deviation:.3g}",
+            f"{found.largest_of_bound:.3g}",
+            f"{found.below_floor:.2%}",
+            "-" if found.rank_correlation is None else f"{found.rank_correlation:.5f}",
+        )
+    _console.print(table)
+    if audit.precision != "float32":
+        print_line(f"That is what {audit.precision} costs: a score below its track's floor in audit.parquet is noise.")
+
+
+def print_failures(run_directory: str, failures: Sequence[FailedVariant], number: int) -> None:
+    """Print the first variants without a score, and where all are.
+
+    Args:
+        run_directory: the run.
+        failures: the first ones.
+        number: of all.
+    """
+    table = Table("failed variant", "reason", "attempts", "detail", box=None, pad_edge=False)
+    for failed in failures[:_FAILURES]:
+        detail = " ".join(failed.detail.split())
+        cells = (_short(failed.variant_id, 40), failed.reason, str(failed.attempts), _short(detail, 80))
+        table.add_row(*map(Text, cells))
+    _console.print(table)
+    print_line(
+        f"{number:,} {'variant has' if number == 1 else 'variants have'} no score, all others do. All of them: "
+        f"status `failed` in {run_directory}/variants; with details: `failures` in {run_directory}/run.json."
+    )
+
+
+def print_verified(verified: Verified) -> None:
+    """Print that a dataset is whole, and what lies beside it."""
+    manifest = verified.manifest
+    size = _bytes(sum(file.bytes for file in manifest.files))
+    print_line(
+        f"Whole: {manifest.rows:,} variants ({manifest.failed:,} failed) x {len(manifest.statistics)} statistics in "
+        f"{len(manifest.files):,} files, {size}."
+    )
+    for path in verified.unlisted:
+        print_line(f"Not part of the dataset, but read by whoever globs the folder: {path}")
+    print_line(f"content hash {verified.content_hash}")
+
+
+def print_paths(paths: Iterable[str]) -> None:
+    """Print paths for other programs: as they are, one a line."""
+    sys.stdout.writelines(f"{path}\n" for path in paths)
+
+
+def print_manifest(run_directory: str, manifest: Manifest) -> None:
+    """Print where the finished dataset is."""
+    print_line(f"Finished: {run_directory}/scores (content hash {manifest.content_hash})")
+
+
+def print_top(top: pa.Table, statistic: str) -> None:
+    """Print the variants with the largest scores; long alleles are cut, the dataset holds them whole."""
+    genes = ["gene", "from its start"] if "gene_name" in top.column_names else []
+    table = Table("variant", *genes, "indel", "track", "description", statistic, box=None, pad_edge=False)
+    table.columns[-1].justify = "right"
+    for row in top.to_pylist():
+        alleles = f"{_short(row['reference_allele'])}>{_short(row['alternate_allele'])}"
+        variant = f"{row['chromosome']}:{row['position']} {alleles}"
+        gene = (_short(row["gene_name"], 30), f"{row['tss_distance']:+,} bp") if genes else ()
+        cells = (variant, *gene, row["indel_convention"], row["track"], row["description"] or "")
+        table.add_row(*map(Text, cells), f"{row['score']:.4g}")
+    _console.print(table)
+
+
+def _short(allele: str, most: int = 10) -> str:
+    return allele if len(allele) <= most else f"{allele[: most - 4]}..({len(allele)})"
+
+
+def print_weights(source: str, model: Enformer) -> None:
+    """Print the geometry and the digest of weights."""
+    config = model.config
+    heads = ", ".join(f"{name} {tracks:,} tracks" for name, tracks in config.output_heads.items())
+    print_line(f"{source}: {config.sequence_length:,} bp, {config.bins:,} bins, {config.channels:,} channels, {heads}")
+    print_line(f"digest {model.digest}")
+
+
+@contextmanager
+def progress_reporter() -> Iterator[Callable[[Progress], None]]:
+    """A function that shows progress: a bar on a terminal, a line every ten seconds elsewhere."""
+    if not _console.is_terminal:
+        yield _LineReporter()
+        return
+    with Bar(
+        TextColumn("scoring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("variants, {task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=_console,
+        redirect_stderr=sys.stderr.isatty(),  # warnings go above the bar, but into a file if they were sent there
+    ) as bar:
+        task = bar.add_task("", total=None, rate="starting")
+
+        def show(progress: Progress) -> None:
+            rate = f"{progress.variants_per_second:.3g}/s" if progress.variants_per_second else "starting"
+            bar.update(task, total=progress.variants_total, completed=progress.variants_done, rate=rate)
+
+        yield show
+
+
+def now_and_then(words: Callable[[Step], str]) -> Callable[[Step], None]:
+    """A function that prints how far something is, every ten seconds: nothing of what takes less.
+
+    Args:
+        words: what to print.
+    """
+    last = [time.monotonic()]
+
+    def show(progress: Step) -> None:
+        if time.monotonic() - last[0] >= SECONDS_BETWEEN_LINES:
+            last[:] = [time.monotonic()]
+            print_line(words(progress))
+            sys.stdout.flush()
+
+    return show
+
+
+def finalise_line(progress: FinaliseProgress) -> str:
+    """How far a finalise is, in words."""
+    return f"finalising: {progress.files:,} files, {progress.rows:,} of {progress.rows_total:,} rows of all statistics"
+
+
+def verify_line(progress: VerifyProgress) -> str:
+    """How far a verification is, in words."""
+    return (
+        f"verifying: {progress.files:,} of {progress.files_total:,} files, "
+        f"{_bytes(progress.bytes)} of {_bytes(progress.bytes_total)}"
+    )
+
+
+class _LineReporter:
+    """Prints a line at the start, at the end, and at most every ten seconds between."""
+
+    def __init__(self) -> None:
+        self._last = -float("inf")
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES and progress.variants_done < progress.variants_total:
+            return
+        self._last = now
+        left = "" if progress.seconds_left is None else f", {_duration(progress.seconds_left)} left"
+        rate = f", {progress.variants_per_second:.3g} variants/s" if progress.variants_per_second else ""
+        print_line(
+            f"{progress.variants_done:,} of {progress.variants_total:,} variants, "
+            f"{progress.shards_done:,} of {progress.shards_total:,} shards{rate}{left}"
+        )
+        sys.stdout.flush()
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

@@ -1,0 +1,214 @@
+"""What `enformer-ray status` prints: tables, one JSON document, or either again and again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from enformer_ray.cli.console import console, duration
+from enformer_ray.cli.printing import account_table
+from enformer_ray.engine.status import RunStatus, run_status
+
+if TYPE_CHECKING:
+    from enformer_ray.engine.history import WorkerStatus
+    from enformer_ray.rundir.store import RunStore
+
+SHOWN = 20
+"""Lines of a table of workers or failures; --json has them all."""
+
+REST = 4.0
+"""--watch rests at least so many times as long as a look takes: a large run on an object store takes its time."""
+
+
+def show_status(store: RunStore, as_json: bool, every: float | None) -> None:
+    """Print where a run stands.
+
+    Args:
+        store: the run directory.
+        as_json: one JSON document, in one line if there will be several.
+        every: seconds between two looks, until the run is finished; None is one look.
+    """
+    if every is None:
+        status = run_status(store)
+        _print(json.dumps(as_values(status), indent=1) if as_json else describe(status, store.uri))
+    elif as_json:
+        for status in _again_and_again(store, every):
+            _print(json.dumps(as_values(status)))
+    elif console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            for status in _again_and_again(store, every):
+                live.update(describe(status, store.uri), refresh=True)
+    else:
+        for status in _again_and_again(store, every):
+            _print(describe(status, store.uri) if status.finished else _in_one_line(status))
+
+
+def as_values(status: RunStatus) -> dict[str, Any]:
+    """The same as JSON values."""
+    return asdict(status) | {"account": [line.model_dump() for line in status.account]}
+
+
+def _again_and_again(store: RunStore, every: float) -> Iterator[RunStatus]:
+    while True:
+        began = time.monotonic()
+        status = run_status(store)
+        yield status
+        if status.finished:
+            return
+        time.sleep(max(every, REST * (time.monotonic() - began)))
+
+
+def _print(what: RenderableType) -> None:
+    console.print(Text(what) if isinstance(what, str) else what)
+    console.file.flush()
+
+
+def describe(status: RunStatus, uri: str) -> RenderableType:
+    """Everything that there is to tell a person, as plain tables and lines.
+
+    Args:
+        status: where the run stands.
+        uri: its run directory.
+    """
+    if not status.planned:
+        return Group(*_texts(["nothing planned yet", *_driver_lines(status)]))
+    lines = [_shards_line(status), _variants_line(status), *_rate_line(status), *_failed_attempts_line(status)]
+    parts: list[RenderableType] = [account_table(status.account), *_texts(lines)]
+    if status.workers:
+        parts += ["", _worker_table(status.workers)]
+    if status.failures:
+        parts += ["", _failure_table(status)]
+    return Group(*parts, *_texts(["", *_driver_lines(status), *_ending(status, uri)]))
+
+
+def _texts(lines: list[str]) -> list[Text]:
+    return [Text(line) for line in lines]
+
+
+def _shards_line(status: RunStatus) -> str:
+    halved = f" ({status.shards_halved:,} halved, as something in them failed)" if status.shards_halved else ""
+    return (
+        f"shards: {status.shards_done:,} of {status.shards_total:,} done, {status.shards_in_flight:,} in flight, "
+        f"{status.shards_waiting:,} waiting{halved}"
+    )
+
+
+def _variants_line(status: RunStatus) -> str:
+    reused = f", {status.variants_reused:,} besides from earlier runs" if status.variants_reused else ""
+    return (
+        f"variants: {status.variants_scored:,} of {status.variants_total:,} scored, {status.variants_failed:,} failed, "
+        f"{status.variants_left:,} left{reused}"
+    )
+
+
+def _rate_line(status: RunStatus) -> list[str]:
+    if status.variants_per_second is None or status.seconds_left is None:
+        return []
+    return [f"rate: {status.variants_per_second:.3g} variants/s lately, {duration(status.seconds_left)} left"]
+
+
+def _failed_attempts_line(status: RunStatus) -> list[str]:
+    lines = []
+    if status.attempts_failed:
+        causes = ", ".join(f"{cause} {count:,}" for cause, count in status.attempts_failed.items())
+        lines.append(f"attempts that failed: {causes}")
+    if status.smaller_batches:
+        lines.append(f"short of memory: {status.smaller_batches:,} shards scored in smaller batches than planned")
+    return lines
+
+
+def _worker_table(workers: tuple[WorkerStatus, ...]) -> RenderableType:
+    table = Table("worker", "state", "since", "shards", "variants", "busy", box=None, pad_edge=False)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for name in ("host", "device", "node"):
+        table.add_column(name)
+    shown = _most_telling(workers)
+    for worker in shown:
+        state = " ".join(filter(None, (worker.state, worker.part)))
+        table.add_row(
+            worker.name,
+            Text(f"{state}: {_cut(worker.detail)}" if worker.detail else state),
+            _ago(worker.since),
+            f"{worker.parts:,}",
+            f"{worker.variants:,}",
+            "" if worker.busy is None else f"{worker.busy:.0%}",
+            Text(f"{worker.host}:{worker.pid}" if worker.host else ""),
+            Text(worker.device),
+            worker.node[:8],
+        )
+    if len(shown) == len(workers):
+        return table
+    states: dict[str, int] = {}
+    for worker in workers:
+        states[worker.state] = states.get(worker.state, 0) + 1
+    counts = ", ".join(f"{state} {count:,}" for state, count in states.items())
+    return Group(table, Text(f"{len(workers):,} workers in all: {counts}"))
+
+
+def _most_telling(workers: tuple[WorkerStatus, ...]) -> list[WorkerStatus]:
+    """Those at work first, then the last ones to end."""
+    ended = [worker for worker in workers if worker.ended]
+    ended.sort(key=lambda worker: worker.since, reverse=True)
+    return ([worker for worker in workers if not worker.ended] + ended)[:SHOWN]
+
+
+def _failure_table(status: RunStatus) -> RenderableType:
+    table = Table("failed variant", "shard", "reason", "attempts", "detail", box=None, pad_edge=False)
+    table.columns[3].justify = "right"
+    for failure in status.failures[:SHOWN]:
+        name, detail = Text(_cut(failure.variant_id or "", 40)), Text(_cut(failure.detail))
+        table.add_row(name, failure.part, failure.reason, str(failure.attempts), detail)
+    rest = len(status.failures) - SHOWN
+    return Group(table, Text(f"and {rest:,} more: --json has them all")) if rest > 0 else table
+
+
+def _driver_lines(status: RunStatus) -> list[str]:
+    driver = status.driver
+    if driver is None:
+        return []
+    seen = f", last sign of life {_ago(driver.last_seen)} ago" if driver.last_seen else ""
+    who = f"driver: process {driver.pid} on {driver.host}, began {_ago(driver.began)} ago{seen}"
+    if driver.state == "alive":
+        return [f"{who}: {driver.doing}"]
+    if driver.state == "released":
+        return [f"{who}: ended in order"]
+    return [f"{who}: seems to be dead; what it did is kept, and another one can go on from there"]
+
+
+def _ending(status: RunStatus, uri: str) -> list[str]:
+    if status.finished:
+        return [f"finished (content hash {status.content_hash})"]
+    if status.driver is not None and status.driver.state == "alive":
+        return ["not finished"]
+    ended = [f"the last run {status.run_ended}"] if status.run_ended.startswith("stopped") else []
+    rest = f"`enformer-ray finalise {uri}` publishes it"
+    if status.variants_left:
+        rest = f"`enformer-ray run {uri}` scores what is left, then {rest}"
+    return [*ended, f"not finished: {rest}"]
+
+
+def _in_one_line(status: RunStatus) -> str:
+    if not status.planned:
+        return "nothing planned yet"
+    driver = status.driver
+    doing = "no driver" if driver is None else driver.doing or f"driver {driver.state}"
+    parts = [_shards_line(status), _variants_line(status), *_rate_line(status), doing]
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {'; '.join(parts)}"
+
+
+def _ago(at: str) -> str:
+    return duration(max(0.0, (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()))
+
+
+def _cut(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -1,0 +1,151 @@
+"""One finished run: its files, and of them the row groups that a selection can lie in."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from enformer_ray.dataset.selection import Rows
+from enformer_ray.errors import DatasetCorruptError
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.manifest import Manifest, finished_manifest
+from enformer_ray.rundir.parquet import ROW_COLUMNS, row_columns, score_schema
+from enformer_ray.rundir.range_files import Source
+from enformer_ray.rundir.store import RunStore
+
+_FORMAT = pads.ParquetFileFormat()
+_POSITION = ROW_COLUMNS.index("position")
+_FOOTERS_HELD = 64
+"""Footers are read once, but of thousands of tracks one takes some ten MiB of memory."""
+
+
+class ScoreFile(NamedTuple):
+    """A finished file of scores.
+
+    Attributes:
+        path: in the run directory.
+        chromosome: of all its rows.
+        first: `variant` of its first row; those of the others follow.
+        rows: how many.
+    """
+
+    path: str
+    chromosome: str
+    first: int
+    rows: int
+
+
+class FinishedRun:
+    """The finished dataset of one run directory; only files that its manifest lists are read.
+
+    Args:
+        store: the run directory.
+
+    Raises:
+        RunIncompleteError: the run has no manifest yet.
+        DatasetCorruptError: a file that the manifest lists is missing or has another size.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self.manifest: Manifest = finished_manifest(store)
+        self.track_table: pa.Table = pq.read_table(pa.BufferReader(store.read_bytes(layout.TRACKS)))
+        self._fragment = lru_cache(_FOOTERS_HELD)(self._open_fragment)
+
+    @cached_property
+    def parts(self) -> Mapping[str, Any]:
+        """Everything that can change a number, as in run.json."""
+        try:
+            parts: Mapping[str, Any] = json.loads(self.store.read_bytes(layout.RUN))["parts"]
+        except (ValueError, KeyError):
+            raise DatasetCorruptError(f"{self.store.uri}/{layout.RUN} does not say what made the scores.") from None
+        return parts
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns of its files of scores."""
+        return score_schema(self.track_table.column("index").to_pylist(), self.manifest.genes is not None)
+
+    @property
+    def row_columns(self) -> list[str]:
+        """Columns of its files of scores that say which row it is."""
+        return row_columns(self.schema.names)
+
+    def source(self, paths: Sequence[str]) -> Source:
+        """Files for readers of Parquet."""
+        return self.store.source(paths, self._sizes)
+
+    def open(self, path: str) -> pq.ParquetFile:
+        """A finished file, of which only what is asked for is read."""
+        source = self.source([path])
+        return pq.ParquetFile(source.filesystem.open_input_file(source.paths[0]))
+
+    def inputs(self) -> list[str]:
+        """Paths of the files of input alleles."""
+        return [file.path for file in self.manifest.under(layout.VARIANTS)]
+
+    def score_files(self, statistic: str, rows: Rows | None = None) -> list[ScoreFile]:
+        """Files of a statistic that may hold one of the rows, in the order of `variant`.
+
+        Of the files of a chromosome, which follow one another, only as many footers are read as bisection needs.
+        """
+        files, first = [], 0
+        for file in self.manifest.under(f"{layout.SCORES}/{statistic}"):
+            assert file.rows is not None  # they are tables
+            files.append(ScoreFile(file.path, layout.scored_chromosome(file.path), first, file.rows))
+            first += file.rows
+        if rows is None or rows.every:
+            return files
+        return [file for _, group in groupby(files, lambda f: f.chromosome) for file in self._within(list(group), rows)]
+
+    def dataset(self, statistic: str, rows: Rows, columns: Sequence[str]) -> pads.Dataset:
+        """Scores as an Arrow dataset: row groups that may hold one of the rows; a filter has to do the rest."""
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        files = self.score_files(statistic, rows)
+        if rows.every:
+            source = self.source([file.path for file in files])
+            return pads.FileSystemDataset.from_paths(source.paths, schema, _FORMAT, source.filesystem)
+        fragments = [self._fragment(file.path).subset(row_group_ids=self._groups(file, rows)) for file in files]
+        kept = [fragment for fragment in fragments if fragment.row_groups]
+        return pads.FileSystemDataset(kept, schema, _FORMAT, self.source([]).filesystem)
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        return {file.path: file.bytes for file in self.manifest.files}
+
+    def _within(self, files: list[ScoreFile], rows: Rows) -> list[ScoreFile]:
+        """Those of the files of one chromosome, in order, that may hold one of the rows."""
+        span = rows.span(files[0].chromosome)
+        if span is None:
+            return []
+        if self.manifest.genes is not None:
+            # Rows follow transcription starts, and windows of neighbours overlap: files do, too.
+            bounds = ((file, self._bounds(file)) for file in files)
+            return [f for f, groups in bounds if any(low <= span[1] and high >= span[0] for low, high in groups)]
+        begin = bisect_left(files, span[0], key=lambda file: self._bounds(file)[-1][1])
+        end = bisect_right(files, span[1], lo=begin, key=lambda file: self._bounds(file)[0][0])
+        return files[begin:end]
+
+    def _groups(self, file: ScoreFile, rows: Rows) -> list[int]:
+        bounds = enumerate(self._bounds(file))
+        return [group for group, (first, last) in bounds if rows.may_lie_in(file.chromosome, first, last)]
+
+    def _bounds(self, file: ScoreFile) -> list[tuple[int, int]]:
+        """First and last position of each row group."""
+        metadata = self._fragment(file.path).metadata
+        found = (metadata.row_group(g).column(_POSITION).statistics for g in range(metadata.num_row_groups))
+        return [(statistics.min, statistics.max) for statistics in found]
+
+    def _open_fragment(self, path: str) -> pads.ParquetFileFragment:
+        source = self.source([path])
+        fragment = _FORMAT.make_fragment(source.paths[0], source.filesystem)
+        fragment.ensure_complete_metadata()
+        return fragment

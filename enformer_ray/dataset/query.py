@@ -1,0 +1,163 @@
+"""SQL on a finished dataset, by DuckDB in a connection that reads the dataset and nothing else, and writes nothing.
+
+Three walls. External access is off but for the files of the dataset, and the configuration is locked: no other file, no
+network, no extension. These files are reached through Python by ranges, and that file system cannot write: DuckDB lets
+`WITH x AS (COPY ... TO ...)` pass as a SELECT, and what it may read it may overwrite. And only a statement that reads
+is taken at all, so that whoever tries something else is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from enformer_ray.dataset.dataset import ScoreDataset
+from enformer_ray.dataset.referenced import words_of
+from enformer_ray.dataset.selection import quoted
+from enformer_ray.dataset.views import Paths
+from enformer_ray.errors import EnformerRayError, QueryError
+
+_BATCH_VALUES = 2**22
+_BATCH_ROWS = 65_536
+
+_READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
+"""PIVOT is several statements in one."""
+
+
+class QueryResult(NamedTuple):
+    """What a query found, read while it is taken.
+
+    Attributes:
+        schema: columns.
+        batches: rows.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+@contextmanager
+def run_query(scores: ScoreDataset, sql: str, batch_rows: int | None = None) -> Iterator[QueryResult]:
+    """Run one SELECT; tables are those of `ScoreDataset.to_duckdb`.
+
+    Args:
+        scores: the dataset.
+        sql: one statement.
+        batch_rows: rows of a batch at most; by default as many as make some MiB.
+
+    Raises:
+        QueryError: it is not one statement that reads, or cannot be run.
+        StoreError: the dataset cannot be read.
+    """
+    statement = _only_statement(sql)
+    paths = scores.range_paths()
+    with TemporaryDirectory(prefix="enformer-ray-query-") as spill:
+        with _explained(paths):
+            connection, reader = _begin(scores, statement, paths, spill, batch_rows)
+        with connection:
+            names = _different(reader.schema.names)
+            schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
+            yield QueryResult(schema, (batch.rename_columns(names) for batch in _batches(reader, paths)))
+
+
+def _begin(
+    scores: ScoreDataset, statement: str, paths: Paths, spill: str, batch_rows: int | None
+) -> tuple[duckdb.DuckDBPyConnection, pa.RecordBatchReader]:
+    """Plan the statement, with the tracks that it names if that is enough, and start it."""
+    words = words_of(statement)
+    if words is not None:
+        try:
+            return _start(scores, statement, paths, spill, batch_rows, words)
+        except (duckdb.BinderException, duckdb.CatalogException):
+            pass  # a name is wrong; among all of them the message may know a better one
+    return _start(scores, statement, paths, spill, batch_rows, None)
+
+
+def _start(
+    scores: ScoreDataset, statement: str, paths: Paths, spill: str, batch_rows: int | None, words: set[str] | None
+) -> tuple[duckdb.DuckDBPyConnection, pa.RecordBatchReader]:
+    connection = scores.connect(paths, words)
+    try:
+        _lock(connection, spill, paths)
+        found = connection.sql(statement)
+        most = batch_rows or max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(found.columns)))
+        return connection, found.to_arrow_reader(most)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _only_statement(sql: str) -> str:
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise _query_error(error) from None
+    if len(statements) != 1:
+        raise QueryError(f"the SQL holds {len(statements)} statements; give one SELECT.")
+    if statements[0].type not in _READING:
+        raise QueryError(
+            f"the SQL is a statement of the kind {statements[0].type.name}; a finished dataset is only read: give a "
+            "SELECT (or DESCRIBE, SHOW, SUMMARIZE, PIVOT, EXPLAIN), and --output for a file of its result."
+        )
+    return sql
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, spill: str, paths: Paths) -> None:
+    """Leave nothing but the files of the dataset, and a folder for what does not fit into memory."""
+    connection.execute(f"SET temp_directory = {quoted(spill)}")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, paths.every()))}]")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+@contextmanager
+def _explained(paths: Paths) -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if isinstance(error, EnformerRayError):
+            raise
+        if paths.failures:
+            raise paths.failures[0] from None
+        if isinstance(error, duckdb.InterruptException):
+            raise KeyboardInterrupt from None
+        raise _query_error(error) from None
+
+
+def _different(names: list[str]) -> list[str]:
+    """Names of columns, of which a join may give one twice: `a, a` become `a, a_1`."""
+    taken = set(names)
+    found: list[str] = []
+    for name in names:
+        free = (f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in taken)
+        found.append(next(free) if name in found else name)
+        taken.add(found[-1])
+    return found
+
+
+def _batches(reader: pa.RecordBatchReader, paths: Paths) -> Iterator[pa.RecordBatch]:
+    while True:
+        with _explained(paths):
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+        yield batch
+
+
+def _query_error(error: Exception) -> QueryError:
+    """What DuckDB says, without its drawing of the place, or the last line of what Python said below it."""
+    lines = [line.strip() for line in str(error).split("\nLINE ")[0].splitlines() if line.strip()]
+    text = lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
+    ending = "" if text.endswith((".", "?", "!")) else "."
+    return QueryError(
+        f"the SQL cannot be run: {text[:1000]}{ending} `SHOW TABLES` lists the tables, `DESCRIBE inputs` the columns "
+        "of one."
+    )

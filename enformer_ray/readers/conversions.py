@@ -1,0 +1,164 @@
+"""Columns of text, by role, as records: what every dialect has in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from enformer_ray.errors import VariantFileError
+from enformer_ray.readers import numbers
+from enformer_ray.readers.batch import RECORD_SCHEMA
+from enformer_ray.readers.dialects.base import MISSING, NUMBERS, Dialect, TextColumns
+from enformer_ray.readers.problems import NO_ALTERNATE_ALLELE, NO_POSITION, OTHER_TEST, PROBLEM_CODES
+
+_ALLELES = ("effect_allele", "other_allele", "reference_allele", "alternate_allele", "omitted_allele")
+_NO_ALLELE = ("", ".", "NA", "#NA")
+_SHARES = {"p_value", "effect_allele_frequency", "pip"}
+_INFINITY = float("inf")
+
+
+class RowProblems:
+    """What is wrong with rows; the first thing said of a row stays."""
+
+    def __init__(self, problems: dict[int, str] | None = None) -> None:
+        self.texts = dict(problems or {})
+
+    def add(self, rows: NDArray[np.bool_] | pa.BooleanArray, text: str, cells: pa.StringArray | None = None) -> None:
+        """Say `text` of the rows that are true, with the row's cell in place of `{}`."""
+        if isinstance(rows, pa.Array):
+            rows = pc.fill_null(rows, False).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(rows).tolist():
+            cell = "" if cells is None else repr((cells[row].as_py() or "")[:40])
+            self.texts.setdefault(row, text.format(cell) if cells is not None else text)
+
+    def column(self, rows: int) -> pa.StringArray:
+        """The column `problem`."""
+        if not self.texts:
+            return pa.nulls(rows, pa.string())
+        return pa.array([self.texts.get(row) for row in range(rows)], pa.string())
+
+
+def to_records(
+    dialect: Dialect, cells: TextColumns, lines: NDArray[np.int64] | None, first_record: int, problems: RowProblems
+) -> pa.RecordBatch:
+    """Rows of `RECORD_SCHEMA` of columns of text.
+
+    Args:
+        dialect: tells how columns are converted.
+        cells: text by role.
+        lines: line of each row in its file; None for a binary one.
+        first_record: number of the first row's record.
+        problems: what is wrong with rows already.
+    """
+    rows = len(next(iter(cells.values())))
+    cells = {role: _without_missing(role, text, dialect) for role, text in cells.items()}
+    if dialect.convert:
+        dialect.convert(cells)
+    if dialect.tests and "test" in cells:
+        other = pc.invert(pc.is_in(cells["test"], value_set=pa.array(sorted(dialect.tests))))
+        problems.add(other, OTHER_TEST)
+    columns = {
+        "record": pa.array(np.arange(first_record, first_record + rows)),
+        "line": None if lines is None else pa.array(lines),
+        **_place(dialect, cells, problems),
+        **_alleles(cells, problems),
+        **_identifiers(cells),
+        **_statistics(cells, problems, rows),
+        "credible_set": cells.get("credible_set"),
+    }
+    columns["problem"] = problems.column(rows)
+    arrays = [pa.nulls(rows, f.type) if columns.get(f.name) is None else columns[f.name] for f in RECORD_SCHEMA]
+    return pa.record_batch(arrays, schema=RECORD_SCHEMA)
+
+
+def refuse_bad_records(records: pa.RecordBatch, path: Path) -> None:
+    """Raise for the first record that is bad; a code of `PROBLEM_CODES` is no fault of the file.
+
+    Raises:
+        VariantFileError: a record has a problem in words.
+    """
+    problems = records.column("problem")
+    if problems.null_count == len(problems):
+        return
+    bad = pc.and_(pc.is_valid(problems), pc.invert(pc.is_in(problems, value_set=pa.array(list(PROBLEM_CODES)))))
+    rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+    if len(rows):
+        row = int(rows[0])
+        line, record = records.column("line")[row].as_py(), records.column("record")[row]
+        where = f"record {record}" if line is None else f"line {line} (record {record})"
+        cut = "" if line is None else " (if it is the last one, the file may be cut short: copy it again)"
+        raise VariantFileError(
+            f"{path}, {where}: {problems[row]}. Correct it or take it out{cut}, or keep such records as rejected rows "
+            "with `on_bad_record: keep`."
+        )
+
+
+def _without_missing(role: str, text: pa.StringArray, dialect: Dialect) -> pa.StringArray:
+    absent = {*_NO_ALLELE, *dialect.missing} if role in _ALLELES else MISSING
+    missing = pc.is_in(text, value_set=pa.array(sorted(absent)))
+    return pc.if_else(missing, None, text) if pc.any(missing).as_py() else text
+
+
+def _place(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
+    chromosome, text = cells["chromosome"], cells["position"]
+    for number, name in dialect.chromosomes.items():
+        for written, meant in ((number, name), (f"chr{number}", f"chr{name}")):
+            chromosome = pc.if_else(pc.equal(chromosome, written), meant, chromosome)
+    position, bad = numbers.positions(text)
+    problems.add(bad, "the position {} is not a whole number", text)
+    problems.add(pc.or_(pc.is_null(chromosome), pc.is_null(text)), NO_POSITION)
+    return {"chromosome": chromosome, "position": position}
+
+
+def _alleles(cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
+    """Effect and other allele; of a file that names the reference, these are the alternate and the reference."""
+    reference, alternate = cells.get("reference_allele"), cells.get("alternate_allele")
+    effect, other = cells.get("effect_allele", alternate), cells.get("other_allele", reference)
+    problems.add(pc.or_(pc.is_null(effect), pc.is_null(other)), NO_ALTERNATE_ALLELE)
+    return {
+        "reference_allele": reference,
+        "alternate_allele": alternate,
+        "effect_allele": effect,
+        "other_allele": other,
+    }
+
+
+def _identifiers(cells: TextColumns) -> dict[str, pa.Array | None]:
+    source, rsid = cells.get("source_id"), cells.get("rsid")
+    if rsid is None and source is not None:
+        rsid = pc.if_else(pc.match_substring_regex(source, "^rs[0-9]+$"), source, None)
+    return {"source_id": source, "rsid": rsid}
+
+
+def _statistics(cells: TextColumns, problems: RowProblems, rows: int) -> dict[str, pa.Array]:
+    values: dict[str, pa.DoubleArray] = {}
+    for role in (*NUMBERS, "n_cases", "n_controls"):
+        if role not in cells:
+            values[role] = pa.nulls(rows, pa.float64())
+            continue
+        values[role], bad = numbers.floats(cells[role])
+        problems.add(bad, f"the {role} {{}} is not a number", cells[role])
+        if role in _SHARES or role == "neg_log_10_p_value":
+            high = 1.0 if role in _SHARES else _INFINITY
+            values[role], outside = numbers.between(values[role], 0.0, high)
+            problems.add(outside, f"the {role} {{}} is out of its range", cells[role])
+    beta = values["beta"]
+    for role in ("odds_ratio", "hazard_ratio"):
+        logs, bad = numbers.logarithm(values[role])
+        problems.add(bad, f"the {role} {{}} has no logarithm", cells.get(role))
+        beta = pc.coalesce(beta, logs)
+    text = cells.get("p_value", pa.nulls(rows, pa.string()))
+    p_value, neg_log = numbers.p_values(text, values["p_value"], values["neg_log_10_p_value"])
+    return {
+        "beta": beta,
+        "standard_error": values["standard_error"],
+        "p_value": p_value,
+        "neg_log_10_p_value": neg_log,
+        "effect_allele_frequency": values["effect_allele_frequency"],
+        "n": pc.coalesce(values["n"], pc.add(values["n_cases"], values["n_controls"])),
+        "pip": values["pip"],
+    }

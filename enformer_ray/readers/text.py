@@ -1,0 +1,176 @@
+"""Text in blocks of whole lines, and the columns of a regular block at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from enformer_ray.errors import VariantFileError
+from enformer_ray.readers.compression import open_unpacked, readable
+
+BLOCK_BYTES = 4 << 20
+LONGEST_LINE = 64 << 20
+"""Bytes. A line of a million samples is a third of it; one that never ends must not fill the memory."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+class Block(NamedTuple):
+    """Consecutive whole lines, each ended by a line feed but for the last of a file.
+
+    Attributes:
+        line: number of its first line, from 1.
+        data: the lines.
+    """
+
+    line: int
+    data: bytes
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Number and text of each line; bytes that are no UTF-8 read as U+FFFD."""
+        text = self.data.decode("utf-8", "replace").removesuffix("\n")
+        return enumerate(text.split("\n"), self.line)
+
+
+class TextBlocks:
+    """The lines of a stream: one by one while a header is looked for, then in blocks.
+
+    Line ends of all systems, also mixed, read as line feeds, and a byte order mark is left out.
+
+    Args:
+        stream: bytes, unpacked.
+        path: the file, for errors.
+        line: number of the first line.
+    """
+
+    def __init__(self, stream: BinaryIO, path: Path, line: int = 1) -> None:
+        self._stream, self._path, self._line = stream, path, line
+        self._rest, self._from = b"", 0  # what has been read, and how much of it has been given as lines
+        self._at_start, self._ended = line == 1, False
+
+    @property
+    def lines_read(self) -> int:
+        """Number of the last line that was given, alone or in a block."""
+        return self._line - 1
+
+    def line(self) -> tuple[int, str] | None:
+        """Number and text of the next line, None behind the last."""
+        while (end := self._rest.find(b"\n", self._from)) < 0 and not self._ended:
+            self._fill()
+        end = end if end >= 0 else len(self._rest)
+        if self._from >= len(self._rest):
+            return None
+        line = self._rest[self._from : end].decode("utf-8", "replace")
+        self._from = end + 1
+        self._line += 1
+        return self._line - 1, line
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks of the lines that have not been read."""
+        while True:
+            cut = self._rest.rfind(b"\n", self._from) + 1
+            if not cut and not self._ended:
+                self._fill()
+                continue
+            cut = cut or len(self._rest)
+            if cut <= self._from:
+                return
+            block = Block(self._line, self._rest[self._from : cut])
+            self._from = cut
+            self._line += block.data.count(b"\n") + (not block.data.endswith(b"\n"))
+            yield block
+
+    def _fill(self) -> None:
+        self._rest, self._from = self._rest[self._from :], 0
+        with readable(self._path):
+            data = self._stream.read(BLOCK_BYTES)
+        self._ended = not data
+        if self._at_start:
+            data, self._at_start = data.removeprefix(_BYTE_ORDER_MARK), False
+        if self._rest.endswith(b"\r"):  # held back: a line feed may follow
+            self._rest, data = self._rest[:-1], b"\r" + data
+        if b"\r" in data:
+            held = b"\r" if data.endswith(b"\r") and not self._ended else b""
+            data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+        self._rest += data
+        if len(self._rest) > LONGEST_LINE and b"\n" not in self._rest:
+            raise VariantFileError(
+                f"{self._path}, line {self._line}: the line is longer than {LONGEST_LINE >> 20} MiB and was not read "
+                "on. The file is damaged, or no text; if it is a VCF of very many samples, drop them with "
+                "`bcftools view --drop-genotypes`."
+            )
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextBlocks]:
+    """The lines of a plain, gzip, bgzip or zstd text file.
+
+    Raises:
+        VariantFileError: here or while reading: the file is truncated, damaged, or cannot be read.
+    """
+    with readable(path):
+        stream = open_unpacked(path)
+    with stream:
+        yield TextBlocks(stream, path)
+
+
+def regular_columns(data: bytes, separator: str, width: int, columns: Mapping[str, int]) -> dict[str, pa.Array] | None:
+    """Columns of a block as text, or None if its lines must be looked at one by one.
+
+    Args:
+        data: whole lines.
+        separator: between cells.
+        width: cells of a line.
+        columns: name in the result -> index of the cell.
+    """
+    odd = b"\0" in data or b"\n\n" in data or data.startswith((b"\n", _BYTE_ORDER_MARK))
+    if odd or (separator == "," and b'"' in data):
+        return None
+    wanted = [f"c{index}" for index in dict.fromkeys(columns.values())]
+    try:
+        table = csv.read_csv(
+            pa.py_buffer(data),
+            read_options=csv.ReadOptions(
+                use_threads=False, block_size=len(data) + 1, column_names=[f"c{i}" for i in range(width)]
+            ),
+            parse_options=csv.ParseOptions(delimiter=separator, quote_char=False, double_quote=False),
+            convert_options=csv.ConvertOptions(
+                include_columns=wanted,
+                column_types={name: pa.string() for name in wanted},
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid:  # a line of other width, or no UTF-8
+        return None
+    return {name: table.column(f"c{index}").combine_chunks() for name, index in columns.items()}
+
+
+def regular_positions(text: pa.Array) -> pa.Array | None:
+    """Positions written in digits alone as int64, or None if one is not."""
+    if len(text) and not (pc.all(pc.ascii_is_decimal(text)).as_py() and pc.max(pc.binary_length(text)).as_py() < 19):
+        return None
+    return text.cast(pa.int64())
+
+
+def parse_position(text: str, path: Path, line: int) -> int:
+    """A 1-based position from text.
+
+    Raises:
+        VariantFileError: it is no whole number.
+    """
+    if text.isdigit() and text.isascii() and len(text) < 19:
+        return int(text)
+    if _WHOLE_NUMBER.fullmatch(bare := text.strip()):  # of what Python takes for blank, `int` takes less
+        return int(bare)
+    raise VariantFileError(
+        f"{path}, line {line}: the position {text!r} is not a whole number. Positions are 1-based and written in "
+        "digits alone, such as 1024; correct the line or take it out."
+    )

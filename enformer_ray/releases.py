@@ -1,0 +1,317 @@
+"""Releases that arrive one after the other: which there are, which are scored, and which are still being written."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import json
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from enformer_ray.config import JobConfig, build_config
+from enformer_ray.errors import ConfigError, DatasetCorruptError, ReleaseError
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.store import open_store
+
+State = Literal["scored", "changed", "arriving", "started", "new"]
+"""`changed`: scored, and written to since. `arriving`: still being written. `started`: its run is not finished."""
+
+_SETTLE = 300.0
+
+_UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".crdownload")
+"""Ends of names that programs give to what they have not copied to the end."""
+
+_COMPANIONS = (".tbi", ".csi", ".gzi", ".idx", ".md5", ".sha256")
+"""Ends of names of what lies beside variant files: indexes and checksums."""
+
+
+class Schedule(BaseModel):
+    """Where releases come from and go to: the section `schedule` of a job file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    releases: str = Field(description="folder of releases, or a glob: each file or folder in it is one")
+    runs: str = Field(description="folder of run directories, one a release; a path, s3:// or gs://")
+    settle: float | None = Field(
+        None, ge=0, description="seconds without a change after which a release is whole; 300, with a done_file 0"
+    )
+    done_file: str | None = Field(
+        None, min_length=1, description="file that says that a release is whole; * stands for the release's name"
+    )
+
+
+class Release(NamedTuple):
+    """A file of variants, or a folder of them.
+
+    Attributes:
+        path: the file or folder; its name is the name of the release.
+        files: its variant files, sorted.
+        unfinished: files in it that are still being copied, by their names.
+        changed: when anything in it was changed last: the content, a name or a mode; seconds since 1970.
+        written: when the content of one of its variant files was last.
+        bytes: of its variant files.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    unfinished: tuple[Path, ...]
+    changed: float
+    written: float
+    bytes: int
+
+    @property
+    def name(self) -> str:
+        """Name of the release."""
+        return self.path.name
+
+
+class Seen(NamedTuple):
+    """Where a release stands.
+
+    Attributes:
+        release: what it is.
+        run: its run directory.
+        state: what is to be done.
+        why: about the state, for the log.
+    """
+
+    release: Release
+    run: str
+    state: State
+    why: str
+
+
+class ScheduledJob(NamedTuple):
+    """A job that is done for each release.
+
+    Attributes:
+        schedule: where releases come from and go to.
+        values: all keys of the job file but `variants` and `output`.
+        origin: what to name in errors: the job file or the command line.
+    """
+
+    schedule: Schedule
+    values: Mapping[str, Any]
+    origin: str
+
+    def job(self, seen: Seen) -> JobConfig:
+        """The job of one release: beside all finished runs, or beside those that its plan, if there is one, names."""
+        previous = _planned_beside(seen.run)
+        if previous is None:
+            given = [self.values.get("previous") or ()]
+            named = [given[0]] if isinstance(given[0], str) else list(given[0])
+            # Gene scores are not taken from earlier runs.
+            runs = [] if self.values.get("genes") else finished_runs(self.schedule.runs)
+            finished = [run for run in runs if run != seen.run]
+            previous = list(dict.fromkeys([*named, *finished]))
+        found = {"variants": [str(path) for path in seen.release.files], "output": seen.run, "previous": previous}
+        return build_config({**self.values, **found}, self.origin)
+
+
+def scheduled_job(values: Mapping[str, Any], origin: str) -> ScheduledJob:
+    """Check a job file that has a section `schedule`.
+
+    Args:
+        values: its keys, with what the command line says in their place.
+        origin: what to name in errors.
+
+    Raises:
+        ConfigError: a key is unknown, missing or wrong, or names what the schedule finds by itself.
+    """
+    rest = {key: value for key, value in values.items() if key != "schedule"}
+    for key in ("variants", "output"):
+        if key in rest:
+            raise ConfigError(
+                f"{origin} has the key {key!r}, which is found anew for each release: leave it out, and say "
+                "where releases come from and go to (schedule: releases, runs; or --releases, --runs)."
+            )
+    try:
+        schedule = Schedule.model_validate(values.get("schedule") or {})
+    except ValidationError as error:
+        lines = [f"  schedule.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(
+            f"{origin} cannot be used:\n" + "\n".join(lines) + "\njobs/reprocess_release.yaml is an example."
+        ) from None
+    build_config({**rest, "variants": ["-"], "output": schedule.runs}, origin)  # what is wrong, even with nothing to do
+    return ScheduledJob(schedule, rest, origin)
+
+
+def find_releases(schedule: Schedule) -> list[Release]:
+    """All releases, by name.
+
+    Raises:
+        ReleaseError: there is no such folder, or two releases have the same name.
+    """
+    found = [_release(path) for path in _paths(schedule)]
+    if any(release.name == layout.LEASE for release in found):
+        raise ReleaseError(f"a release cannot be called {layout.LEASE!r}: {schedule.runs} holds a folder of that name.")
+    for one, other in pairwise(found):
+        if one.name == other.name:
+            raise ReleaseError(
+                f"the releases {one.path} and {other.path} have the same name, which names their run directory. Put "
+                "the files of a release into a folder with its name, and give --releases (schedule: releases) the "
+                "folder of these."
+            )
+    return found
+
+
+def look(schedule: Schedule) -> list[Seen]:
+    """Where all releases stand; quick, since none of them is read.
+
+    Raises:
+        ReleaseError: there is no such folder, or two releases have the same name.
+        StoreError: the folder of runs cannot be read.
+    """
+    return [_seen(release, schedule) for release in find_releases(schedule)]
+
+
+def written_since(release: Release) -> bool:
+    """Whether a release holds something else than when it was looked at; one that has been put away does not."""
+    now = _release(release.path)
+    return bool(now.files) and (now.written, now.bytes) != (release.written, release.bytes)
+
+
+def finished_runs(runs: str) -> list[str]:
+    """Finished runs in a folder of runs, the last name first."""
+    names = [name for name in open_store(runs).entries() if name != layout.LEASE]
+    uris = [f"{_folder(runs)}/{name}" for name in sorted(names, reverse=True)]
+    return [uri for uri in uris if open_store(uri).exists(layout.MANIFEST)]
+
+
+def _paths(schedule: Schedule) -> list[Path]:
+    place = Path(schedule.releases).expanduser()
+    if place.is_dir():
+        paths: Iterable[Path] = place.iterdir()
+    elif glob.has_magic(schedule.releases):
+        paths = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 (absolute ones, too)
+    else:
+        raise ReleaseError(
+            f"--releases {schedule.releases} (schedule: releases) is no folder. Check its name and whether it is "
+            "mounted; a glob in quotes, such as '/data/releases/*.vcf.gz', is the other thing that it may be."
+        )
+    kept = [path.absolute() for path in paths if not _set_aside(path.name, schedule.done_file)]
+    return sorted(kept, key=lambda path: (path.name, path))
+
+
+def _set_aside(name: str, done_file: str | None) -> bool:
+    """Whether a name is that of no release: hidden, in the making, an index, or a done-file."""
+    if name.startswith(".") or name.endswith((*_UNFINISHED, *_COMPANIONS)):
+        return True
+    return done_file is not None and fnmatch.fnmatch(name, done_file)
+
+
+def _release(path: Path) -> Release:
+    changed = written = 0.0
+    size = 0
+    files, unfinished = [], []
+    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        try:
+            found = file.stat()
+        except FileNotFoundError:  # renamed since it was listed
+            changed = max(changed, time.time())
+            continue
+        # Copying with times (cp -p, tar) sets back the first of the two, nothing the second.
+        changed = max(changed, found.st_mtime, found.st_ctime)
+        if file.is_dir():
+            continue
+        if file.name.endswith(_UNFINISHED):
+            unfinished.append(file)
+        # Programs that copy keep parts of files in hidden folders, too.
+        hidden = file.name.startswith(".") or any(p.startswith(".") for p in file.relative_to(path).parts)
+        if not hidden and not file.name.endswith((*_UNFINISHED, *_COMPANIONS)):
+            files.append(file)
+            written, size = max(written, found.st_mtime), size + found.st_size
+    return Release(path, tuple(sorted(files)), tuple(unfinished), changed, written, size)
+
+
+def _seen(release: Release, schedule: Schedule) -> Seen:
+    # A name that every store takes: % is none for a bucket.
+    run = f"{_folder(schedule.runs)}/{quote(release.name, safe='@+').replace('%', '=')}"
+    release = _without_done_files(release, schedule.done_file)
+    store = open_store(run)
+    planned = store.exists(layout.PLAN)
+    if store.exists(layout.MANIFEST):
+        if planned and release.written > _planned_at(run) + 1:
+            why = f"written to again at {_time(release.written)}, after {run} had read it"
+            return Seen(release, run, "changed", why)
+        # A copy with times may add a file that is older than the plan.
+        read = {Path(name).name for name in _plan_of(run)["config"]["variants"]} if planned else set()
+        if planned and release.path.is_dir() and {path.name for path in release.files} != read:
+            return Seen(release, run, "changed", f"holds other files than {run} has read")
+        return Seen(release, run, "scored", run)
+    missing = _still_missing(release, schedule)
+    if missing:
+        return Seen(release, run, "arriving", missing)
+    return Seen(release, run, "started" if planned else "new", run)
+
+
+def _still_missing(release: Release, schedule: Schedule) -> str:
+    """What a release waits for; empty when it is whole."""
+    if release.unfinished:
+        return f"{release.unfinished[0].name} is still being copied"
+    if not release.files:
+        return "it holds no variant file yet"
+    if schedule.done_file is not None:
+        name = schedule.done_file.replace("*", release.name)
+        places = [release.path / name] if release.path.is_dir() else []
+        if "*" in schedule.done_file:
+            places.append(release.path.with_name(name))
+        if not places:
+            raise ConfigError(
+                f"--done-file {schedule.done_file} (schedule: done_file) would speak for every release beside "
+                f"{release.path}, which is a file: put a * where the name of the release stands, such as '*.done'."
+            )
+        if not any(place.exists() for place in places):
+            return f"there is no {places[-1]} yet"
+    age = time.time() - release.changed
+    settle = schedule.settle if schedule.settle is not None else 0 if schedule.done_file else _SETTLE
+    if age < settle:
+        when = f"{age:.0f} s ago" if age >= 0 else f"{-age:.0f} s ahead of this machine's clock"
+        return f"{release.bytes:,} bytes, changed {when}, and --settle is {settle:g} s"
+    return ""
+
+
+def _without_done_files(release: Release, done_file: str | None) -> Release:
+    if done_file is None:
+        return release
+    name = done_file.replace("*", release.name)
+    return release._replace(files=tuple(file for file in release.files if file.name != name))
+
+
+def _planned_beside(run: str) -> list[str] | None:
+    """Earlier runs of a plan; None where there is none."""
+    if not open_store(run).exists(layout.PLAN):
+        return None
+    return list(_plan_of(run)["config"].get("previous", ()))
+
+
+def _planned_at(run: str) -> float:
+    return datetime.fromisoformat(_plan_of(run)["created"]).timestamp()
+
+
+def _plan_of(run: str) -> dict[str, Any]:
+    """plan.json of a run of whatever version."""
+    try:
+        document = json.loads(open_store(run).read_bytes(layout.PLAN))
+        return {"created": document["created"], "config": dict(document["config"])}
+    except (ValueError, KeyError, TypeError):
+        raise DatasetCorruptError(
+            f"{run}/{layout.PLAN} is not the plan of a run: it has been damaged or replaced. Delete that run "
+            "directory, and the next start scores its release again."
+        ) from None
+
+
+def _folder(runs: str) -> str:
+    """A folder of runs as it stands before the names of these."""
+    return runs.rstrip("/") if "://" in runs else str(Path(runs).expanduser().absolute())
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,5 +1,0 @@
-"""What is left: opening and querying finished datasets."""
-
-from enformer_ray.results.dataset import ScoreDataset, open_scores
-
-__all__ = ["ScoreDataset", "open_scores"]

@@ -1,1 +1,0 @@
-"""How it is spread: plan, shards, workers, receipts, finalise."""

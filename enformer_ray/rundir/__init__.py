@@ -1,0 +1,1 @@
+"""The run directory: its layout, its documents and tables, and the stores that hold it."""

@@ -1,0 +1,132 @@
+"""The store that holds a run directory: the operations that a local path and an object store can both give."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from enformer_ray.errors import ConfigError
+from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.range_files import Source
+
+__all__ = ["LocalStore", "RunStore", "Source", "open_store"]
+
+
+class RunStore(Protocol):
+    """Files by path relative to the run directory. A path either is not there or holds all its bytes.
+
+    Every failure is a StoreError that names the run directory and what could not be done.
+    """
+
+    uri: str
+
+    @property
+    def conditional(self) -> bool:
+        """Whether of two that `create` the same path exactly one succeeds, whatever the timing."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None when there is none."""
+        ...
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes of each file under a folder by path, sorted; asked for a page at a time, not file by file."""
+        ...
+
+    def read_bytes(self, path: str) -> bytes:
+        """Content of a file; StoreError when there is none."""
+        ...
+
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """Contents of small files, in order; on an object store many are on their way at a time."""
+        ...
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file unless it is there: False, and nothing changed, when it was.
+
+        Whoever calls this makes `data` unlike anything that others write there: on an object store a lost answer is
+        told from a lost race by the bytes that are found.
+        """
+        ...
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a small file over what is there; a reader sees all of the old or all of the new one."""
+        ...
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add to what `read_appended` returns; two that append at a time do not mix their bytes."""
+        ...
+
+    def read_appended(self, path: str) -> bytes:
+        """All that was appended, in order; empty when nothing was."""
+        ...
+
+    def put_file(self, local: Path, path: str) -> None:
+        """Move a finished local file into the store, over a file of that name."""
+        ...
+
+    def move(self, source: str, target: str) -> None:
+        """Give a file of the store its final name, over a file of that name."""
+        ...
+
+    def entries(self) -> list[str]:
+        """Names at the top of the run directory, sorted, hidden ones left out."""
+        ...
+
+    def list(self, prefix: str) -> list[str]:
+        """Paths of all files under a folder, sorted."""
+        ...
+
+    def local_path(self, path: str) -> Path:
+        """A file of this machine with the content of `path`, which is downloaded once a process if it is elsewhere."""
+        ...
+
+    def source(self, paths: Sequence[str], sizes: Mapping[str, int] | None = None) -> Source:
+        """Finished files as readers of Parquet want them: only the bytes that are asked for are read.
+
+        Args:
+            paths: files.
+            sizes: bytes of the files where they are known, which saves a request a file.
+        """
+        ...
+
+    def workspace(self, prefix: str) -> Path:
+        """A local folder to build files in that `put_file` then moves; `delete_tree(prefix)` removes it."""
+        ...
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove a file, or a folder and all under it, if it is there."""
+        ...
+
+    def check_writable(self) -> None:
+        """Raise StoreError unless files can be created."""
+        ...
+
+
+def open_store(uri: str) -> RunStore:
+    """The store of a run directory.
+
+    Args:
+        uri: a local path, `s3://bucket/prefix` or `gs://bucket/prefix`. Credentials and endpoints of object stores
+            come from the usual environment variables (docs/run_directory.md).
+
+    Raises:
+        ConfigError: a URI of anything else.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
+    if scheme is None:
+        return LocalStore(Path(uri).expanduser())
+    if scheme[1] not in ("s3", "gs"):
+        raise ConfigError(
+            f"the run directory {uri!r} is a URI of {scheme[1]}://, which is not supported; give a local or mounted "
+            "path that every worker can reach, s3://bucket/prefix or gs://bucket/prefix."
+        )
+    from enformer_ray.rundir.object_store import ObjectStore
+
+    return ObjectStore(uri)

@@ -1,1 +1,0 @@
-"""What came in: variant files, normalised into a catalogue."""
