@@ -14,7 +14,8 @@ from pathlib import Path
 
 from enformer_ray.catalogue.chain import Chain
 from enformer_ray.errors import AssemblyMismatchError
-from enformer_ray.genome.reference import ReferenceGenome, canonical_name
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.genome.region import canonical_name
 from enformer_ray.readers.bcf import bcf_header, is_bcf
 from enformer_ray.readers.compression import read_head
 from enformer_ray.readers.text import open_text

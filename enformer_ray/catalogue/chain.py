@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyliftover.chainfile import LiftOverChain
 
 from enformer_ray.errors import ChainFileError
-from enformer_ray.genome.reference import canonical_name
+from enformer_ray.genome.region import canonical_name
 
 Integers = NDArray[np.int64]
 

@@ -16,7 +16,6 @@ from rich.text import Text
 
 from enformer_ray.cli.console import console as _console
 from enformer_ray.cli.console import duration as _duration
-from enformer_ray.cli.reprocess import print_reuse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from enformer_ray.model.enformer import Enformer
     from enformer_ray.plan.plan import Plan
     from enformer_ray.plan.preview import Preview
+    from enformer_ray.plan.reuse_account import Origin, ReuseAccount
     from enformer_ray.publish.audit import AuditReport
     from enformer_ray.publish.finalise import FinaliseProgress
     from enformer_ray.publish.totals import FailedVariant
@@ -37,6 +37,13 @@ Step = TypeVar("Step")
 
 SECONDS_BETWEEN_LINES = 10
 _FAILURES = 10
+
+_ORIGINS: dict[Origin, str] = {
+    "reused": "taken from an earlier run",
+    "new": "in no earlier run",
+    "changed": "scored before, but in another way or from other bases",
+    "failed": "could not be scored before",
+}
 
 
 def print_line(text: str) -> None:
@@ -331,3 +338,25 @@ def _bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB"
+
+
+def print_reuse(account: ReuseAccount) -> None:
+    """Print what becomes of a release's variants beside earlier runs, and which runs could not be used and why."""
+    table = Table("variants", "", box=None, pad_edge=False)
+    table.columns[0].justify = "right"
+    for name, meaning in _ORIGINS.items():
+        table.add_row(f"{account.origins[name]:,}", Text(f"{name}: {meaning}"))
+    table.add_row(f"{account.gone:,}", Text("gone: in an earlier run, not in this release"))
+    _console.print(table)
+    for run in account.runs:
+        if run.differs:
+            why = f"nothing, since its scores are made in another way ({'; '.join(run.differs)})"
+        else:
+            why = f"{run.reused:,} of its {run.rows:,} variants"
+            if run.other_reference:
+                why += f"; {run.other_reference:,} have other bases in their windows now"
+        if run.derived and run.reused:
+            why += f"; {', '.join(run.derived)} computed from what it has"
+        _console.print(Text(f"from {run.uri}: {why}"))
+    if not account.to_score:
+        _console.print(Text("Nothing new: every variant has its score already, and none is scored."))

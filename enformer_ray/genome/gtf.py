@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enformer_ray.errors import GeneFileError
-from enformer_ray.genome.reference import canonical_name
+from enformer_ray.genome.region import canonical_name
 
 _ATTRIBUTE = re.compile(r'(?:^|[;\s])(gene_id|gene_name|gene_type|gene_biotype|transcript_id)[ =]"?([^";]*)"?')
 

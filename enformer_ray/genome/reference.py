@@ -14,6 +14,7 @@ import numpy as np
 import pyfaidx
 
 from enformer_ray.errors import ReferenceChangedError, ReferenceFastaError, UnknownContigError
+from enformer_ray.genome.region import canonical_name
 from enformer_ray.genome.sequence import UNKNOWN, Codes, decode, encode_bytes
 
 BLOCK = 1024
@@ -24,12 +25,6 @@ _CHUNK = 256 * BLOCK
 _CACHED_CHUNKS = 64
 _DAMAGE = (pyfaidx.FastaIndexingError, OSError, ValueError, RuntimeError, struct.error, zlib.error)
 """What pyfaidx and Biopython raise on a file that is no FASTA, is cut short, or has another file's index."""
-
-
-def canonical_name(contig: str) -> str:
-    """Contig name as it stands in datasets: without `chr`, and MT for the mitochondrion."""
-    name = contig[3:] if contig[:3].lower() == "chr" and len(contig) > 3 else contig
-    return "MT" if name == "M" else name
 
 
 def block_digests(codes: Codes) -> list[bytes]:

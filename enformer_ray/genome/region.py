@@ -7,12 +7,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from enformer_ray.errors import SelectionError
-from enformer_ray.genome.reference import canonical_name
 
 LAST = 2**31 - 1
 """Largest position: columns are int32."""
 
 _REGION = re.compile(r"(?P<chromosome>.+?):(?P<start>[0-9][0-9,]*)(-(?P<end>[0-9][0-9,]*)?)?")
+
+
+def canonical_name(contig: str) -> str:
+    """Contig name as it stands in datasets: without `chr`, and MT for the mitochondrion."""
+    name = contig[3:] if contig[:3].lower() == "chr" and len(contig) > 3 else contig
+    return "MT" if name == "M" else name
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from enformer_ray.analysis.association.jackknife import Values
 from enformer_ray.analysis.association.study import Study
 from enformer_ray.analysis.association.text_tables import read_lines
 from enformer_ray.errors import AssociationError
-from enformer_ray.genome.reference import canonical_name
+from enformer_ray.genome.region import canonical_name
 
 
 def read_ld_scores(pattern: str, study: Study) -> Values:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from enformer_ray.analysis.exports.source import KEYS, ExportSource
 from enformer_ray.errors import ExportError
-from enformer_ray.genome.reference import canonical_name
+from enformer_ray.genome.region import canonical_name
 from enformer_ray.readers.text import open_text
 
 CHROMOSOME_SIGN = "@"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enformer_ray.errors import ExportError
-from enformer_ray.genome.reference import canonical_name
+from enformer_ray.genome.region import canonical_name
 from enformer_ray.readers.text import open_text
 
 _ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from enformer_ray.errors import MeasuredTableError
-from enformer_ray.genome.reference import canonical_name
+from enformer_ray.genome.region import canonical_name
 from enformer_ray.readers.text import open_text
 
 _NAMES = {
