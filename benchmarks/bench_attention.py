@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from common import random_model, seconds, spread
 
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import TransformerLayer
 from enformer_ray.model.fast_attention import FastAttention
 from enformer_ray.model.fast_transformer import attention_flops
+from enformer_ray.model.geometry import EnformerConfig
 
 SIDE = 1536
 

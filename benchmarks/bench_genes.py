@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from common import OTHER, random_genome, seconds, spread
 
-from enformer_ray.catalogue.gene_variant import GeneVariant
+from enformer_ray.catalogue.variant import GeneVariant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, plain_flops
-from enformer_ray.scoring.gene_cost import gene_costs
-from enformer_ray.scoring.gene_scorer import DirectGeneScorer, GeneScorer
+from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, gene_costs
 
 GENOME, TSS = 400_000, 200_001
 OPTIONS = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="anchored", device="cpu")

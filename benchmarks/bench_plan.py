@@ -18,7 +18,7 @@ import duckdb
 from process_memory import Measured, measure
 from sites import write_genome, write_sites
 
-from enformer_ray.catalogue.catalogue import build_catalogue
+from enformer_ray.catalogue.build import build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.genome.reference import ReferenceGenome
 

@@ -16,12 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
+from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.window import window_start
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, variant_costs
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
 
 GENOME = 400_000
 TRACKS = range(EnformerConfig().output_heads["human"])

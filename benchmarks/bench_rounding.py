@@ -18,10 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.model.load import load_enformer
-from enformer_ray.scoring.base import Scorer
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.model.hub import load_enformer
+from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
 
 LENGTH = 400_000
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")

@@ -16,12 +16,12 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.plan.parts import whole
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
 
 TINY = EnformerConfig(

@@ -10,8 +10,8 @@ import torch
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.model.checkpoint import save_weights
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 
 _CONTIGS = {"chr1": 120_000, "chr2": 90_000}
 _LEADING_UNKNOWN = 10_000

@@ -16,16 +16,79 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.outputs import Outputs
-from enformer_ray.analysis.quantiles import POINTS, quantile_grid
-from enformer_ray.analysis.track_choice import Track, choose_tracks
+from enformer_ray.analysis.outputs import Outputs, output_folder
 from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.dataset.rows import StatisticRows
+from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
+from enformer_ray.dataset.tracks import Track, choose_tracks
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, DatasetCorruptError
-from enformer_ray.plan.plan_files import read_reference_digests
+from enformer_ray.plan.shards import read_reference_digests
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.manifest import Manifest
+from enformer_ray.rundir.manifest import Manifest, finished_manifest
+from enformer_ray.rundir.schema import row_columns, score_writer
 from enformer_ray.rundir.store import RunStore, open_store
+
+POINTS = 2001
+"""Of a grid: steps of 0.0005."""
+
+
+def quantile_grid(values: NDArray[np.float32], points: int = POINTS) -> NDArray[np.float32]:
+    """Quantiles at `points` probabilities from 0 to 1, equally far apart.
+
+    Between two values of the background they are interpolated (R. J. Hyndman, Y. Fan, "Sample Quantiles in Statistical
+    Packages", The American Statistician 1996, definition 7; numpy's default).
+
+    Args:
+        values: at least one, without NaN, in any order.
+        points: at least two.
+    """
+    ordered = np.sort(values).astype(np.float64)
+    at = np.linspace(0, len(ordered) - 1, points)
+    below = np.floor(at).astype(np.int64)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    grid = ordered[below] + (at - below) * (ordered[above] - ordered[below])
+    # Rounding must not make a quantile smaller than the one before it.
+    return np.maximum.accumulate(grid.astype(np.float32))
+
+
+def share_below(values: NDArray[np.float32], grid: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+    """Share of the background below each value, of values as large as it half: a grid read backwards.
+
+    Args:
+        values: any, NaN included, which stay NaN.
+        grid: of `quantile_grid`.
+        count: values in the background; nothing is above a share of count / (count + 1), which is below 1.
+
+    Returns:
+        In [0, count / (count + 1)], never falling with the value.
+    """
+    last = len(grid) - 1
+    left = np.searchsorted(grid, values, side="left")
+    right = np.searchsorted(grid, values, side="right")
+    lower, upper = np.clip(left - 1, 0, last), np.clip(left, 0, last)
+    width = grid[upper].astype(np.float64) - grid[lower]
+    with np.errstate(invalid="ignore"):
+        between = np.where(width > 0, (values - grid[lower].astype(np.float64)) / np.where(width > 0, width, 1), 0)
+        share = np.where(right > left, (left + right - 1) / 2, lower + np.clip(between, 0, 1))
+    share = np.where(left > last, last, share) / last
+    return np.where(np.isnan(values), np.nan, np.minimum(share, count / (count + 1)))
+
+
+def signed_quantiles(values: NDArray[np.float32], grid: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Sign of each score times the share of the background whose absolute score is smaller.
+
+    Args:
+        values: scores; NaN stays NaN.
+        grid: quantiles of absolute scores in the background.
+        count: values in the background.
+
+    Returns:
+        In (-1, 1).
+    """
+    share = np.sign(values) * share_below(np.abs(values), grid, count)
+    most = np.nextafter(np.float32(1), np.float32(0))  # a share above it would be rounded to 1
+    clipped: NDArray[np.float32] = np.clip(share.astype(np.float32), -most, most)
+    return clipped
+
 
 FORMAT_VERSION = 1
 LEAST_VARIANTS = 100
@@ -277,3 +340,83 @@ def _grids_of(table: pa.Table) -> list[Grid]:
 def _short(value: object) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+_ORIGIN = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was written.
+
+    Attributes:
+        folder: has a folder for each statistic.
+        statistics: their names.
+        tracks: quantile columns of each.
+        rows: variants of each.
+    """
+
+    folder: Path
+    statistics: tuple[str, ...]
+    tracks: int
+    rows: int
+
+
+def apply_calibration(
+    run_directory: str,
+    table_path: Path,
+    output: Path,
+    statistics: Sequence[str] = (),
+    selectors: Sequence[str] = (),
+    force: bool = False,
+) -> Applied:
+    """Write for each score its signed quantile: `<output>/<statistic>/chr-<c>-<n>.parquet`, columns as in scores/.
+
+    Args:
+        run_directory: path or URI of a finished run.
+        table_path: of `calibrate`.
+        output: folder to write.
+        statistics: those to write; none means all of the run.
+        selectors: of tracks; none means all.
+        force: put it in the place of a folder that is there.
+
+    Raises:
+        RunIncompleteError: the run is not finished.
+        CalibrationError: the table is none.
+        CalibrationMismatchError: it was made of scores of another kind, or lacks statistics or tracks.
+        OutputExistsError: the folder holds something.
+    """
+    store = open_store(run_directory)
+    manifest = finished_manifest(store)
+    table = CalibrationTable(table_path)
+    table.refuse_other_family(fingerprint_parts(store), reference_digests(store), store.uri)
+    names = tuple(dict.fromkeys(manifest.statistic(name, store.uri) for name in statistics or manifest.statistics))
+    tracks = choose_tracks(store, selectors)
+    grids = {name: table.grids(name, tracks) for name in names}
+    with output_folder(output, force) as folder:
+        for name in names:
+            (folder / name).mkdir()
+            files = manifest.under(f"{layout.SCORES}/{name}")
+            source = store.source([file.path for file in files], {file.path: file.bytes for file in files})
+            for file, path in zip(files, source.paths, strict=True):
+                with pq.ParquetFile(path, filesystem=source.filesystem) as scores:
+                    _write(scores, grids[name], folder / name / Path(file.path).name)
+        origin = {"run": store.uri, "content_hash": manifest.content_hash, "table": table.origin}
+        (folder / _ORIGIN).write_text(json.dumps(origin, indent=1))
+    return Applied(output, names, len(tracks), manifest.rows)
+
+
+def _write(scores: pq.ParquetFile, grids: Sequence[Grid], path: Path) -> None:
+    columns = [grid.track.column for grid in grids]
+    kept = row_columns(scores.schema_arrow.names)
+    schema = pa.schema([scores.schema_arrow.field(name) for name in (*kept, *columns)])
+    size = max(1, BATCH_VALUES // len(columns))
+    with score_writer(path, schema) as writer:
+        for batch in scores.iter_batches(batch_size=size, columns=schema.names):
+            keys = [batch.column(name) for name in kept]
+            writer.write_batch(pa.record_batch([*keys, *(_quantiles(batch, grid) for grid in grids)], schema=schema))
+
+
+def _quantiles(batch: pa.RecordBatch, grid: Grid) -> pa.Array:
+    values = batch.column(grid.track.column).to_numpy(zero_copy_only=False)
+    return pa.array(signed_quantiles(values, grid.absolute, grid.variants), from_pandas=True)  # NaN becomes null

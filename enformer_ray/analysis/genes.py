@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from enformer_ray.genome.gtf import GtfRecord, gtf_records
+from enformer_ray.genome.annotation import GtfRecord, gtf_records
 
 _FEATURES = frozenset({"gene", "transcript", "exon"})
 

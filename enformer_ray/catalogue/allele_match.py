@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.errors import UnknownContigError
-from enformer_ray.genome.contig_bases import ContigBases
+from enformer_ray.genome.contig import ContigBases
 from enformer_ray.genome.reference import ReferenceGenome
 
 NONE, MATCHED, PALINDROMIC, AMBIGUOUS, UNMATCHED = range(5)

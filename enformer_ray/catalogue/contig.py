@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.catalogue.account import Changes, Counts, FileTally, count_changes, count_ends
-from enformer_ray.catalogue.load import LoadedPart
-from enformer_ray.catalogue.normalise_batch import (
+from enformer_ray.catalogue.checks import Changes, Counts, FileTally, count_changes, count_ends
+from enformer_ray.catalogue.files import RowDigest, open_writer
+from enformer_ray.catalogue.harmonise import Orientation
+from enformer_ray.catalogue.load import LoadedPart, read_scratch, scratch_file
+from enformer_ray.catalogue.normalise import (
     ACCEPTED,
     REASON_CODES,
     Normalised,
@@ -24,15 +26,10 @@ from enformer_ray.catalogue.normalise_batch import (
     normalise_batch,
     reason_names,
 )
-from enformer_ray.catalogue.orientation import Orientation
-from enformer_ray.catalogue.parquet_files import open_writer
-from enformer_ray.catalogue.row_digest import RowDigest
-from enformer_ray.catalogue.scratch import read_scratch, scratch_file
 from enformer_ray.config import CatalogueConfig, Placement
-from enformer_ray.genome.contig_bases import ContigBases
+from enformer_ray.genome.contig import ContigBases, UnknownBases
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.unknown import UnknownBases
-from enformer_ray.readers.batch import STUDY_SCHEMA
+from enformer_ray.readers.schema import STUDY_SCHEMA
 
 Harmonise = Callable[[pa.RecordBatch, ContigBases, bool | None], pa.RecordBatch]
 """Takes a batch, the bases of its contig, and whether its file has the reference as the effect allele."""

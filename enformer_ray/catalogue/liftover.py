@@ -1,25 +1,250 @@
-"""Records lifted from the assembly of their file to that of the FASTA, by a chain file.
+"""A chain file: which stretch of one assembly is which of another, as arrays that lift millions of positions a second.
 
-As GATK's LiftoverVcf does it: the whole reference allele must lie in one block of one chain; on the reverse strand the
-alleles are reverse-complemented. Whether the reference allele is what the new FASTA has there is left to the ordinary
-check, and indels are anchored anew by the ordinary normalisation.
+The format is UCSC's (https://genome.ucsc.edu/goldenPath/help/chain.html): a chain is a list of blocks, in which every
+base of the source assembly has its base in the target assembly, with gaps between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyliftover.chainfile import LiftOverChain
 
-from enformer_ray.catalogue.chain import OUTCOMES, Chain, Integers
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import ConfigError
-from enformer_ray.genome.aliases import read_contig_aliases
+from enformer_ray.errors import ChainFileError, ConfigError
+from enformer_ray.genome.coordinates import canonical_name
+from enformer_ray.genome.reference import read_contig_aliases
+
+Integers = NDArray[np.int64]
+
+OUTCOMES = (
+    None,
+    "chain_without_contig",
+    "position_outside_contig",
+    "unlifted",
+    "lifted_in_pieces",
+    "lifted_to_many",
+    "indel_on_reverse_strand",
+)
+"""What becomes of a span: None where it is lifted, else a key of `normalise.REASONS`."""
+
+# In the place of a block: no chain covers the bases, or several do, or several do but none the whole span.
+_NONE, _MANY, _PARTS = -1, -2, -3
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Lift(NamedTuple):
+    """Where spans of the source assembly lie in the target assembly; one entry a span.
+
+    Attributes:
+        target: index in `Chain.targets`; of a span that is not lifted it means nothing, as do the next two.
+        start: 0-based first base on the forward strand.
+        reverse: whether the span lies on the reverse strand.
+        outcome: index in `OUTCOMES`, 0 where the span is lifted.
+    """
+
+    target: Integers
+    start: Integers
+    reverse: NDArray[np.bool_]
+    outcome: Integers
+
+
+class _Blocks(NamedTuple):
+    """Blocks of all chains. Contigs of the source stand one behind the other on one axis."""
+
+    start: Integers  # on the source's axis
+    end: Integers
+    target: Integers
+    target_start: Integers  # on the strand of the chain
+    reverse: NDArray[np.bool_]
+
+
+class Chain:
+    """A chain file in memory.
+
+    Attributes:
+        path: of the file.
+        source_lengths: bp of each contig that it lifts from, by canonical name.
+        target_lengths: bp of each contig that it lifts to, by canonical name.
+        targets: the latter contigs as the file names them.
+
+    Args:
+        path: `.chain`, plain or packed with gzip or bgzip.
+        aliases: further names of contigs: name in the variants -> contig.
+
+    Raises:
+        ChainFileError: the file is missing, damaged, or no chain file.
+    """
+
+    def __init__(self, path: Path, aliases: Mapping[str, str] | None = None) -> None:
+        self.path = path
+        self.source_lengths: dict[str, int] = {}
+        self.target_lengths: dict[str, int] = {}
+        self.targets: list[str] = []
+        chains = [self._registered(chain) for chain in _read_chains(path)]
+        if not chains:
+            raise ChainFileError(
+                f"there is no chain in {path}; a chain file holds lines that begin with `chain`, such as those of "
+                "hg19ToHg38.over.chain.gz. Check that it was downloaded whole."
+            )
+        self._aliases = dict(aliases or {})
+        self._numbers = {name: number for number, name in enumerate(self.source_lengths)}
+        self._sizes = np.array(list(self.source_lengths.values()), dtype=np.int64)
+        self._offsets = np.concatenate([[0], np.cumsum(self._sizes)[:-1]]).astype(np.int64)
+        self._blocks = self._collect(chains)
+        self._edges, self._block_behind = _sweep(self._blocks)
+
+    def contig(self, name: str) -> int:
+        """Number of a contig of the source assembly (`chr1`, `1` or an alias); -1 where the file does not have it."""
+        return self._numbers.get(canonical_name(self._aliases.get(name, name)), -1)
+
+    def lift(self, contig: Integers, start: Integers, length: Integers) -> Lift:
+        """Lift spans. Each must lie in one block, first base to last, of exactly one chain.
+
+        Args:
+            contig: numbers by `contig`.
+            start: 0-based first bases.
+            length: bp, at least 1.
+        """
+        blocks = self._blocks
+        known = contig >= 0
+        inside = known & (start >= 0) & (start <= self._sizes[contig] - length)
+        first = np.where(inside, self._offsets[contig] + start, 0)
+        last = first + np.where(inside, length, 1) - 1
+        block = self._block_at(first)
+        for row in np.flatnonzero((block == _MANY) & (length > 1)):
+            block[row] = self._among_many(int(first[row]), int(last[row]))
+        at = np.maximum(block, 0)  # of spans without a block too; what comes of those means nothing
+        whole = inside & (block >= 0) & (last < blocks.end[at])
+        outcome = np.zeros(len(contig), dtype=np.int64)
+        rest = np.flatnonzero(~whole)
+        neither = (block[rest] == _NONE) & (self._block_at(last[rest]) == _NONE)
+        outcome[rest] = np.where(neither, OUTCOMES.index("unlifted"), OUTCOMES.index("lifted_in_pieces"))
+        outcome[block == _MANY] = OUTCOMES.index("lifted_to_many")
+        outcome[~inside] = OUTCOMES.index("position_outside_contig")
+        outcome[~known] = OUTCOMES.index("chain_without_contig")
+        there = blocks.target_start[at] + first - blocks.start[at]
+        target, reverse = blocks.target[at], blocks.reverse[at]
+        there = np.where(reverse, self._target_sizes[target] - there - length, there)
+        return Lift(target, there, reverse, outcome)
+
+    def _block_at(self, places: Integers) -> Integers:
+        return self._block_behind[np.searchsorted(self._edges, places, side="right") - 1]
+
+    def _among_many(self, first: int, last: int) -> int:
+        """The one block that holds a whole span whose first base lies in several; rare, so every block is tried."""
+        holds = np.flatnonzero((self._blocks.start <= first) & (last < self._blocks.end))
+        return int(holds[0]) if len(holds) == 1 else (_MANY if len(holds) else _PARTS)
+
+    def _registered(self, chain: LiftOverChain) -> LiftOverChain:
+        """Check that the chain agrees with the others on how long its contigs are."""
+        for lengths, name, size in (
+            (self.source_lengths, chain.source_name, chain.source_size),
+            (self.target_lengths, chain.target_name, chain.target_size),
+        ):
+            if lengths.setdefault(canonical_name(name), size) != size:
+                raise ChainFileError(
+                    f"{self.path}, chain {chain.id}: contig {name} has {size:,} bp here and "
+                    f"{lengths[canonical_name(name)]:,} bp in a chain before. The file mixes assemblies; give the "
+                    "chain file of one pair of them."
+                )
+        return chain
+
+    def _collect(self, chains: list[LiftOverChain]) -> _Blocks:
+        numbers: dict[str, int] = {}
+        columns: list[tuple[Integers, ...]] = []
+        for chain in chains:
+            target = numbers.setdefault(canonical_name(chain.target_name), len(numbers))
+            if target == len(self.targets):
+                self.targets.append(chain.target_name)
+            start, end, there = np.array(chain.blocks, dtype=np.int64).reshape(-1, 3).T
+            filled = start < end  # some programs end a chain with a block of no bases
+            offset = self._offsets[self._numbers[canonical_name(chain.source_name)]]
+            constants = [np.full(filled.sum(), value) for value in (target, chain.target_strand == "-")]
+            columns.append((start[filled] + offset, end[filled] + offset, there[filled], *constants))
+        self._target_sizes = np.array([self.target_lengths[canonical_name(name)] for name in self.targets])
+        source_start, source_end, target_start, of_target, reverse = map(np.concatenate, zip(*columns, strict=True))
+        return _Blocks(source_start, source_end, of_target, target_start, reverse.astype(bool))
+
+
+def _sweep(blocks: _Blocks) -> tuple[Integers, Integers]:
+    """Places where blocks begin or end, in order, and the block behind each (or none, or many)."""
+    number = np.arange(len(blocks.start), dtype=np.int64)
+    places = np.concatenate([[-1], blocks.start, blocks.end])
+    depth = np.concatenate([[0], np.ones_like(number), -np.ones_like(number)])
+    which = np.concatenate([[0], number, -number])
+    order = np.argsort(places, kind="stable")
+    places, depth, which = places[order], np.cumsum(depth[order]), np.cumsum(which[order])
+    final = np.append(places[1:] != places[:-1], True)  # what holds behind a place, once all its edges are counted
+    # Where one block alone is open, the sum of the numbers of open blocks is its number.
+    behind = np.where(depth == 1, which, np.where(depth == 0, _NONE, _MANY))
+    return places[final].astype(np.int64), behind[final].astype(np.int64)
+
+
+def _read_chains(path: Path) -> Iterator[LiftOverChain]:
+    if not path.is_file():
+        raise ChainFileError(f"the chain file {path} (catalogue.chain, --chain) does not exist or is not a file.")
+    number = 0
+    try:
+        with _open(path) as stream:
+            for line in stream:
+                number += 1
+                if line.startswith(b"chain"):
+                    chain = _parse(line, stream, path)
+                    number += len(chain.blocks)
+                    yield chain
+                elif line.strip() and not line.startswith(b"#"):
+                    raise ChainFileError(
+                        f"{path}, line {number}: {line[:60]!r} does not begin with `chain` where a chain should "
+                        "begin. The file is no chain file, or damaged: download it again."
+                    )
+    except (EOFError, zlib.error, OSError) as error:
+        if isinstance(error, ChainFileError):
+            raise
+        raise ChainFileError(
+            f"the chain file {path} cannot be read: {str(error).rstrip('.')}. It is truncated or damaged: download it "
+            "again."
+        ) from None
+
+
+def _parse(header: bytes, stream: BinaryIO, path: Path) -> LiftOverChain:
+    try:
+        chain = LiftOverChain(header, stream)
+    except (EOFError, zlib.error, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
+        raise _bad_chain(path, header, str(error)) from None
+    edges = [edge for start, end, _ in chain.blocks for edge in (start, end)]
+    if edges != sorted(edges) or any(there < chain.target_start for _, _, there in chain.blocks):
+        raise _bad_chain(path, header, "a block or a gap has a negative length")
+    if not (0 <= chain.source_start < chain.source_end <= chain.source_size):
+        raise _bad_chain(path, header, f"it leaves its contig {chain.source_name}")
+    if not (0 <= chain.target_start < chain.target_end <= chain.target_size):
+        raise _bad_chain(path, header, f"it leaves its contig {chain.target_name}")
+    return chain
+
+
+def _bad_chain(path: Path, header: bytes, why: str) -> ChainFileError:
+    return ChainFileError(
+        f"{path}: the chain {header.decode('ascii', 'replace').strip()[:120]!r} cannot be used: {why.rstrip('.')}. The "
+        "file is truncated or damaged, or not in UCSC's chain format: download it again."
+    )
+
+
+def _open(path: Path) -> BinaryIO:
+    with path.open("rb") as stream:
+        packed = stream.read(2) == _GZIP_MAGIC
+    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
+
 
 LIFT_SCHEMA = pa.schema(
     {

@@ -1,18 +1,25 @@
-"""One input record against the reference: a normalised variant, or the reason why there is none.
+"""Normalisation of whole batches: what `normalise` says of each record, mostly without asking it.
 
-Normalised means trimmed and left-aligned as `bcftools norm -f` does it (A. Tan, G. R. Abecasis, H. M. Kang, "Unified
-representation of genetic variants", Bioinformatics 2015): one event has one record, whatever the file wrote.
+Most records need no more than a comparison with the FASTA: single bases, and insertions and deletions that end in
+different bases, which no shift to the left can change. Those are done as arrays; all others go through `normalise`,
+which is the definition.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import UnknownContigError
-from enformer_ray.genome.bases import BaseSource
-from enformer_ray.readers.problems import PROBLEM_CODES
-from enformer_ray.readers.record import InputRecord
+from enformer_ray.genome.contig import BaseSource, ContigBases
+from enformer_ray.genome.coordinates import Codes
+from enformer_ray.readers.schema import PROBLEM_CODES, InputRecord
 
 REASONS = {
     "bad_record": "the record cannot be read; the column problem says why",
@@ -153,3 +160,173 @@ def _common_prefix(left: str, right: str) -> int:
     if left[:size] == right[:size]:
         return size
     return next(i for i in range(size) if left[i] != right[i])
+
+
+Flags = NDArray[np.bool_]
+
+REASON_CODES = {reason: code for code, reason in enumerate(REASONS)}
+ACCEPTED = -1
+REASON_NAMES = pa.array(list(REASONS), pa.string())
+
+_OTHER = 255
+_CODES = np.full(256, _OTHER, dtype=np.uint8)
+for _code, _base in enumerate(b"ACGTN"):
+    _CODES[[_base, _base + 32]] = _code
+_LOWER = np.zeros(256, dtype=np.bool_)
+_LOWER[97:123] = True
+
+
+class Normalised(NamedTuple):
+    """A batch, normalised.
+
+    Attributes:
+        reasons: of each record, its code in `REASON_CODES`, or `ACCEPTED`.
+        position: 1-based; of accepted records alone it means something, as do the alleles.
+        reference_allele: upper case.
+        alternate_allele: upper case.
+    """
+
+    reasons: NDArray[np.int8]
+    position: NDArray[np.int64]
+    reference_allele: pa.Array
+    alternate_allele: pa.Array
+
+
+def normalise_batch(batch: pa.RecordBatch, bases: ContigBases, max_allele_length: int) -> Normalised:
+    """Check and normalise a batch (`PREPARED_SCHEMA`) of one contig.
+
+    Args:
+        batch: records on the contig, whatever name their file gives it.
+        bases: of the contig.
+        max_allele_length: see `normalise`.
+    """
+    reference, alternate = _Alleles(batch.column("reference_allele")), _Alleles(batch.column("alternate_allele"))
+    position = batch.column("position").fill_null(0).to_numpy().copy()
+    inside = (position > 0) & (position - 1 + reference.lengths <= len(bases.codes))
+    known = reference.known & alternate.known
+    # Their last bases differ, so they are different alleles, and no shift to the left is possible.
+    plain = known & (reference.last != alternate.last)
+    matching = _matches(reference, position - 1, bases.codes, known & inside)
+    shortest = np.minimum(reference.lengths, alternate.lengths)
+    longest = np.maximum(reference.lengths, alternate.lengths)
+
+    reasons = np.full(len(batch), ACCEPTED, dtype=np.int8)
+    reasons[plain & inside & ~matching] = REASON_CODES["reference_mismatch"]
+    reasons[plain & ~inside] = REASON_CODES["position_outside_contig"]
+    reasons[known & (longest == 1) & ~plain] = REASON_CODES["alternate_equals_reference"]
+    reasons[_flags(batch.column("alternate_allele").is_null())] = REASON_CODES["no_alternate_allele"]
+    done = (reasons != ACCEPTED) | (plain & matching & (shortest == 1) & (longest <= max_allele_length))
+    done |= _given(batch, reasons)
+    result = Normalised(reasons, position, reference.upper(), alternate.upper())
+    if done.all():
+        return result
+    return _one_by_one(batch, np.flatnonzero(~done), matching, result, bases, max_allele_length)
+
+
+def reason_names(reasons: NDArray[np.int8]) -> pa.Array:
+    """Reasons by name, null for accepted records."""
+    return REASON_NAMES.take(pa.array(reasons, mask=reasons == ACCEPTED))
+
+
+def given_reasons(batch: pa.RecordBatch) -> NDArray[np.int8]:
+    """Reasons that records of a batch have before normalisation."""
+    reasons = np.full(len(batch), ACCEPTED, dtype=np.int8)
+    _given(batch, reasons)
+    return reasons
+
+
+def _given(batch: pa.RecordBatch, reasons: NDArray[np.int8]) -> Flags:
+    """Set the reasons of records that had one when they came, or could not be read; says which those are."""
+    given, problem = batch.column("reason"), batch.column("problem")
+    if given.null_count < len(batch):
+        codes = pc.index_in(given, REASON_NAMES)
+        there = _flags(given.is_valid())
+        reasons[there] = codes.filter(pa.array(there)).to_numpy().astype(np.int8)
+    unreadable = _flags(problem.is_valid())
+    reasons[unreadable] = REASON_CODES["bad_record"]
+    return unreadable | _flags(given.is_valid())
+
+
+class _Alleles:
+    """A column of alleles as one array of codes.
+
+    Attributes:
+        lengths: of each allele, 0 for null.
+        known: whether an allele is not empty and has no other letters than A, C, G, T and N, in any case.
+        last: code of the last base.
+        codes: of all bases, N is 4 and other characters 255.
+        firsts: where each allele begins in them.
+    """
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column.fill_null("")
+        _, offsets, data = self._column.buffers()
+        start, size = self._column.offset, len(self._column)
+        bounds = np.frombuffer(offsets, dtype=np.int32)[start : start + size + 1].astype(np.int64)
+        raw = np.frombuffer(data or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
+        self.codes = _CODES[raw]
+        self.firsts = bounds[:-1] - bounds[0]
+        self.lengths = np.diff(bounds)
+        self._lower = bool(_LOWER[raw].any())
+        odd = np.concatenate([[0], np.cumsum(self.codes == _OTHER)])
+        ends = self.firsts + self.lengths
+        self.known: Flags = (self.lengths > 0) & (odd[ends] == odd[self.firsts])
+        self.last = np.append(self.codes, np.uint8(_OTHER))[np.maximum(ends - 1, 0)]
+
+    def upper(self) -> pa.Array:
+        """The column in upper case."""
+        return pc.ascii_upper(self._column) if self._lower else self._column
+
+
+def _matches(alleles: _Alleles, starts: NDArray[np.int64], codes: Codes, rows: Flags) -> Flags:
+    """Which of some rows have the alleles that a contig has at their starts."""
+    lengths = np.where(rows, alleles.lengths, 0)
+    firsts = np.concatenate([[0], np.cumsum(lengths)])
+    within = np.arange(firsts[-1]) - np.repeat(firsts[:-1], lengths)
+    other = codes[np.repeat(starts, lengths) + within] != alleles.codes[np.repeat(alleles.firsts, lengths) + within]
+    wrong = np.concatenate([[0], np.cumsum(other)])
+    matching: Flags = rows & (wrong[firsts[1:]] == wrong[firsts[:-1]])
+    return matching
+
+
+def _one_by_one(
+    batch: pa.RecordBatch,
+    rows: NDArray[np.int64],
+    matching: Flags,
+    result: Normalised,
+    bases: ContigBases,
+    max_allele_length: int,
+) -> Normalised:
+    changed: list[tuple[int, int, str, str]] = []
+    where = np.zeros(len(batch), dtype=np.bool_)
+    alleles = [column.take(pa.array(rows)).to_pylist() for column in (result.reference_allele, result.alternate_allele)]
+    positions = result.position[rows].tolist()
+    for row, position, fits, ref, alt in zip(rows.tolist(), positions, matching[rows].tolist(), *alleles, strict=True):
+        if fits and ref != alt:  # what `normalise` would check is known
+            start, new_ref, new_alt = left_align(bases.name, position - 1, ref, alt, bases)
+            if len(new_ref) <= max_allele_length and len(new_alt) <= max_allele_length:
+                changed.append((row, start + 1, new_ref, new_alt))
+            else:
+                result.reasons[row] = REASON_CODES["allele_too_long"]
+            continue
+        variant = normalise(InputRecord("", 0, None, bases.name, position, ref, alt), bases, max_allele_length)
+        if isinstance(variant, Rejection):
+            result.reasons[row] = REASON_CODES[variant.reason]
+        else:
+            changed.append((row, variant.position, variant.reference_allele, variant.alternate_allele))
+    if not changed:
+        return result
+    changed_rows, changed_positions, *changed_alleles = zip(*changed, strict=True)
+    where[list(changed_rows)] = True
+    result.position[list(changed_rows)] = changed_positions
+    columns = (pa.array(values, pa.string()) for values in changed_alleles)
+    reference, alternate = (
+        pc.replace_with_mask(column, pa.array(where), values)
+        for column, values in zip((result.reference_allele, result.alternate_allele), columns, strict=True)
+    )
+    return Normalised(result.reasons, result.position, reference, alternate)
+
+
+def _flags(column: pa.Array) -> Flags:
+    flags: Flags = column.to_numpy(zero_copy_only=False)
+    return flags

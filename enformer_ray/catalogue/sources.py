@@ -1,16 +1,180 @@
-"""Which files a job's `variants` mean: paths, globs, standard input, and regions that are saturated."""
+"""Synthetic variants: every substitution of every base of a region, and on request every deletion of one base.
+
+`saturate:chr8:1000-1200` (1-based, both ends included) or `saturate:enhancers.bed` (0-based, half-open) stands among a
+job's `variants` as a file would. Its records are written into the catalogue's scratch folder and read from there: the
+same regions of the same FASTA give the same records in the same order.
+"""
 
 from __future__ import annotations
 
 import glob
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from enformer_ray.catalogue.saturation import SATURATE, bed_of, is_saturation
-from enformer_ray.errors import VariantFileError
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from enformer_ray.errors import RegionError, VariantFileError
+from enformer_ray.genome.coordinates import LAST, Codes, parse_region
+from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.readers.schema import RECORD_SCHEMA, UNKNOWN_BASE, batch_from_columns
+from enformer_ray.readers.text import open_text
+
+SATURATE = "saturate:"
+"""How a source of synthetic variants begins among the variant files of a job."""
+
+_BASES = pa.array(list("ACGTN"))
+_OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [4, 4, 4]], dtype=np.int64)
+_UNKNOWN = 4
+_AT_A_TIME = 16_384
+_NOT_DATA = ("#", "track", "browser")
+
+
+class Stretch(NamedTuple):
+    """Bases `start`..`end` (0-based half-open) of a contig of the reference, and their name in a BED file."""
+
+    chromosome: str
+    start: int
+    end: int
+    name: str | None = None
+
+
+def is_saturation(source: str) -> bool:
+    """Whether an entry of a job's variants is a region or BED file to saturate, and no variant file."""
+    return source.startswith(SATURATE)
+
+
+def bed_of(source: str) -> str | None:
+    """The BED file of a source that `is_saturation`; None where it is a region."""
+    what = source.removeprefix(SATURATE)
+    return what if what.lower().endswith((".bed", ".bed.gz")) or Path(what).is_file() else None
+
+
+def stretches(source: str, reference: ReferenceGenome) -> list[Stretch]:
+    """What a source that `is_saturation` names, in its order.
+
+    Raises:
+        RegionError: a stretch is empty or not inside its contig, or the BED file cannot be read as one.
+        SelectionError: it is no region.
+        UnknownContigError: the reference has no such contig.
+    """
+    bed = bed_of(source)
+    if bed is not None:
+        return list(_read_bed(Path(bed), reference))
+    text = source.removeprefix(SATURATE)
+    region = parse_region(text, reference.lengths)
+    contig = reference.resolve(region.chromosome)
+    end = reference.lengths[contig] if region.end == LAST else region.end
+    return [_inside(Stretch(contig, region.start - 1, end), reference, f"the region {text!r}")]
+
+
+def write_saturation(source: str, reference: ReferenceGenome, deletions: bool, path: Path) -> None:
+    """Write the synthetic variants of a source as an Arrow file of `RECORD_SCHEMA`.
+
+    Base by base the three substitutions, alternates in the order A, C, G, T, then the deletion. A base that is unknown
+    in the FASTA (N, IUPAC codes) is one record without an alternate, whose `problem` says so.
+
+    Args:
+        source: one that `is_saturation`.
+        reference: the FASTA.
+        deletions: whether bases are deleted, too.
+        path: file to write.
+
+    Raises:
+        RegionError, SelectionError, UnknownContigError: as `stretches`.
+    """
+    records = 0
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, RECORD_SCHEMA) as writer:
+        for stretch in stretches(source, reference):
+            for start in range(stretch.start, stretch.end, _AT_A_TIME):
+                part = stretch._replace(start=start, end=min(start + _AT_A_TIME, stretch.end))
+                batch = _records(part, reference, deletions, records)
+                writer.write_batch(batch)
+                records += len(batch)
+
+
+def _records(stretch: Stretch, reference: ReferenceGenome, deletions: bool, before: int) -> pa.RecordBatch:
+    """Four places a base, of which the ones that make no record are left out."""
+    codes = reference.codes(stretch.chromosome, stretch.start, stretch.end).astype(np.int64)
+    rows = len(codes)
+    there = np.tile([True, True, True, deletions], (rows, 1))
+    there[codes == _UNKNOWN] = [True, False, False, False]
+    positions = np.repeat(np.arange(stretch.start, stretch.end) + 1, 4).reshape(rows, 4)
+    positions[:, 3] -= positions[:, 3] > 1  # a deletion stands on the base before it, at base 0 on the one behind it
+    alternates = np.hstack([_OTHERS[codes], _anchors(stretch, reference)[:, None]])
+    before_it = positions[:, 3] < positions[:, 0]
+    left = np.where(before_it, alternates[:, 3], codes)
+    right = np.where(before_it, codes, alternates[:, 3])
+    singles = _BASES.take(pa.array(np.repeat(codes, 4)))
+    pairs = pc.binary_join_element_wise(
+        _BASES.take(pa.array(np.repeat(left, 4))), _BASES.take(pa.array(np.repeat(right, 4))), ""
+    )
+    is_deletion = pa.array(np.tile([False, False, False, True], rows))
+    unknown = pa.array(np.repeat(codes == _UNKNOWN, 4))
+    kept = pa.array(there.ravel())
+    columns = {
+        "source_id": pa.array([stretch.name] * (4 * rows), pa.string()),
+        "chromosome": pa.array([stretch.chromosome] * (4 * rows), pa.string()),
+        "position": pa.array(positions.ravel()),
+        "reference_allele": pc.if_else(is_deletion, pairs, singles),
+        "alternate_allele": pc.if_else(unknown, None, _BASES.take(pa.array(alternates.ravel()))),
+        "problem": pc.if_else(unknown, UNKNOWN_BASE, None),
+    }
+    columns = {name: column.filter(kept) for name, column in columns.items()}
+    columns["record"] = pa.array(np.arange(before + 1, before + 1 + int(there.sum())))
+    return batch_from_columns(columns)
+
+
+def _anchors(stretch: Stretch, reference: ReferenceGenome) -> NDArray[np.int64]:
+    """The base that is left of each deletion: the one before it, or behind it at the start of a contig."""
+    codes: Codes = reference.codes(stretch.chromosome, stretch.start - 1, stretch.end - 1)
+    anchors: NDArray[np.int64] = codes.astype(np.int64)
+    if stretch.start == 0:
+        anchors[0] = reference.codes(stretch.chromosome, 1, 2)[0]
+    return anchors
+
+
+def _read_bed(path: Path, reference: ReferenceGenome) -> Iterator[Stretch]:
+    if not path.is_file():
+        raise RegionError(f"the BED file {path} does not exist; check the path.")
+    found = False
+    with open_text(path) as text:
+        for block in text:
+            for number, line in block.lines():
+                if line.strip() and not line.startswith(_NOT_DATA):
+                    found = True
+                    yield _bed_line(line, f"{path}, line {number}", reference)
+    if not found:
+        raise RegionError(f"the BED file {path} has no line with a region; check that it was written to its end.")
+
+
+def _bed_line(line: str, where: str, reference: ReferenceGenome) -> Stretch:
+    cells = line.split("\t") if "\t" in line else line.split()
+    if len(cells) < 3 or not (cells[1].strip().isdecimal() and cells[2].strip().isdecimal()):
+        raise RegionError(
+            f"{where}: {line[:80]!r} is no line of a BED file, which has a chromosome, a start (0-based) and an end "
+            "(one behind the last base), separated by tabs."
+        )
+    name = cells[3].strip() or None if len(cells) > 3 else None
+    stretch = Stretch(reference.resolve(cells[0].strip()), int(cells[1]), int(cells[2]), name)
+    return _inside(stretch, reference, where)
+
+
+def _inside(stretch: Stretch, reference: ReferenceGenome, where: str) -> Stretch:
+    length = reference.lengths[stretch.chromosome]
+    if not 0 <= stretch.start < stretch.end <= length:
+        raise RegionError(
+            f"{where}: the bases {stretch.start + 1:,} to {stretch.end:,} (1-based) are not a stretch of "
+            f"{stretch.chromosome}, which has {length:,} bases in {reference.path}. Regions are 1-based with both ends "
+            "included; in a BED file the start is 0-based and the end one behind the last base."
+        )
+    return stretch
+
 
 STANDARD_INPUT = "-"
 

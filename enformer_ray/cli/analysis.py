@@ -1,32 +1,364 @@
-"""Commands beside `score`: what is done again, and what is done with scores."""
+"""The command `associate`: its options, and the tables that it prints."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
 
-from enformer_ray.cli.associate import associate
-from enformer_ray.cli.calibrate import calibrate_app
-from enformer_ray.cli.compare import compare_mpra
-from enformer_ray.cli.export import export_app
-from enformer_ray.cli.genes import genes
-from enformer_ray.cli.plot import plot_app
-from enformer_ray.cli.query import query
-from enformer_ray.cli.releases import releases_command
-from enformer_ray.cli.report import report
-from enformer_ray.cli.reprocess import reprocess
-from enformer_ray.cli.saturate import saturate
+from enformer_ray.cli.dataset import Tracks
+from enformer_ray.cli.printing import console, print_line
+from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
+from enformer_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from enformer_ray.analysis.association.associate import Association
+    from enformer_ray.analysis.mpra import Comparison
+    from enformer_ray.demo.rule import Agreement
+
+_STUDY, _CASES, _OUTPUT = "The study", "Enrichment and covariates", "Output"
+_SHOWN_SETS = 5
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add them to the program."""
-    app.command()(reprocess)
-    app.command()(saturate)
-    app.command()(compare_mpra)
-    app.command()(genes)
-    app.command("releases")(releases_command)
-    app.command()(query)
-    app.command()(associate)
-    app.add_typer(export_app, name="export")
-    app.add_typer(calibrate_app, name="calibrate")
-    app.command()(report)
-    app.add_typer(plot_app, name="plot")
+def _option(help_text: str, panel: str, **more: Any) -> Any:
+    return typer.Option(help=help_text, rich_help_panel=panel, **more)
+
+
+def associate(
+    run_directory: Annotated[str, typer.Argument(metavar="RUN", help="directory of a finished run")],
+    output: Annotated[Path, _option("new or empty folder for the tables", _OUTPUT)],
+    sumstats: Annotated[
+        list[str] | None,
+        _option("summary statistics; may be repeated (default: the study columns of the run's own inputs)", _STUDY),
+    ] = None,
+    statistic: Annotated[str | None, _option("statistic of the run (default: its first)", _STUDY)] = None,
+    format: Annotated[str | None, _option("format of --sumstats (default: by what they hold)", _STUDY)] = None,
+    study: Annotated[str | None, _option("sample of a GWAS-VCF that holds several", _STUDY)] = None,
+    columns: Annotated[
+        list[str] | None, _option("column of --sumstats, as `beta=BETA`; may be repeated", _STUDY)
+    ] = None,
+    chain: Annotated[Path | None, _option("chain file from the assembly of --sumstats to the run's", _STUDY)] = None,
+    reference: Annotated[Path | None, _option("the run's FASTA, if it has been moved since", _STUDY)] = None,
+    gtf: Annotated[Path | None, _option("genes (GTF), for the distance to the nearest TSS", _CASES)] = None,
+    ld_scores: Annotated[str | None, _option("LD scores of LDSC; a glob, or @ for the chromosome", _CASES)] = None,
+    cases: Annotated[str, _option("auto, credible-sets or p-value", _CASES)] = "auto",
+    min_pip: Annotated[float | None, _option("lowest PIP of a case (default: any member of a set)", _CASES)] = None,
+    p_threshold: Annotated[float, _option("largest p-value of a case", _CASES)] = 5e-8,
+    control_p: Annotated[float, _option("controls of low p have a larger one than this", _CASES)] = 0.05,
+    controls: Annotated[int, _option("matched controls for each case, at most", _CASES, min=1)] = 10,
+    blocks: Annotated[int, _option("genomic blocks of the jackknife, at most", _CASES, min=10)] = 200,
+    prior_tracks: Annotated[int, _option("tracks that re-weight credible sets", _CASES, min=1)] = 10,
+    seed: Annotated[int, _option("of the draw of controls", _CASES, min=0)] = 0,
+    top: Annotated[int, _option("tracks to print", _OUTPUT, min=1)] = 10,
+    force: Annotated[bool, _option("replace an earlier analysis in --output", _OUTPUT)] = False,
+) -> None:
+    """Relate scores to GWAS or fine-mapping results: correlation, enrichment, re-weighted credible sets."""
+    from enformer_ray.analysis.association import associate as analyse
+    from enformer_ray.analysis.association.associate import check_folder, write_association
+    from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions, check_cases
+
+    read = SumstatsOptions(
+        files=tuple(sumstats or ()),
+        format=format,
+        study=study,
+        columns=dict(pair.partition("=")[::2] for pair in columns or ()),
+        chain=chain,
+        reference=reference,
+    )
+    options = AssociationOptions(
+        statistic=statistic,
+        sumstats=read,
+        gtf=gtf,
+        ld_scores=ld_scores,
+        cases=check_cases(cases),
+        min_pip=min_pip,
+        p_threshold=p_threshold,
+        control_p=control_p,
+        controls=controls,
+        blocks=blocks,
+        prior_tracks=prior_tracks,
+        seed=seed,
+    )
+    check_folder(output, force)
+    association = analyse(run_directory, options)
+    write_association(association, output)
+    print_association(association, top)
+    console.print(Text(f"Wrote {output}: tracks.parquet, assays.parquet, credible_sets.parquet, association.json"))
+
+
+def print_association(association: Association, top: int) -> None:
+    """Print what became of records and variants, the strongest tracks, all assays, and the first credible sets.
+
+    Args:
+        association: what was found.
+        top: tracks to print.
+    """
+    summary = association.summary
+    _print_counts("records", summary["records"])
+    _print_counts("variants", summary["variants"])
+    enrichment = summary["enrichment"]
+    adjusted = ", ".join(enrichment["covariates"]) or "nothing"
+    console.print(Text(f"cases are {enrichment['cases_are']}; adjusted for {adjusted}"))
+    _print_counts("enrichment", {k: v for k, v in enrichment.items() if type(v) is int})
+    if not enrichment["computed"]:
+        console.print(Text("enrichment was not computed: there are too few cases or controls"))
+    key = "log_odds_p" if enrichment["computed"] else "abs_spearman_p"
+    best = association.tracks.sort_by([(key, "ascending")]).slice(0, top)
+    console.print(_statistics_table(best, ["column", "description"]))
+    console.print(_statistics_table(association.assays, ["assay", "tracks"]))
+    _print_sets(association.credible_sets)
+
+
+def _print_counts(what: str, counts: Mapping[str, int]) -> None:
+    listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    console.print(Text(f"{what}: {listed}"))
+
+
+def _statistics_table(rows: pa.Table, names: list[str]) -> Table:
+    table = Table(*names, "|score| ~ chi2", "p", "score ~ z", "p", "log odds / SD", "p", "q", box=None, pad_edge=False)
+    for column in table.columns[len(names) :]:
+        column.justify = "right"
+    for row in rows.to_pylist():
+        cells = [Text("" if row[name] is None else str(row[name])[:50]) for name in names]
+        for name in ("abs_spearman", "signed_spearman", "log_odds"):
+            value, error = row[name], row[f"{name}_se"]
+            cells.append(Text("-" if value is None else f"{value:.3f} +- {_two_digits(error)}"))
+            cells.append(Text(_two_digits(row[f"{name}_p"])))
+        table.add_row(*cells, Text(_two_digits(row["log_odds_q"])))
+    return table
+
+
+def _two_digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _print_sets(sets: pa.Table) -> None:
+    """The first variant of each of the first credible sets by the first track."""
+    if not sets.num_rows:
+        return
+    table = Table("credible set", "variants", "variant", "PIP", "track", "score", "posterior", box=None, pad_edge=False)
+    shown: set[str] = set()
+    for row in sets.slice(0, 10_000).to_pylist():
+        if row["credible_set"] not in shown and len(shown) < _SHOWN_SETS:
+            shown.add(row["credible_set"])
+            values = (
+                row["variants"],
+                row["variant_id"],
+                _two_digits(row["pip"]),
+                row["track"],
+                _two_digits(row["score"]),
+            )
+            cells = (str(row["credible_set"])[:40], *values, _two_digits(row["posterior"]))
+            table.add_row(*(Text(str(cell)) for cell in cells))
+    console.print(table)
+
+
+_MAKE = "table"
+
+
+class _TableByDefault(TyperGroup):
+    """`calibrate RUN` is `calibrate table RUN`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [_MAKE, *args]
+        return super().parse_args(ctx, args)
+
+
+calibrate_app = typer.Typer(
+    cls=_TableByDefault,
+    help="Scores as quantiles of a background: `calibrate RUN` makes a table of a scored one (docs/calibration.md).",
+    no_args_is_help=True,
+)
+
+Force = Annotated[bool, typer.Option("--force", help="write over what is there")]
+Statistics = Annotated[list[str] | None, typer.Option("--statistic", help="may be repeated (default: all)")]
+
+
+@calibrate_app.command(_MAKE)
+def table(
+    run_directory: Annotated[str, typer.Argument(metavar="RUN", help="finished run of a background")],
+    output: Annotated[Path, typer.Option(help="Parquet file to write")],
+    statistic: Statistics = None,
+    points: Annotated[int, typer.Option(min=2, max=1_000_001, help="quantiles of each track")] = 2001,
+    force: Force = False,
+) -> None:
+    """Make a table of quantiles of a scored background (`calibrate RUN` for short)."""
+    from enformer_ray.analysis.calibration import calibrate
+    from enformer_ray.cli.printing import print_line
+
+    made = calibrate(run_directory, output, statistic or (), points, force)
+    print_line(
+        f"Wrote quantiles of {made.tracks:,} tracks ({', '.join(made.statistics)}) over {made.variants:,} variants: "
+        f"{made.path}"
+    )
+
+
+@calibrate_app.command("background")
+def background(
+    reference: Annotated[Path, typer.Option(help="FASTA")],
+    like: Annotated[Path, typer.Option(help="variants to match: chromosome, trinucleotide and alternate base")],
+    output: Annotated[Path, typer.Option(help=".vcf or .vcf.gz to write")],
+    n: Annotated[int, typer.Option("--n", min=1, help="variants to draw")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="of the random numbers")] = 1,
+    force: Force = False,
+) -> None:
+    """Draw random SNVs that are matched to given variants, to be scored as a background."""
+    from enformer_ray.analysis.background import make_background
+    from enformer_ray.cli.printing import print_line
+
+    drawn = make_background(reference, like, n, seed, output, force)
+    print_line(f"Wrote {drawn.variants:,} SNVs matched to {drawn.like:,}: {' '.join(map(str, drawn.files))}")
+    if drawn.skipped:
+        print_line(f"{drawn.skipped:,} alleles of {like} are no SNVs of {reference} and were not matched.")
+    if drawn.short:
+        print_line(f"{drawn.short:,} fewer than asked for: the genome has no more places of some contexts.")
+
+
+@calibrate_app.command("apply")
+def apply(
+    run_directory: Annotated[str, typer.Argument(metavar="RUN", help="finished run, scored as the background was")],
+    table: Annotated[Path, typer.Option(help="table of `calibrate RUN`")],
+    output: Annotated[Path, typer.Option(help="folder to write")],
+    statistic: Statistics = None,
+    tracks: Annotated[list[str] | None, typer.Option(help="as in `export` (default: all)")] = None,
+    force: Force = False,
+) -> None:
+    """Write the signed quantile of every score of a run, as Parquet."""
+    from enformer_ray.analysis.calibration import apply_calibration
+    from enformer_ray.cli.printing import print_line
+
+    applied = apply_calibration(run_directory, table, output, statistic or (), tracks or (), force)
+    print_line(
+        f"Wrote quantiles of {applied.rows:,} variants on {applied.tracks:,} tracks ({', '.join(applied.statistics)}): "
+        f"{applied.folder}"
+    )
+
+
+def compare_mpra(
+    run_directory: Annotated[str, typer.Argument(metavar="RUN", help="finished run of `saturate`")],
+    tables: Annotated[
+        list[Path], typer.Argument(metavar="TABLE...", help="TSV, CSV or Parquet: Chrom, Pos, Ref, Alt, Value")
+    ],
+    statistic: Annotated[str | None, typer.Option(help="statistic to compare (default: the first of the run)")] = None,
+    tracks: Tracks = None,
+    min_tags: Annotated[float | None, typer.Option(help="leave out rows that rest on fewer tags")] = None,
+    min_confidence: Annotated[float | None, typer.Option(help="leave out rows of less confidence")] = None,
+    output: Annotated[Path | None, typer.Option(help=".parquet or .tsv to write: every element and track")] = None,
+    top: Annotated[int, typer.Option(min=1, help="tracks of an element that are printed")] = 5,
+    force: Annotated[bool, typer.Option("--force", help="write over what is there")] = False,
+) -> None:
+    """Correlate the scores of a run with measured effects of the same variants (MPRA), element by element."""
+    if output is not None and output.suffix not in {".parquet", ".tsv"}:
+        raise ConfigError(f"--output {output}: the name must end with .parquet or .tsv.")
+    from enformer_ray.analysis.mpra import compare, read_measured
+    from enformer_ray.analysis.outputs import refuse_existing
+    from enformer_ray.dataset.dataset import open_scores
+
+    if output is not None:
+        refuse_existing(output, force)
+    scores = open_scores(run_directory)
+    scores = scores.tracks(*tracks) if tracks else scores
+    name = statistic or scores.statistics[0]
+    comparison = compare(scores, name, read_measured(tables), min_tags, min_confidence)
+    _print(comparison, name, top)
+    if output is not None:
+        _write(comparison, output, force)
+
+
+def _print(comparison: Comparison, statistic: str, top: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from enformer_ray.analysis.mpra import UNMATCHED
+    from enformer_ray.cli.printing import console, print_line
+
+    table = Table("element", "track", "description", "n", "Pearson", "q", "Spearman", "q", box=None, pad_edge=False)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    rows = comparison.table.to_pylist()
+    for element in comparison.compared:
+        of_it = [row for row in rows if row["element"] == element]
+        for row in sorted(of_it, key=lambda row: -abs(row["spearman"] or 0))[:top]:
+            numbers = [_three_digits(row[key]) for key in ("pearson", "pearson_q", "spearman", "spearman_q")]
+            table.add_row(Text(element), row["track"], Text(row["description"] or ""), f"{row['n']:,}", *numbers)
+    print_line(f"{statistic} against measured values; the tracks of each element with the largest |Spearman|:")
+    console.print(table)
+    for element, reasons in comparison.unmatched.items():
+        said = "; ".join(f"{number:,} ({UNMATCHED[reason]})" for reason, number in reasons.most_common() if number)
+        compared = f"{comparison.compared[element]:,} of {comparison.compared[element] + reasons.total():,} rows"
+        print_line(f"{element}: {compared} compared{'; left out: ' + said if said else ''}.")
+
+
+def _three_digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _write(comparison: Comparison, output: Path, force: bool) -> None:
+    import pyarrow.parquet as pq
+    from pyarrow import csv
+
+    from enformer_ray.analysis.outputs import Outputs
+    from enformer_ray.cli.printing import print_line
+
+    with Outputs(output, force) as outputs:
+        if output.suffix == ".parquet":
+            pq.write_table(comparison.table, outputs.path(), compression="zstd")
+        else:
+            options = csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="none")
+            csv.write_csv(comparison.table, outputs.path(), options)
+    print_line(f"Wrote {comparison.table.num_rows:,} rows: {output}")
+
+
+def print_agreement(agreement: Agreement) -> None:
+    """Print the agreement of predicted (sad) with true effects, on sequence that the network has never seen."""
+    console.print(Text("Predicted (sad) against true effects, on sequence that the network never saw:", style="bold"))
+    table = Table("track", "variants that bear on it", "Spearman", "of all variants", "large effects", "right sign")
+    table.box, table.pad_edge = None, False
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for track in agreement.tracks:
+        figures = (f"{track.touched}", f"{track.spearman:.3f}", f"{track.spearman_all:.3f}", f"{track.large}")
+        table.add_row(Text(track.description), *figures, _share(track.right_sign, track.large))
+    console.print(table)
+    for kind, (right, of) in agreement.signs.items():
+        print_line(f"right sign of large effects on binding, {kind}s: {_share(right, of)} ({right} of {of})")
+    right, of = agreement.distal
+    print_line(
+        f"breaking an enhancer 5 kb and more from its promoter lowers its expression: {_share(right, of)} ({right} of "
+        f"{of} large losses); Spearman of the loss, all variants in enhancers: {agreement.distal_spearman:.3f}"
+    )
+
+
+def analyse(run: str, genes: Path, output: Path) -> None:
+    """Relate the scores to the simulated study, print it, and write the report."""
+    from enformer_ray.cli.dataset import report
+    from enformer_ray.demo.world import CAUSAL
+
+    print_line(f"The simulated trait acts through {' and '.join(CAUSAL)}; `enformer-ray associate` finds:")
+    associate(run, output, gtf=genes, top=5, force=True)
+    report(run, gtf=genes, profiles=3)
+
+
+def print_demo_end(job: JobConfig) -> None:
+    """Print what the demo is worth, where its files are, and how to score real variants."""
+    print_line("")
+    console.print(
+        Text("This is a toy: a generated genome, nine tracks by a rule, a small network trained on it.", "bold")
+    )
+    print_line(f"The dataset: {job.output}/scores; every input allele: {job.output}/variants")
+    print_line("With real weights and hg38:")
+    print_line(
+        f"  enformer-ray score --variants my.vcf.gz --reference hg38.fa --weights {OFFICIAL_WEIGHTS} --output runs/my"
+    )
+
+
+def _share(right: int, of: int) -> str:
+    return f"{right / of:.1%}" if of else "-"

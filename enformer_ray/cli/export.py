@@ -11,9 +11,8 @@ import typer
 from enformer_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from enformer_ray.analysis.exports.annotation import Value
-    from enformer_ray.analysis.exports.source import Names
-    from enformer_ray.analysis.exports.summary import ExportSummary
+    from enformer_ray.analysis.exports.ld import Value
+    from enformer_ray.analysis.exports.source import ExportSummary, Names
 
 export_app = typer.Typer(
     help="Write a finished dataset as files that other programs read (docs/exports.md).", no_args_is_help=True
@@ -52,8 +51,7 @@ def ldsc(
     force: Force = False,
 ) -> None:
     """PREFIX.<chromosome>.annot.gz for LDSC: absolute scores."""
-    from enformer_ray.analysis.exports.annotation import AnnotationOptions
-    from enformer_ray.analysis.exports.ldsc import export_ldsc
+    from enformer_ray.analysis.exports.ld import AnnotationOptions, export_ldsc
     from enformer_ray.analysis.exports.source import ExportSource
 
     options = AnnotationOptions(bim, _value(signed), missing, _names(ids))
@@ -74,8 +72,7 @@ def polyfun(
     force: Force = False,
 ) -> None:
     """PREFIX.<chromosome>.annot.parquet and .l2.M for PolyFun: absolute scores."""
-    from enformer_ray.analysis.exports.annotation import AnnotationOptions
-    from enformer_ray.analysis.exports.polyfun import export_polyfun
+    from enformer_ray.analysis.exports.ld import AnnotationOptions, export_polyfun
     from enformer_ray.analysis.exports.source import ExportSource
 
     options = AnnotationOptions(bim, _value(signed), missing, _names(ids))
@@ -96,8 +93,7 @@ def sldp(
     force: Force = False,
 ) -> None:
     """PREFIX.<chromosome>.sannot.gz for SLDP: signed scores, of A1 against A2."""
-    from enformer_ray.analysis.exports.annotation import AnnotationOptions
-    from enformer_ray.analysis.exports.sldp import export_sldp
+    from enformer_ray.analysis.exports.ld import AnnotationOptions, export_sldp
     from enformer_ray.analysis.exports.source import ExportSource
 
     options = AnnotationOptions(bim, "signed", missing, _names(ids))
@@ -123,8 +119,7 @@ def regenie(
     force: Force = False,
 ) -> None:
     """PREFIX.annotations, .setlist, .masks and .weights for REGENIE's gene-based tests."""
-    from enformer_ray.analysis.exports.gene_sets import read_bed, read_gtf
-    from enformer_ray.analysis.exports.regenie import export_regenie
+    from enformer_ray.analysis.exports.regenie import export_regenie, read_bed, read_gtf
     from enformer_ray.analysis.exports.source import ExportSource
 
     if (gtf is None) == (sets is None):
@@ -144,7 +139,7 @@ def tsv(
 ) -> None:
     """Table packed with bgzip, and its tabix index."""
     from enformer_ray.analysis.exports.source import ExportSource
-    from enformer_ray.analysis.exports.tsv import export_tsv
+    from enformer_ray.analysis.exports.text import export_tsv
 
     with ExportSource(run_directory, statistic, tracks or ()) as source:
         _report(export_tsv(source, output, force), "variants")

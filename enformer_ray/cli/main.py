@@ -11,24 +11,46 @@ from typing import Annotated
 import typer
 
 from enformer_ray import __version__
-from enformer_ray.cli.analysis import add_commands
-from enformer_ray.cli.job import (
+from enformer_ray.cli.analysis import associate, calibrate_app, compare_mpra
+from enformer_ray.cli.dataset import plot_app, query, report
+from enformer_ray.cli.export import export_app
+from enformer_ray.cli.options import job_command
+from enformer_ray.cli.schedule import releases_command
+from enformer_ray.cli.score import (
     FAILED_VARIANTS,
     RATE,
     DryRun,
     Rate,
     TakeOver,
     finalise_job,
+    genes,
     lease_of,
     plan_job,
+    reprocess,
     run_job,
+    saturate,
     score_job,
     score_or_preview,
 )
-from enformer_ray.cli.options import job_command
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
-from enformer_ray.runtime.logs import Level, log_no_more, log_to_stderr
+from enformer_ray.runtime.process import Level, log_no_more, log_to_stderr
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add them to the program."""
+    app.command()(reprocess)
+    app.command()(saturate)
+    app.command()(compare_mpra)
+    app.command()(genes)
+    app.command("releases")(releases_command)
+    app.command()(query)
+    app.command()(associate)
+    app.add_typer(export_app, name="export")
+    app.add_typer(calibrate_app, name="calibrate")
+    app.command()(report)
+    app.add_typer(plot_app, name="plot")
+
 
 app = typer.Typer(
     name="enformer-ray",
@@ -106,7 +128,7 @@ def submit(
     ] = None,
 ) -> None:
     """Have a Ray cluster run `score`: --address http://HEAD:8265. The same command again resumes."""
-    from enformer_ray.cli.submit import submit_job
+    from enformer_ray.cli.schedule import submit_job
 
     submit_job(
         job,
@@ -188,13 +210,13 @@ def show(
 
 
 @app.command()
-def demo(
+def analysis(
     output: Annotated[Path, typer.Option(help="folder for the demo's input and run")] = Path("demo-run"),
 ) -> None:
     """Run everything on a small generated world with known truth, and a toy network trained on such worlds."""
-    from enformer_ray.cli import demo, printing
+    from enformer_ray.cli import analysis, printing
     from enformer_ray.demo import demo_job
-    from enformer_ray.demo.truth import compare
+    from enformer_ray.demo.rule import compare
     from enformer_ray.demo.world import make_world
 
     printing.print_line(f"Generating a genome, variants, their true effects and a study in {output / 'input'} ...")
@@ -203,9 +225,9 @@ def demo(
     if not score_job(job):
         raise typer.Exit(FAILED_VARIANTS)
     show(job.output, statistic="sad", top=10, track=None)
-    demo.print_agreement(compare(job.output, world.truth))
-    demo.analyse(job.output, world.genes, output / "association")
-    demo.print_demo_end(job)
+    analysis.print_agreement(compare(job.output, world.truth))
+    analysis.analyse(job.output, world.genes, output / "association")
+    analysis.print_demo_end(job)
 
 
 @weights_app.command("convert")
@@ -215,7 +237,7 @@ def convert_weights(
 ) -> None:
     """Turn DeepMind's TensorFlow checkpoint into a safetensors file (needs the extra `sonnet`)."""
     from enformer_ray.cli import printing as output
-    from enformer_ray.model.load import load_enformer
+    from enformer_ray.model.hub import load_enformer
     from enformer_ray.model.sonnet import convert_sonnet
 
     convert_sonnet(from_sonnet, to)
@@ -230,7 +252,7 @@ def show_weights(
 ) -> None:
     """Load weights, check them, and print their geometry and digest."""
     from enformer_ray.cli import printing as output
-    from enformer_ray.model.load import load_enformer
+    from enformer_ray.model.hub import load_enformer
 
     output.print_weights(source, load_enformer(source, revision=revision, offline=offline))
 
@@ -243,7 +265,7 @@ def fetch_tracks(
 ) -> None:
     """Download the published table of a head's tracks."""
     from enformer_ray.cli import printing as output
-    from enformer_ray.model.fetch import fetch_track_table
+    from enformer_ray.model.hub import fetch_track_table
 
     output.print_line(f"Wrote {fetch_track_table(head, to, offline=offline)}.")
 
@@ -293,3 +315,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(stopped.exit_status)
     finally:
         log_no_more()
+
+
+if __name__ == "__main__":
+    main()

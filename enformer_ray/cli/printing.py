@@ -14,9 +14,6 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from enformer_ray.cli.console import console as _console
-from enformer_ray.cli.console import duration as _duration
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -25,13 +22,25 @@ if TYPE_CHECKING:
     from enformer_ray.model.enformer import Enformer
     from enformer_ray.plan.plan import Plan
     from enformer_ray.plan.preview import Preview
-    from enformer_ray.plan.reuse_account import Origin, ReuseAccount
+    from enformer_ray.plan.reuse import Origin, ReuseAccount
     from enformer_ray.publish.audit import AuditReport
+    from enformer_ray.publish.documents import FailedVariant
     from enformer_ray.publish.finalise import FinaliseProgress
-    from enformer_ray.publish.totals import FailedVariant
     from enformer_ray.publish.verify import Verified, VerifyProgress
-    from enformer_ray.rundir.account import AccountLine
-    from enformer_ray.rundir.manifest import Manifest
+    from enformer_ray.rundir.manifest import AccountLine, Manifest
+
+console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
+"""Standard output; wide where nobody looks at it."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
+
 
 Step = TypeVar("Step")
 
@@ -48,7 +57,7 @@ _ORIGINS: dict[Origin, str] = {
 
 def print_line(text: str) -> None:
     """Print one line as it is: brackets in file names are not markup."""
-    _console.print(Text(text))
+    console.print(Text(text))
 
 
 def print_error(error: EnformerRayError) -> None:
@@ -76,7 +85,7 @@ def print_plan(plan: Plan) -> None:
 
 def print_account(account: Iterable[AccountLine]) -> None:
     """Print how many input alleles ended in which way; the lines add up to the input."""
-    _console.print(account_table(account))
+    console.print(account_table(account))
 
 
 def print_changes(changes: Mapping[str, Mapping[str, int]]) -> None:
@@ -136,7 +145,7 @@ def print_preview(preview: Preview, rate: float) -> None:
             f"1/{preview.plain_teraflop / cost.teraflop:.1f}" if cost.teraflop else "-",
             f"{cost.teraflop / rate / 3600:,.4g}",
         )
-    _console.print(table)
+    console.print(table)
     audit = preview.audited * preview.plain_teraflop / max(1, preview.variants)
     print_line(f"The audit adds {audit:,.2f} TFLOP: {preview.audited:,} of them scored again by plain passes.")
     print_line(
@@ -153,7 +162,7 @@ def print_outcome(outcome: RunOutcome) -> None:
         return
     print_line(
         f"Scored {counted(outcome.variants, 'variant')} in {counted(outcome.shards, 'shard')} on {outcome.workers} "
-        f"{'worker' if outcome.workers == 1 else 'workers'}: {_duration(outcome.seconds)}, "
+        f"{'worker' if outcome.workers == 1 else 'workers'}: {duration(outcome.seconds)}, "
         f"{outcome.variants / outcome.seconds:.3g} variants/s."
     )
 
@@ -184,7 +193,7 @@ def print_audit(audit: AuditReport) -> None:
             f"{found.below_floor:.2%}",
             "-" if found.rank_correlation is None else f"{found.rank_correlation:.5f}",
         )
-    _console.print(table)
+    console.print(table)
     if audit.precision != "float32":
         print_line(f"That is what {audit.precision} costs: a score below its track's floor in audit.parquet is noise.")
 
@@ -202,7 +211,7 @@ def print_failures(run_directory: str, failures: Sequence[FailedVariant], number
         detail = " ".join(failed.detail.split())
         cells = (_short(failed.variant_id, 40), failed.reason, str(failed.attempts), _short(detail, 80))
         table.add_row(*map(Text, cells))
-    _console.print(table)
+    console.print(table)
     print_line(
         f"{number:,} {'variant has' if number == 1 else 'variants have'} no score, all others do. All of them: "
         f"status `failed` in {run_directory}/variants; with details: `failures` in {run_directory}/run.json."
@@ -243,7 +252,7 @@ def print_top(top: pa.Table, statistic: str) -> None:
         gene = (_short(row["gene_name"], 30), f"{row['tss_distance']:+,} bp") if genes else ()
         cells = (variant, *gene, row["indel_convention"], row["track"], row["description"] or "")
         table.add_row(*map(Text, cells), f"{row['score']:.4g}")
-    _console.print(table)
+    console.print(table)
 
 
 def _short(allele: str, most: int = 10) -> str:
@@ -261,7 +270,7 @@ def print_weights(source: str, model: Enformer) -> None:
 @contextmanager
 def progress_reporter() -> Iterator[Callable[[Progress], None]]:
     """A function that shows progress: a bar on a terminal, a line every ten seconds elsewhere."""
-    if not _console.is_terminal:
+    if not console.is_terminal:
         yield _LineReporter()
         return
     with Bar(
@@ -270,7 +279,7 @@ def progress_reporter() -> Iterator[Callable[[Progress], None]]:
         MofNCompleteColumn(),
         TextColumn("variants, {task.fields[rate]}"),
         TimeRemainingColumn(),
-        console=_console,
+        console=console,
         redirect_stderr=sys.stderr.isatty(),  # warnings go above the bar, but into a file if they were sent there
     ) as bar:
         task = bar.add_task("", total=None, rate="starting")
@@ -323,7 +332,7 @@ class _LineReporter:
         if now - self._last < SECONDS_BETWEEN_LINES and progress.variants_done < progress.variants_total:
             return
         self._last = now
-        left = "" if progress.seconds_left is None else f", {_duration(progress.seconds_left)} left"
+        left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
         rate = f", {progress.variants_per_second:.3g} variants/s" if progress.variants_per_second else ""
         print_line(
             f"{progress.variants_done:,} of {progress.variants_total:,} variants, "
@@ -347,7 +356,7 @@ def print_reuse(account: ReuseAccount) -> None:
     for name, meaning in _ORIGINS.items():
         table.add_row(f"{account.origins[name]:,}", Text(f"{name}: {meaning}"))
     table.add_row(f"{account.gone:,}", Text("gone: in an earlier run, not in this release"))
-    _console.print(table)
+    console.print(table)
     for run in account.runs:
         if run.differs:
             why = f"nothing, since its scores are made in another way ({'; '.join(run.differs)})"
@@ -357,6 +366,6 @@ def print_reuse(account: ReuseAccount) -> None:
                 why += f"; {run.other_reference:,} have other bases in their windows now"
         if run.derived and run.reused:
             why += f"; {', '.join(run.derived)} computed from what it has"
-        _console.print(Text(f"from {run.uri}: {why}"))
+        console.print(Text(f"from {run.uri}: {why}"))
     if not account.to_score:
-        _console.print(Text("Nothing new: every variant has its score already, and none is scored."))
+        console.print(Text("Nothing new: every variant has its score already, and none is scored."))

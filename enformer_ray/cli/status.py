@@ -14,12 +14,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from enformer_ray.cli.console import console, duration
-from enformer_ray.cli.printing import account_table
+from enformer_ray.cli.printing import account_table, console, duration
 from enformer_ray.engine.status import RunStatus, run_status
 
 if TYPE_CHECKING:
-    from enformer_ray.engine.history import WorkerStatus
+    from enformer_ray.engine.status import WorkerStatus
     from enformer_ray.rundir.store import RunStore
 
 SHOWN = 20

@@ -13,12 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from enformer_ray.dataset import lookup
-from enformer_ray.dataset.finished import FinishedRun
+from enformer_ray.dataset import rows
+from enformer_ray.dataset.finished import FinishedRun, check_together
+from enformer_ray.dataset.rows import top_rows
 from enformer_ray.dataset.selection import Rows, parse_regions, parse_variant_ids
-from enformer_ray.dataset.together import check_together
-from enformer_ray.dataset.top import top_rows
-from enformer_ray.dataset.track_columns import select_columns, track_column
+from enformer_ray.dataset.tracks import select_columns, track_column
 from enformer_ray.dataset.views import Paths, Selected, connect, keys_again
 from enformer_ray.errors import ConfigError, MissingPackageError
 from enformer_ray.rundir.manifest import Manifest
@@ -119,10 +118,10 @@ class ScoreDataset:
             conditions.append(lambda: ids)
         if source_ids is not None:
             names = [source_ids] if isinstance(source_ids, str) else list(source_ids)
-            conditions.append(lambda: lookup.with_source_ids(runs, names))
+            conditions.append(lambda: rows.with_source_ids(runs, names))
         if p_below is not None:
-            lookup.check_threshold(p_below)
-            conditions.append(lambda: lookup.with_p_below(runs, p_below))
+            rows.check_threshold(p_below)
+            conditions.append(lambda: rows.with_p_below(runs, p_below))
         selected = copy.copy(self)
         selected.__dict__.pop("_rows", None)
         selected._conditions = (*self._conditions, *conditions)
@@ -198,7 +197,7 @@ class ScoreDataset:
 
         All of them, whatever is selected; `inputs` of `to_duckdb` has those of the selected variants.
         """
-        return pa.concat_tables([lookup.inputs(run).to_table() for run in self._runs.runs])
+        return pa.concat_tables([rows.inputs(run).to_table() for run in self._runs.runs])
 
     def variants(self) -> pa.Table:
         """Another name of `inputs`: that of their folder."""

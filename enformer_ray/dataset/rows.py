@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.errors import ConfigError
-from enformer_ray.rundir.parquet import ROW_COLUMNS
+from enformer_ray.dataset.selection import Rows
+from enformer_ray.errors import ConfigError, SelectionError
+from enformer_ray.rundir.schema import ROW_COLUMNS, row_columns, score_schema, track_columns
 
 Floats = NDArray[np.float32]
 
@@ -221,3 +224,106 @@ class StatisticRows:
 def batch_rows(columns: int) -> int:
     """Rows of so many columns that are handled at a time."""
     return max(1, min(_MOST_ROWS, BATCH_VALUES // max(1, columns)))
+
+
+_NOTHING = pa.schema(
+    [*score_schema([]), ("track", pa.string()), ("description", pa.string()), ("score", pa.float32())]
+).empty_table()
+
+
+def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[str, str | None]) -> pa.Table:
+    """Keep the n rows whose largest absolute score is largest; ties stay in the order of the batches.
+
+    Rows without a score are left out.
+
+    Args:
+        batches: ROW_COLUMNS (and those of genes), then one column a track.
+        n: rows to keep at most.
+        descriptions: of each track column.
+
+    Returns:
+        The same columns, then track, description and score (signed).
+    """
+    best: pa.Table | None = None
+    for batch in batches:
+        if batch.num_rows:
+            candidates = _best_track(batch, descriptions)
+            best = _largest(pa.concat_tables([best, candidates]) if best is not None else candidates, n)
+    return _NOTHING if best is None else best
+
+
+def _best_track(batch: pa.RecordBatch, descriptions: Mapping[str, str | None]) -> pa.Table:
+    tracks = track_columns(batch.schema.names)
+    score = batch.column(tracks[0]).to_numpy(zero_copy_only=False).copy()
+    which = np.zeros(len(score), dtype=np.int64)
+    for i, track in enumerate(tracks[1:], 1):
+        values = batch.column(track).to_numpy(zero_copy_only=False)
+        larger = np.abs(values) > np.abs(score)
+        score[larger], which[larger] = values[larger], i
+    names = pa.array([tracks[i] for i in which], pa.string())
+    texts = pa.array([descriptions[tracks[i]] for i in which], pa.string())
+    table = pa.Table.from_batches([batch]).select(row_columns(batch.schema.names))
+    table = table.append_column("track", names).append_column("description", texts)
+    return table.append_column("score", pa.array(score)).filter(pa.array(~np.isnan(score)))
+
+
+def _largest(table: pa.Table, n: int) -> pa.Table:
+    order = np.argsort(-np.abs(table.column("score").to_numpy()), kind="stable")
+    return table.take(pa.array(order[:n]))
+
+
+_P, _LOG_P = "p_value", "neg_log_10_p_value"
+
+
+def with_source_ids(runs: Sequence[FinishedRun], source_ids: Iterable[str]) -> Rows:
+    """Variants of which an input has one of the names as its `source_id` or `rsid`."""
+    names = pa.array([source_ids] if isinstance(source_ids, str) else list(source_ids), pa.string())
+    wanted = pc.field("source_id").isin(names) | pc.field("rsid").isin(names)
+    return Rows(ids=_ids(runs, wanted))
+
+
+def with_p_below(runs: Sequence[FinishedRun], threshold: float) -> Rows:
+    """Variants of which an input has a p-value below the threshold, those too small for a float64 included.
+
+    Raises:
+        SelectionError: no input has a p-value.
+    """
+    wanted = (pc.field(_P) < threshold) | (pc.field(_LOG_P) > -math.log10(threshold))
+    found = _ids(runs, wanted)
+    if not len(found) and not any(inputs(run).count_rows(filter=_has_p()) for run in runs):
+        raise SelectionError(
+            f"p_below={threshold:g} cannot be answered: no input of {', '.join(run.store.uri for run in runs)} has a "
+            "p-value. Score summary statistics to have them in the dataset."
+        )
+    return Rows(ids=found)
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse what is no p-value.
+
+    Raises:
+        SelectionError: it is not above 0 and at most 1.
+    """
+    if not 0 < threshold <= 1:
+        raise SelectionError(f"p_below={threshold!r} is no threshold of p-values; give a number above 0, at most 1.")
+
+
+def _has_p() -> pc.Expression:
+    return pc.field(_P).is_valid() | pc.field(_LOG_P).is_valid()
+
+
+def inputs(run: FinishedRun) -> pads.Dataset:
+    """Input alleles with what became of them."""
+    source = run.source(run.inputs())
+    return pads.dataset(source.paths, filesystem=source.filesystem, format="parquet")
+
+
+def _ids(runs: Sequence[FinishedRun], wanted: pc.Expression) -> pa.StringArray:
+    """`variant_id` of scored variants with such an input, each once."""
+    scored = wanted & pc.field("variant").is_valid()
+    found: list[pa.Array] = []
+    for run in runs:
+        variants = np.unique(inputs(run).to_table(columns=["variant"], filter=scored).column("variant").to_numpy())
+        for piece in StatisticRows(run).pieces(variants, ["variant_id"]):
+            found += piece.column("variant_id").chunks
+    return pc.unique(pa.chunked_array(found, pa.string()))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.errors import SelectionError
-from enformer_ray.genome.region import LAST, Region, canonical_name, parse_region
+from enformer_ray.genome.coordinates import LAST, Region, canonical_name, parse_region
 
 _VARIANT_ID = re.compile(r"(?P<chromosome>.+)_(?P<position>[0-9]+)_(?P<rest>[A-Z]+_[A-Z]+)", re.DOTALL)
 _ID_PARTS = r"^(?s:(?P<chromosome>.+))_(?P<position>[0-9]+)_[A-Z]+_[A-Z]+$"

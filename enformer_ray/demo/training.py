@@ -16,12 +16,12 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from enformer_ray.demo import genome, rule
-from enformer_ray.demo.motifs import read_motifs
+from enformer_ray.demo import rule, world
+from enformer_ray.demo.rule import read_motifs
 from enformer_ray.demo.trainable import predict
 from enformer_ray.model.checkpoint import save_weights
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import ConvBlock, DownsampleBlock, Enformer
+from enformer_ray.model.geometry import EnformerConfig
 
 HEAD = "human"
 CONFIG = EnformerConfig(
@@ -37,7 +37,7 @@ CONFIG = EnformerConfig(
 BATCH = 4
 WINDOWS = 8
 """Windows that are cut from one random sequence."""
-LONE_SITES = (genome.LONE_SITES, 6 * genome.LONE_SITES)
+LONE_SITES = (world.LONE_SITES, 6 * world.LONE_SITES)
 """Of a stretch of a random sequence: as in the demo, or many more, from which motifs are learnt sooner."""
 RATE = 2e-3
 WARM_UP = 100
@@ -113,7 +113,7 @@ def _batches(random: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     windows: list[tuple[Tensor, Tensor]] = []
     while True:
         while len(windows) < BATCH:
-            codes, _ = genome.contig(random, WINDOWS * length, int(random.choice(LONE_SITES)))
+            codes, _ = world.contig(random, WINDOWS * length, int(random.choice(LONE_SITES)))
             labels = torch.from_numpy(rule.tracks(codes))
             one_hot = F.one_hot(torch.from_numpy(codes.astype(np.int64)), 4).float()
             for start in range(0, len(codes), length):

@@ -10,8 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from enformer_ray.errors import ShardFailedError
-from enformer_ray.plan.parts import WHOLE, Part, covering, whole
-from enformer_ray.plan.plan_files import Shard
+from enformer_ray.plan.shards import WHOLE, Part, Shard, covering, whole
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.receipts import Failure, FailureReason
 

@@ -12,13 +12,20 @@ from typing import Any
 import numpy as np
 
 from enformer_ray.engine.backlog import HOPELESS, Backlog, Blame, Cause, Task
-from enformer_ray.engine.faults import cause_in_words, death_of, lone_receipt
-from enformer_ray.engine.metrics import RunMetrics
-from enformer_ray.engine.pool import SHARDS_IN_FLIGHT, Attempt, Owed, Pool, Worker
-from enformer_ray.engine.progress import Progress, Tally
+from enformer_ray.engine.pool import (
+    SHARDS_IN_FLIGHT,
+    Attempt,
+    Owed,
+    Pool,
+    Worker,
+    cause_in_words,
+    death_of,
+    lone_receipt,
+)
+from enformer_ray.engine.progress import Progress, RunMetrics, RunTally
 from enformer_ray.errors import EnformerRayError, ShardFailedError, WorkersLostError
-from enformer_ray.plan.parts import Part
 from enformer_ray.plan.plan import Plan
+from enformer_ray.plan.shards import Part
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import EventLog
 from enformer_ray.rundir.lease import Lease
@@ -61,7 +68,7 @@ class Dispatcher:
         plan: Plan,
         lease: Lease,
         backlog: Backlog,
-        tally: Tally,
+        tally: RunTally,
         events: EventLog,
         pool: Pool,
         room: Callable[[], int],

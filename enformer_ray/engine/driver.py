@@ -9,9 +9,8 @@ from contextlib import ExitStack
 
 from enformer_ray.engine.backlog import Backlog
 from enformer_ray.engine.dispatch import Dispatcher
-from enformer_ray.engine.metrics import RunMetrics
 from enformer_ray.engine.pool import Pool
-from enformer_ray.engine.progress import Progress, RunOutcome, Tally
+from enformer_ray.engine.progress import Progress, RunMetrics, RunOutcome, RunTally
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import RunInterruptedError
 from enformer_ray.plan.plan import Plan, load_plan, refuse_other_scorer
@@ -20,8 +19,7 @@ from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.receipts import received
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.runtime.cluster import cpus_of_a_worker, local_lanes, ray_session, room_for
-from enformer_ray.runtime.interrupt import interruptible
-from enformer_ray.runtime.logs import Work, working
+from enformer_ray.runtime.process import Work, interruptible, working
 
 __all__ = ["Progress", "RunOutcome", "run_shards"]
 
@@ -62,7 +60,7 @@ def run_shards(
     with ExitStack() as stack:
         lease = lease or stack.enter_context(hold(store))
         done = received(store)
-        tally = Tally(plan.shards(), done, plan.document.scored)
+        tally = RunTally(plan.shards(), done, plan.document.scored)
         began = time.monotonic()
         on_progress(tally.progress())
         if not tally.parts_missing:
@@ -79,7 +77,7 @@ def _run(
     plan: Plan,
     lease: Lease,
     backlog: Backlog,
-    tally: Tally,
+    tally: RunTally,
     events: EventLog,
     where: tuple[str | None, int | None, int | None],
     on_progress: Callable[[Progress], None],

@@ -5,41 +5,87 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import queue
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from enformer_ray.catalogue.variant import Variant
-from enformer_ray.engine.prefetch import Prefetcher
 from enformer_ray.errors import DatasetCorruptError, PlanMismatchError
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.load import load_enformer
+from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import read_track_table
-from enformer_ray.plan.parts import Part
 from enformer_ray.plan.plan import Plan, load_plan
-from enformer_ray.plan.planned import PlannedVariants
 from enformer_ray.plan.sample import audited_in, audited_variants, plain_options
+from enformer_ray.plan.shards import Part
+from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.checksum import sha256_of
-from enformer_ray.rundir.parquet import score_writer
+from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.receipts import Receipt, StagedFile, Timings
+from enformer_ray.rundir.schema import score_writer
 from enformer_ray.rundir.store import RunStore, open_store
-from enformer_ray.runtime.logs import Work, log_in_worker, set_part, set_work
-from enformer_ray.scoring.base import Scorer
+from enformer_ray.runtime.process import Work, log_in_worker, set_part, set_work
 from enformer_ray.scoring.device import resolve_device
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.gene_scorer import DirectGeneScorer, GeneScorer
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer
+from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Prefetcher(Generic[Key, Value]):
+    """Reads what will be asked for in a thread of its own, which never keeps the process alive.
+
+    Args:
+        read: called in that thread alone.
+    """
+
+    def __init__(self, read: Callable[[Key], Value]) -> None:
+        self._read = read
+        self._futures: dict[Key, Future[Value]] = {}
+        self._lock = threading.Lock()
+        self._asked: queue.SimpleQueue[tuple[Key, Future[Value]]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="prefetch", daemon=True).start()
+
+    def expect(self, key: Key) -> None:
+        """Begin to read what `take` will soon be called for; any thread may call this, also beside `take`."""
+        self._future(key)
+
+    def take(self, key: Key) -> Value:
+        """The value, when it is there; an error of reading it is raised here."""
+        try:
+            return self._future(key).result()
+        finally:
+            with self._lock:
+                del self._futures[key]
+
+    def _future(self, key: Key) -> Future[Value]:
+        with self._lock:
+            if key not in self._futures:
+                self._futures[key] = Future()
+                self._asked.put((key, self._futures[key]))
+            return self._futures[key]
+
+    def _work(self) -> None:
+        while True:
+            key, future = self._asked.get()
+            try:
+                future.set_result(self._read(key))
+            except BaseException as error:  # noqa: BLE001 (the caller of `take` gets it)
+                future.set_exception(error)
+
 
 _log = logging.getLogger(__name__)
 

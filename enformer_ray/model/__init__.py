@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from enformer_ray.model.checkpoint import save_weights
-    from enformer_ray.model.config import EnformerConfig
     from enformer_ray.model.enformer import Enformer
-    from enformer_ray.model.load import load_enformer
+    from enformer_ray.model.geometry import EnformerConfig
+    from enformer_ray.model.hub import load_enformer
 
 else:
     # Looked up when they are used: whoever reads a track table, or finished scores, should not wait for torch.

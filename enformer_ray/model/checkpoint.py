@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from enformer_ray.errors import WeightsError
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import ALIASES, UNUSED_SUFFIX, hub_state, weight_names, weights_digest
 
 CONFIG_KEY = "config"

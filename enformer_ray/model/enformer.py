@@ -6,7 +6,8 @@ Inside the convolutional trunk activations are (B, channels, length); everywhere
 
 from __future__ import annotations
 
-from functools import cached_property
+import math
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import cast
 
@@ -15,9 +16,106 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enformer_ray.errors import ConfigError
-from enformer_ray.model.attention import RelativeAttention
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import hub_state, weights_digest
+
+
+def position_features(tokens: int, features: int) -> Tensor:
+    """Features of all distances between `tokens` tokens, in float64 on the CPU.
+
+    Args:
+        tokens: T.
+        features: F, a multiple of 6.
+
+    Returns:
+        (2T-1, F): row m describes the distance m - (T-1), key minus query.
+    """
+    distance = torch.arange(-(tokens - 1), tokens, dtype=torch.float64)
+    size = distance.abs()[:, None]
+    n = features // 6
+    unsigned = torch.cat([_exponential(size, tokens, n), _central_mask(size, n), _gamma(size, tokens, n)], dim=1)
+    return torch.cat([unsigned, distance.sign()[:, None] * unsigned], dim=1)
+
+
+@lru_cache(maxsize=8)
+def cached_position_features(tokens: int, features: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`position_features` as a tensor of this type on this device; made once for a geometry, never to be changed."""
+    with torch.inference_mode(False):  # or whoever trains later in this process could not use it
+        return position_features(tokens, features).to(device=device, dtype=dtype)
+
+
+def _exponential(size: Tensor, tokens: int, n: int) -> Tensor:
+    half_life = 2 ** torch.linspace(3, math.log2(tokens), n, dtype=torch.float64)
+    return torch.exp2(-size / half_life)
+
+
+def _central_mask(size: Tensor, n: int) -> Tensor:
+    return (size < 2 ** torch.arange(1, n + 1, dtype=torch.float64) - 1).double()
+
+
+def _gamma(size: Tensor, tokens: int, n: int) -> Tensor:
+    mean = torch.linspace(tokens / n, tokens, n, dtype=torch.float64)
+    deviation = tokens / (2 * n)
+    concentration = (mean / deviation) ** 2
+    rate = mean / deviation**2
+    log_density = torch.xlogy(concentration - 1, size) - rate * size
+    log_density -= torch.lgamma(concentration) - concentration * rate.log()
+    density = log_density.exp() + 1e-8
+    return density / density.amax(dim=0)
+
+
+def relative_shift(logits: Tensor) -> Tensor:
+    """Bring logits by distance to logits by key (the shift of Transformer-XL).
+
+    Args:
+        logits: (..., T, 2T-1); column m of every query belongs to the distance m - (T-1).
+
+    Returns:
+        (..., T, T); column j of query i holds the logit of the distance j - i.
+    """
+    *leading, tokens, distances = logits.shape
+    padded = F.pad(logits, (1, 0)).reshape(*leading, distances + 1, tokens)
+    return padded[..., 1:, :].reshape(*leading, tokens, distances)[..., :tokens]
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head attention; logits[i, j] = (q_i + content_bias) . k_j + (q_i + position_bias) . r(j - i)."""
+
+    def __init__(self, config: EnformerConfig) -> None:
+        super().__init__()
+        channels, keys = config.channels, config.heads * config.key_size
+        self.heads, self.key_size, self.features = config.heads, config.key_size, config.position_features
+        self.query = nn.Linear(channels, keys, bias=False)
+        self.key = nn.Linear(channels, keys, bias=False)
+        self.value = nn.Linear(channels, channels, bias=False)
+        self.relative_key = nn.Linear(self.features, keys, bias=False)
+        self.output = nn.Linear(channels, channels)
+        self.content_bias = nn.Parameter(torch.zeros(1, self.heads, 1, self.key_size))
+        self.position_bias = nn.Parameter(torch.zeros(1, self.heads, 1, self.key_size))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Attend from every token to every token.
+
+        Args:
+            tokens: (B, T, C).
+
+        Returns:
+            (B, T, C).
+        """
+        positions = cached_position_features(tokens.shape[1], self.features, tokens.dtype, tokens.device)
+        query = self._split(self.query(tokens)) * self.key_size**-0.5
+        key = self._split(self.key(tokens))
+        relative_key = self._split(self.relative_key(positions))
+        logits = relative_shift((query + self.position_bias) @ relative_key.transpose(-1, -2))
+        logits = logits + (query + self.content_bias) @ key.transpose(-1, -2)
+        attended = logits.softmax(dim=-1) @ self._split(self.value(tokens))
+        mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        return mixed
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(..., T, heads * d) -> (..., heads, T, d)."""
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(-2, -3)
+
 
 EPSILON = 1e-5
 """Added to every variance, of batch and of layer normalisation."""

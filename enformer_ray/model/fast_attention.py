@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from enformer_ray.model.attention import RelativeAttention
-from enformer_ray.model.positional import cached_position_features
+from enformer_ray.model.enformer import RelativeAttention, cached_position_features
 
 BLOCK = 128
 """Query rows of a block on a CPU: the logits of one head (0.8 MB at full size) stay in the cache of one core."""

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import EPSILON, GELU_FACTOR, Enformer, TransformerLayer, softplus
 from enformer_ray.model.fast_attention import BLOCK, FastAttention, block_columns
+from enformer_ray.model.geometry import EnformerConfig
 
 
 class FastTransformer:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import EPSILON, GELU_FACTOR, BatchNorm, ConvBlock, DownsampleBlock, Enformer
+from enformer_ray.model.geometry import EnformerConfig
 
 _STEM_WIDTH, _TOWER_WIDTH = 15, 5
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.geometry import EnformerConfig
 
 ALIASES = {
     "_trunk.1.": "stem.",

@@ -13,7 +13,7 @@ import torch
 
 from enformer_ray.errors import WeightsError
 from enformer_ray.model.checkpoint import build_model, save_weights
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import SONNET_LAYOUTS, SONNET_SUFFIX, weight_names
 
 _Shapes = dict[str, list[int]]

@@ -11,9 +11,9 @@ from typing import Any
 
 from enformer_ray.config import GenesConfig, ScoringConfig
 from enformer_ray.errors import PlanMismatchError
-from enformer_ray.genome.sequence import UNKNOWN
-from enformer_ray.genome.transcription import Annotation
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.genome.annotation import Annotation
+from enformer_ray.genome.coordinates import UNKNOWN
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring import SCORER_VERSION
 

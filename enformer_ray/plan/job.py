@@ -5,20 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
+from enformer_ray.catalogue.build import Catalogue
+from enformer_ray.catalogue.genes import Windows, gene_rows
 from enformer_ray.catalogue.sources import absolute_source
-from enformer_ray.config import JobConfig, ScoringConfig
+from enformer_ray.config import CatalogueConfig, JobConfig, ScoringConfig
 from enformer_ray.errors import ConfigError
-from enformer_ray.genome.aliases import read_contig_aliases
-from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.transcription import Annotation, read_annotation
-from enformer_ray.genome.window import BIN
-from enformer_ray.model.config import EnformerConfig
-from enformer_ray.model.load import load_enformer
+from enformer_ray.genome.annotation import Annotation, read_annotation
+from enformer_ray.genome.coordinates import BIN
+from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
+from enformer_ray.model.geometry import EnformerConfig
+from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
+from enformer_ray.scoring.cost import Alleles, Costs
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
-from enformer_ray.scoring.gene_scorer import bins_around
+from enformer_ray.scoring.genes import bins_around, gene_costs
 
 
 class Job(NamedTuple):
@@ -170,3 +175,40 @@ def _decide(config: JobConfig, geometry: EnformerConfig, planned: ScoringConfig 
             "threads": scoring.threads or default_threads(workers),
         }
     )
+
+
+def variant_options(job: Job) -> CatalogueConfig:
+    """How the variants of a job are read: around genes it is their windows in which unknown bases count."""
+    options = job.config.catalogue
+    return options if job.config.genes is None else options.model_copy(update={"max_unknown": None})
+
+
+def rows_at_starts(job: Job, catalogue: Catalogue, annotation: Annotation, scratch: Path) -> Catalogue:
+    """The catalogue of a job with genes, from that of its variants; raises what `gene_rows` does."""
+    genes = job.config.genes
+    assert genes is not None
+    length, unknown = job.geometry.sequence_length, job.config.catalogue.max_unknown
+    windows = Windows.of(job.config.scoring, length, genes.max_distance, unknown)
+    return gene_rows(catalogue, annotation, job.reference, windows, scratch)
+
+
+def row_costs(job: Job, scoring: ScoringConfig, rows: pa.Table, alleles: Alleles) -> Costs:
+    """Cost of each row of one chromosome.
+
+    Args:
+        job: a job with genes.
+        scoring: options that are reckoned with.
+        rows: with tss_position and gene_strand.
+        alleles: of the same rows.
+    """
+    assert job.config.genes is not None
+    starts = rows.column("tss_position").to_numpy().astype(np.int64)
+    backward = pc.equal(rows.column("gene_strand"), "-").to_numpy()
+    return gene_costs(job.geometry, scoring, alleles, starts, backward, len(job.tracks), job.config.genes.bins)
+
+
+def first_of_window(rows: pa.Table) -> list[int]:
+    """For each of consecutive rows the first one at the same transcription start."""
+    starts = rows.column("tss_position").to_numpy()
+    begins = np.flatnonzero(np.diff(starts, prepend=-1))
+    return np.repeat(begins, np.diff(begins, append=len(starts))).tolist()

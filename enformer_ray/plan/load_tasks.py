@@ -9,10 +9,9 @@ from pathlib import Path
 
 from enformer_ray.catalogue.load import LoadedPart, load_part
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.genome.aliases import read_contig_aliases
-from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
 from enformer_ray.plan.job import Job
-from enformer_ray.readers.parts import Part
+from enformer_ray.readers.bgzf import Part
 from enformer_ray.runtime.cluster import ray_session
 from enformer_ray.runtime.tasks import run_tasks
 

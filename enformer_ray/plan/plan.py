@@ -15,17 +15,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
-from enformer_ray.catalogue.gene_variant import FIRST_ROW, GENE_COLUMNS
+from enformer_ray.catalogue.build import Catalogue, build_catalogue
+from enformer_ray.catalogue.variant import FIRST_ROW, GENE_COLUMNS
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
-from enformer_ray.plan.earlier import open_earlier
 from enformer_ray.plan.fingerprint import Parts, fingerprint, gene_parts, model_parts, refuse_if_other, scoring_parts
-from enformer_ray.plan.gene_plan import rows_at_starts, variant_options
-from enformer_ray.plan.identity import as_before
-from enformer_ray.plan.job import Job, open_job
+from enformer_ray.plan.job import Job, open_job, rows_at_starts, variant_options
 from enformer_ray.plan.load_tasks import part_loader
-from enformer_ray.plan.plan_files import (
+from enformer_ray.plan.previous import as_before, open_earlier
+from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse, put_reuse
+from enformer_ray.plan.shards import (
     Shard,
     read_reference_digests,
     read_shards,
@@ -35,16 +34,14 @@ from enformer_ray.plan.plan_files import (
     write_shards,
     write_tracks,
 )
-from enformer_ray.plan.reuse import Reuse, find_reuse, put_reuse
-from enformer_ray.plan.reuse_account import ReuseAccount
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.account import AccountLine, account
 from enformer_ray.rundir.lease import Lease, hold
-from enformer_ray.rundir.parquet import score_schema
+from enformer_ray.rundir.manifest import AccountLine, account
+from enformer_ray.rundir.schema import score_schema
 from enformer_ray.rundir.store import RunStore
-from enformer_ray.runtime.interrupt import interruptible
+from enformer_ray.runtime.process import interruptible
 from enformer_ray.scoring import SCORER_VERSION
-from enformer_ray.scoring.tables import KEY_COLUMNS
+from enformer_ray.scoring.statistics import KEY_COLUMNS
 
 FORMAT_VERSION = 1
 

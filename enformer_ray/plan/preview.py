@@ -10,19 +10,17 @@ from typing import get_args
 
 import pyarrow.parquet as pq
 
-from enformer_ray.catalogue.catalogue import Catalogue
+from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.config import JobConfig, Placement
-from enformer_ray.plan.earlier import open_earlier
-from enformer_ray.plan.identity import as_before
 from enformer_ray.plan.job import Job, open_job
 from enformer_ray.plan.plan import catalogue_of
-from enformer_ray.plan.plan_files import cost_columns, job_costs
-from enformer_ray.plan.reuse import Reuse, find_reuse
-from enformer_ray.plan.reuse_account import ReuseAccount
+from enformer_ray.plan.previous import as_before, open_earlier
+from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse
 from enformer_ray.plan.sample import audit_size
-from enformer_ray.rundir.account import AccountLine, account
+from enformer_ray.plan.shards import cost_columns, job_costs
+from enformer_ray.rundir.manifest import AccountLine, account
 from enformer_ray.scoring.cost import plain_flops
-from enformer_ray.scoring.gene_scorer import bins_fit
+from enformer_ray.scoring.genes import bins_fit
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import duckdb
 import numpy as np
@@ -13,19 +13,74 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from enformer_ray.catalogue.catalogue import Catalogue
-from enformer_ray.catalogue.database import errors_of_the_disk, open_database
-from enformer_ray.catalogue.parquet_files import open_writer
+from enformer_ray.catalogue.build import Catalogue
+from enformer_ray.catalogue.files import errors_of_the_disk, open_database, open_writer
 from enformer_ray.genome.reference import BLOCK, BLOCK_DIGEST_BYTES
-from enformer_ray.plan.earlier import KEYS, EarlierRun
-from enformer_ray.plan.identity import derived, differences
 from enformer_ray.plan.job import Job
-from enformer_ray.plan.plan_files import alleles_of
-from enformer_ray.plan.reuse_account import ORIGINS, EarlierAccount, Origin, ReuseAccount
+from enformer_ray.plan.previous import KEYS, EarlierRun, derived, differences
+from enformer_ray.plan.shards import alleles_of
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
-from enformer_ray.scoring.touched import touched_bases
+from enformer_ray.scoring.cost import touched_bases
+
+Origin = Literal["reused", "new", "changed", "failed"]
+"""Where the score of a variant comes from; all but `reused` are scored.
+
+`new`: no earlier run has the variant. `changed`: one has its score, but made in another way or from other bases.
+`failed`: it could not be scored there.
+"""
+
+ORIGINS: tuple[Origin, ...] = ("reused", "new", "changed", "failed")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EarlierAccount(_Frozen):
+    """One earlier run.
+
+    Attributes:
+        uri: its run directory.
+        manifest_sha256: hex sha256 of its manifest.json.
+        rows: variants in it.
+        reused: of those, how many are taken.
+        other_reference: its variants in this release whose windows hold other bases now.
+        derived: statistics that it has not, and that are computed from those that it has.
+        differs: how its scores are made in another way; of such a run nothing is taken.
+    """
+
+    uri: str
+    manifest_sha256: str
+    rows: int
+    reused: int
+    other_reference: int
+    derived: tuple[str, ...]
+    differs: tuple[str, ...]
+
+
+class ReuseAccount(_Frozen):
+    """What became of the variants of a release beside those of earlier runs.
+
+    Attributes:
+        runs: earlier runs, in the order given; the first that holds a variant's score gives it.
+        origins: variants of this release by where their score comes from; they add up to all.
+        gone: variants of the earlier runs that this release does not have.
+        to_score: variants that are scored, by chromosome; chromosomes without any are left out.
+    """
+
+    runs: tuple[EarlierAccount, ...]
+    origins: Mapping[Origin, int]
+    gone: int
+    to_score: Mapping[str, int]
+
+    @property
+    def digests(self) -> list[str]:
+        """What of the earlier runs stands in the fingerprint."""
+        return [run.manifest_sha256 for run in self.runs]
+
 
 _ROWS = 131_072
 

@@ -6,22 +6,91 @@ precision costs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.model.tracks import column_name
 from enformer_ray.plan.plan import Plan
-from enformer_ray.publish.audit_sample import Sample, Values
+from enformer_ray.plan.previous import EarlierRun
+from enformer_ray.plan.sample import with_sums
+from enformer_ray.plan.shards import Part
+from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.publish.staged import ReceivedPart, audit_table, part_tables, read_received, unlike
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
+
+Values = NDArray[np.float64]
+
+
+class Sample(NamedTuple):
+    """Audited variants that have a score, (variants, tracks) each.
+
+    Attributes:
+        variant_ids: rows.
+        scored: as the run has them, by statistic.
+        plain: by plain passes, by statistic; with `ref` and `alt` in any case.
+    """
+
+    variant_ids: list[str]
+    scored: dict[Statistic, Values]
+    plain: dict[Statistic, Values]
+
+
+def read_sample(plan: Plan, parts: Iterable[tuple[Part, list[int]]]) -> Sample:
+    """Read the sample; variants that could not be scored are left out.
+
+    Args:
+        plan: the plan.
+        parts: those with audited variants, in order, and which rows of the part these are.
+
+    Raises:
+        DatasetCorruptError: audited rows are missing or are not the planned ones.
+    """
+    statistics = plan.document.config.scoring.statistics
+    sample = Sample([], {}, {})
+    scored: dict[Statistic, list[Values]] = {name: [] for name in statistics}
+    plain: dict[Statistic, list[Values]] = {name: [] for name in with_sums(statistics)}
+    planned = PlannedVariants(plan)
+    for part, rows in parts:
+        (received,) = read_received(plan.store, [part])
+        if received.receipt.failure is not None:
+            continue
+        keys = planned.table(part.shard.chromosome, part.first_variant, part.rows)
+        expected = keys.column("variant_id").take(rows).to_pylist()
+        for name, pieces in scored.items():
+            (table,) = part_tables(plan, [received], name)
+            pieces.append(_values(table.take(rows)))
+        for name, pieces in plain.items():
+            pieces.append(_values(_plain_table(plan, received, name, expected)))
+        sample.variant_ids.extend(expected)
+    tracks = len(plan.document.tracks)
+    sample.scored.update({name: np.concatenate([*pieces, np.empty((0, tracks))]) for name, pieces in scored.items()})
+    sample.plain.update({name: np.concatenate([*pieces, np.empty((0, tracks))]) for name, pieces in plain.items()})
+    return sample
+
+
+def _plain_table(plan: Plan, received: ReceivedPart, name: Statistic, expected: list[str]) -> pa.Table:
+    table = audit_table(plan, received.receipt, name)
+    if table.column("variant_id").to_pylist() != expected:
+        raise unlike(plan.store, received.receipt, "lists other audited variants than the plan's sample")
+    return table
+
+
+def _values(table: pa.Table) -> Values:
+    names = [name for name in table.column_names if name.startswith("track_")]
+    return np.stack([table.column(name).to_numpy() for name in names], axis=1).astype(np.float64)
+
 
 BOUND = 2 * 5e-6
 """Largest difference of `sad`, of the larger sum + 1: each of two float32 computations may be 5e-6 off."""
@@ -214,3 +283,55 @@ def _rank_correlation(one: Values, other: Values) -> float | None:
 
 def _short(number: float | np.float64) -> float:
     return float(f"{number:.4g}")
+
+
+class Floors(NamedTuple):
+    """Noise floors, each the root mean square difference of audited scores.
+
+    Attributes:
+        variants: audited variants that they are of.
+        floors: (tracks,) by statistic.
+    """
+
+    variants: int
+    floors: Mapping[Statistic, Values]
+
+
+def earlier_floors(plan: Plan) -> list[Floors]:
+    """Floors of the earlier runs of which a plan takes rows, for its tracks and what they have of its statistics.
+
+    Raises:
+        EarlierRunError: one of the runs is not there, or not what it was.
+    """
+    reuse = plan.document.reuse
+    runs = [EarlierRun(run.uri, run.manifest_sha256) for run in (reuse.runs if reuse else ()) if run.reused]
+    return [_floors_of(run, plan) for run in runs]
+
+
+def _floors_of(run: EarlierRun, plan: Plan) -> Floors:
+    data = run.store.read_bytes(layout.AUDIT)
+    if hashlib.sha256(data).hexdigest() not in {f.sha256 for f in run.manifest.files if f.path == layout.AUDIT}:
+        raise run.damaged(layout.AUDIT, "has another sha256 than its manifest.json lists")
+    with run.reading(layout.AUDIT):
+        table = pq.read_table(pa.BufferReader(data))
+        places = {name: place for place, name in enumerate(table.column("column").to_pylist())}
+        wanted = [places[column_name(track)] for track in plan.document.tracks]
+    audit = read_audit(run.store)
+    floors: dict[Statistic, Values] = {}
+    for name in plan.document.config.scoring.statistics:
+        if name in table.column_names:
+            values = table.column(name).cast(pa.float64()).to_numpy()[wanted]
+            if not np.isnan(values).any():
+                floors[name] = values
+    return Floors(audit.floor_variants or audit.variants, floors)
+
+
+def together(own: Floors, earlier: list[Floors]) -> Floors:
+    """Floors over all audited variants of several runs."""
+    pooled: dict[Statistic, Values] = {}
+    for name, values in own.floors.items():
+        known = [(f.variants, f.floors[name]) for f in earlier if name in f.floors and f.variants]
+        known += [(own.variants, values)] if own.variants else []
+        total = sum(variants for variants, _ in known)
+        pooled[name] = np.sqrt(sum(n * floor**2 for n, floor in known) / total) if total else values
+    return Floors(own.variants + sum(f.variants for f in earlier), pooled)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,16 +18,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.plan.plan import Plan, load_plan
-from enformer_ray.publish.audit_sample import Values
-from enformer_ray.publish.compact import ReleaseRows, ScoreFile
-from enformer_ray.publish.release import merged_tables
+from enformer_ray.publish.audit import Values
+from enformer_ray.publish.merge import ReleaseRows, ScoreFile, merged_tables
 from enformer_ray.publish.staged import ReceivedPart, part_tables
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.checksum import sha256_of
-from enformer_ray.rundir.content_hash import ROW_DIGEST_BYTES, Scores, blocks, row_digests
-from enformer_ray.rundir.parquet import track_columns
-from enformer_ray.rundir.store import RunStore, open_store
-from enformer_ray.rundir.whole_file import whole_file
+from enformer_ray.rundir.files import sha256_of
+from enformer_ray.rundir.schema import ROW_DIGEST_BYTES, Scores, blocks, row_digests, track_columns
+from enformer_ray.rundir.store import RunStore, open_store, whole_file
+from enformer_ray.runtime.cluster import ray_session
+from enformer_ray.runtime.tasks import cpus_and_one, run_tasks
 
 _BUILD_FORMAT = 1
 """Raised when the same receipts would give another file or another result."""
@@ -225,3 +225,46 @@ def _read_result(store: RunStore, task: BuildTask) -> BuiltFile | None:
         return BuiltFile.model_validate_json(store.read_bytes(path))
     except ValidationError:
         return None  # another version's: the file is built again
+
+
+IN_PROCESS_BYTES = 256 * 2**20
+"""Of float32 scores in all: below this, starting Ray takes longer than the work."""
+
+_LOCAL_LANES = 8  # each holds a row group of up to 512 MiB, and the bytes that it is written as
+
+
+def run_builds(
+    tasks: Iterable[BuildTask],
+    score_bytes: int,
+    address: str | None,
+    workers: int | None,
+    watch: Callable[[], None] = lambda: None,
+) -> Iterator[BuiltFile]:
+    """Results of tasks, in whatever order they come.
+
+    Args:
+        tasks: taken as there is room for them.
+        score_bytes: float32 scores of the whole run.
+        address: Ray cluster to join; None starts a local one where one is needed.
+        workers: tasks at a time; None is one a CPU.
+        watch: called once Ray has put its own signal handlers in place.
+
+    Raises:
+        WorkersLostError: the process of a task died again and again.
+        EnformerRayError: an error of this project in a task.
+    """
+    if score_bytes < IN_PROCESS_BYTES:
+        for task in tasks:
+            yield build_file(task)
+        return
+    with ray_session(address, workers or min(os.cpu_count() or 1, _LOCAL_LANES)):
+        watch()
+        yield from run_tasks(
+            build_file,
+            ((task,) for task in tasks),
+            in_flight=lambda: workers + 1 if workers else cpus_and_one(),
+            task="builds a finished file",
+            advice="Too little memory is the usual cause: a task needs about 2 GiB; give fewer --workers. The same "
+            "command goes on from the files that are built.",
+            scheduling="SPREAD",
+        )

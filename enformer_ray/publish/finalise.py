@@ -15,31 +15,22 @@ import pyarrow.parquet as pq
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
-from enformer_ray.plan.parts import Part, covering
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.plan.sample import audited_in, audited_variants
-from enformer_ray.publish.audit import Audit
-from enformer_ray.publish.audit_sample import read_sample
-from enformer_ray.publish.build import BuildTask, BuiltFile, build_key, built_before, result_path
-from enformer_ray.publish.build_tasks import run_builds
-from enformer_ray.publish.compact import FILE_ROW_GROUPS, row_group_rows
-from enformer_ray.publish.earlier_floors import Floors, earlier_floors, together
-from enformer_ray.publish.final_variants import scored_genes, write_variants
-from enformer_ray.publish.release import finished_files
-from enformer_ray.publish.run_document import run_document
+from enformer_ray.plan.shards import Part, covering
+from enformer_ray.publish.audit import Audit, Floors, earlier_floors, read_sample, together
+from enformer_ray.publish.build import BuildTask, BuiltFile, build_key, built_before, result_path, run_builds
+from enformer_ray.publish.documents import RunTotals, run_document, scored_genes, write_variants
+from enformer_ray.publish.merge import FILE_ROW_GROUPS, finished_files, row_group_rows
 from enformer_ray.publish.staged import read_received
-from enformer_ray.publish.totals import RunTotals
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.account import AccountLine
-from enformer_ray.rundir.checksum import sha256_of
-from enformer_ray.rundir.content_hash import ContentHash, combined
+from enformer_ray.rundir.files import read_ahead, sha256_of
 from enformer_ray.rundir.lease import Lease, hold
-from enformer_ray.rundir.manifest import Manifest, ManifestFile, read_manifest
-from enformer_ray.rundir.parquet import write_table
-from enformer_ray.rundir.read_ahead import read_ahead
+from enformer_ray.rundir.manifest import AccountLine, Manifest, ManifestFile, read_manifest
 from enformer_ray.rundir.receipts import received
+from enformer_ray.rundir.schema import ContentHash, combined, write_table
 from enformer_ray.rundir.store import RunStore
-from enformer_ray.runtime.interrupt import interruptible
+from enformer_ray.runtime.process import interruptible
 
 __all__ = ["FinaliseProgress", "Manifest", "finalise"]
 

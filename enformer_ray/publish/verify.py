@@ -11,13 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.publish.final_variants import Counts, count_statuses
+from enformer_ray.publish.documents import Counts, count_statuses
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.content_hash import ContentHash, blocks, combined, row_digests
 from enformer_ray.rundir.manifest import Manifest, ManifestFile, damaged, finished_manifest
-from enformer_ray.rundir.parquet import score_schema
-from enformer_ray.rundir.store import RunStore
-from enformer_ray.rundir.whole_file import whole_file
+from enformer_ray.rundir.schema import ContentHash, blocks, combined, row_digests, score_schema
+from enformer_ray.rundir.store import RunStore, whole_file
 
 _BATCH_VALUES = 2**24  # 64 MiB of scores
 

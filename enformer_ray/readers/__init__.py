@@ -11,16 +11,14 @@ import pyarrow as pa
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
-from enformer_ray.readers.arrow_records import is_records_file, read_records
 from enformer_ray.readers.bcf import is_bcf, read_bcf
-from enformer_ray.readers.columns import is_mapped
-from enformer_ray.readers.compression import check_file, read_head, readable
-from enformer_ray.readers.delimited import is_dialect, read_delimited
+from enformer_ray.readers.dialect import is_mapped
 from enformer_ray.readers.dialects import DIALECTS, MAPPED
 from enformer_ray.readers.gwas_vcf import is_gwas_vcf, read_gwas_vcf
-from enformer_ray.readers.parquet import is_parquet, parquet_files, read_parquet
-from enformer_ray.readers.record import InputRecord
-from enformer_ray.readers.table import is_table, read_table
+from enformer_ray.readers.parquet import is_parquet, is_records_file, parquet_files, read_parquet, read_records
+from enformer_ray.readers.schema import InputRecord
+from enformer_ray.readers.tables import is_dialect, is_table, read_delimited, read_table
+from enformer_ray.readers.text import check_file, read_head, readable
 from enformer_ray.readers.vcf import is_vcf, read_vcf
 
 __all__ = ["Format", "InputRecord", "format_of", "read_batches"]

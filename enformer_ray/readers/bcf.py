@@ -13,10 +13,9 @@ import pysam
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.batch import RECORD_SCHEMA
-from enformer_ray.readers.compression import open_unpacked, readable
 from enformer_ray.readers.gwas_vcf import DECLARED, KEYS, find_study
-from enformer_ray.readers.rows import BATCH_ROWS, batch_from_columns
+from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns
+from enformer_ray.readers.text import open_unpacked, readable
 
 _MAGIC = b"BCF\x02\x02"
 _SITE = ("record", "source_id", "chromosome", "position", "reference_allele", "alternate_allele")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +15,105 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers import numbers
-from enformer_ray.readers.batch import RECORD_SCHEMA
-from enformer_ray.readers.dialects.base import MISSING, NUMBERS, Dialect, TextColumns
-from enformer_ray.readers.problems import NO_ALTERNATE_ALLELE, NO_POSITION, OTHER_TEST, PROBLEM_CODES
+from enformer_ray.readers.dialect import MISSING, NUMBERS, Dialect, TextColumns
+from enformer_ray.readers.schema import NO_ALTERNATE_ALLELE, NO_POSITION, OTHER_TEST, PROBLEM_CODES, RECORD_SCHEMA
+
+Bools = NDArray[np.bool_]
+
+_SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
+_LARGEST_NEG_LOG = 307.6
+_ROUNDING = 1e-6  # what sums of rounded probabilities may be above 1
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
+
+
+def floats(text: pa.StringArray) -> tuple[pa.DoubleArray, Bools]:
+    """Numbers of a column of text (null and nan give null), and which cells are none."""
+    try:
+        values, bad = text.cast(pa.float64()), np.zeros(len(text), dtype=bool)
+    except pa.ArrowInvalid:
+        values, bad = _cell_by_cell(text, _float, pa.float64())
+    return pc.if_else(pc.is_nan(values), None, values), bad
+
+
+def positions(text: pa.StringArray) -> tuple[pa.Int64Array, Bools]:
+    """Whole numbers of a column of text (null gives null), and which cells are none."""
+    digits = pc.all(pc.ascii_is_decimal(text)).as_py()
+    if digits is not False and (pc.max(pc.binary_length(text)).as_py() or 0) < 19:
+        return text.cast(pa.int64()), np.zeros(len(text), dtype=bool)
+    return _cell_by_cell(text, _whole_number, pa.int64())
+
+
+def between(values: pa.DoubleArray, low: float, high: float) -> tuple[pa.DoubleArray, Bools]:
+    """Values that are rounded out of a range put on its ends, and which ones are outside it."""
+    numbers = values.to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        outside = (numbers < low - _ROUNDING) | (numbers > high + _ROUNDING)
+        clipped = np.clip(numbers, low, high)
+    return pa.array(np.where(outside, numbers, clipped), mask=np.isnan(numbers)), outside
+
+
+def p_values(text: pa.StringArray, p: pa.DoubleArray, neg_log: pa.DoubleArray) -> tuple[pa.DoubleArray, pa.DoubleArray]:
+    """P-values and their negative decadic logarithms, each filled from the other.
+
+    A p-value below the smallest float64 is null, and its logarithm comes from the text. Where a file has nothing but 0,
+    the p-value is 0 and the logarithm null.
+
+    Args:
+        text: p-values as the file has them.
+        p: the same as numbers.
+        neg_log: logarithms that the file has itself; they are kept.
+    """
+    numbers, logs = (column.to_numpy(zero_copy_only=False).copy() for column in (p, neg_log))
+    known = ~np.isnan(logs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        computed = -np.log10(numbers)
+        for row in np.flatnonzero(numbers < _SMALLEST_NORMAL):
+            computed[row] = _neg_log_of_text(text[row].as_py())
+        logs = np.where(known, logs, computed)
+        missing = np.isnan(numbers) | ((numbers == 0) & ~np.isnan(logs))
+        numbers = np.where(missing & (logs < _LARGEST_NEG_LOG), 10.0**-logs, numbers)
+    still = missing & ~(logs < _LARGEST_NEG_LOG)
+    logs = logs + 0.0  # -log10(1) is -0
+    return pa.array(numbers, mask=still | np.isnan(numbers)), pa.array(logs, mask=np.isnan(logs))
+
+
+def logarithm(ratio: pa.DoubleArray) -> tuple[pa.DoubleArray, Bools]:
+    """Natural logarithm of odds or hazard ratios, and which have none."""
+    numbers = ratio.to_numpy(zero_copy_only=False)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bad = (numbers <= 0) | np.isinf(numbers)
+        logs = np.log(numbers)
+    return pa.array(logs, mask=bad | np.isnan(numbers)), bad
+
+
+def _neg_log_of_text(text: str) -> float:
+    """Negative decadic logarithm of a number of any exponent; NaN of zero."""
+    try:
+        number = Decimal(text.strip())
+    except InvalidOperation:
+        return math.nan
+    if number <= 0:
+        return math.nan
+    digits = "".join(map(str, number.as_tuple().digits)).lstrip("0")
+    mantissa = float(f"{digits[0]}.{digits[1:18] or '0'}")
+    return -(math.log10(mantissa) + number.adjusted())
+
+
+def _cell_by_cell(text: pa.StringArray, parse: Callable[[str], Any], kind: pa.DataType) -> tuple[pa.Array, Bools]:
+    cells = text.to_pylist()
+    values = [None if cell is None else parse(cell.strip()) for cell in cells]
+    bad = [cell is not None and value is None for cell, value in zip(cells, values, strict=True)]
+    return pa.array(values, kind), np.array(bad, dtype=bool)
+
+
+def _float(cell: str) -> float | None:
+    return float(cell) if _NUMBER.fullmatch(cell) else None
+
+
+def _whole_number(cell: str) -> int | None:
+    return int(cell) if _WHOLE_NUMBER.fullmatch(cell) else None
+
 
 _ALLELES = ("effect_allele", "other_allele", "reference_allele", "alternate_allele", "omitted_allele")
 _NO_ALLELE = ("", ".", "NA", "#NA")
@@ -108,7 +208,7 @@ def _place(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> dict[
     for number, name in dialect.chromosomes.items():
         for written, meant in ((number, name), (f"chr{number}", f"chr{name}")):
             chromosome = pc.if_else(pc.equal(chromosome, written), meant, chromosome)
-    position, bad = numbers.positions(text)
+    position, bad = positions(text)
     problems.add(bad, "the position {} is not a whole number", text)
     problems.add(pc.or_(pc.is_null(chromosome), pc.is_null(text)), NO_POSITION)
     return {"chromosome": chromosome, "position": position}
@@ -140,19 +240,19 @@ def _statistics(cells: TextColumns, problems: RowProblems, rows: int) -> dict[st
         if role not in cells:
             values[role] = pa.nulls(rows, pa.float64())
             continue
-        values[role], bad = numbers.floats(cells[role])
+        values[role], bad = floats(cells[role])
         problems.add(bad, f"the {role} {{}} is not a number", cells[role])
         if role in _SHARES or role == "neg_log_10_p_value":
             high = 1.0 if role in _SHARES else _INFINITY
-            values[role], outside = numbers.between(values[role], 0.0, high)
+            values[role], outside = between(values[role], 0.0, high)
             problems.add(outside, f"the {role} {{}} is out of its range", cells[role])
     beta = values["beta"]
     for role in ("odds_ratio", "hazard_ratio"):
-        logs, bad = numbers.logarithm(values[role])
+        logs, bad = logarithm(values[role])
         problems.add(bad, f"the {role} {{}} has no logarithm", cells.get(role))
         beta = pc.coalesce(beta, logs)
     text = cells.get("p_value", pa.nulls(rows, pa.string()))
-    p_value, neg_log = numbers.p_values(text, values["p_value"], values["neg_log_10_p_value"])
+    p_value, neg_log = p_values(text, values["p_value"], values["neg_log_10_p_value"])
     return {
         "beta": beta,
         "standard_error": values["standard_error"],

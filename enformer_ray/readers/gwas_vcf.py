@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.rows import batch_from_columns, batch_from_rows, none_if, problem_of
+from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_of
 from enformer_ray.readers.text import Block, open_text
 from enformer_ray.readers.vcf import (
     VcfLayout,

@@ -17,12 +17,11 @@ import pyarrow.parquet as pq
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.batch import RECORD_SCHEMA
-from enformer_ray.readers.columns import find_columns, is_mapped, study_columns
 from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
+from enformer_ray.readers.dialect import Dialect, find_columns, is_mapped, study_columns
 from enformer_ray.readers.dialects import find_dialect, matching_dialects
-from enformer_ray.readers.dialects.base import Dialect
-from enformer_ray.readers.rows import BATCH_ROWS, batch_from_columns, none_if, problem_of
+from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, none_if, problem_of
+from enformer_ray.readers.text import readable
 
 _MAY_BE_NULL = {"source_id", "alternate_allele"}
 
@@ -174,3 +173,32 @@ def _arrow_errors(path: Path) -> Iterator[None]:
         raise VariantFileError(
             f"the Parquet file {path} cannot be read: {error}. It is truncated or damaged; copy or write it again."
         ) from None
+
+
+_MAGIC = b"ARROW1"
+
+
+def is_records_file(path: Path) -> bool:
+    """Whether a file is an Arrow file of `RECORD_SCHEMA`.
+
+    Raises:
+        VariantFileError: it may not be read.
+    """
+    if not path.is_file():
+        return False
+    with readable(path), path.open("rb") as stream:
+        if stream.read(len(_MAGIC)) != _MAGIC:
+            return False
+    try:
+        with pa.memory_map(str(path)) as file:
+            return bool(pa.ipc.open_file(file).schema.equals(RECORD_SCHEMA))
+    except pa.ArrowInvalid:
+        return False
+
+
+def read_records(path: Path, _: CatalogueConfig) -> Iterator[pa.RecordBatch]:
+    """Its batches."""
+    with pa.memory_map(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.rows import batch_from_columns, batch_from_rows, none_if, problem_of, split_alternates
+from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_of, split_alternates
 from enformer_ray.readers.text import Block, TextBlocks, open_text, parse_position, regular_columns, regular_positions
 
 _COLUMNS = ["#CHROM", "POS", "ID", "REF", "ALT"]

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.account import AccountLine
 from enformer_ray.rundir.store import RunStore
+
+if TYPE_CHECKING:
+    from enformer_ray.catalogue.build import Catalogue
+
+
+class AccountLine(BaseModel):
+    """How many input alleles ended in one way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: str
+    reason: str | None
+    alleles: int
+
+
+def account(catalogue: Catalogue) -> tuple[AccountLine, ...]:
+    """Counts of a catalogue, scored ones first, then by number."""
+    lines = [AccountLine(status=s, reason=r or None, alleles=n) for (s, r), n in catalogue.counts.items()]
+    order = ["planned", "duplicate", "rejected"]
+    return tuple(sorted(lines, key=lambda line: (order.index(line.status), -line.alleles, line.reason or "")))
 
 
 class _Frozen(BaseModel):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from enformer_ray.errors import ConfigError
-from enformer_ray.rundir.local_store import LocalStore
-from enformer_ray.rundir.range_files import Source
+import pyarrow as pa
 
-__all__ = ["LocalStore", "RunStore", "Source", "open_store"]
+from enformer_ray.errors import ConfigError
+from enformer_ray.rundir.files import Source
+from enformer_ray.rundir.local import LocalStore
 
 
 class RunStore(Protocol):
@@ -130,3 +132,20 @@ def open_store(uri: str) -> RunStore:
     from enformer_ray.rundir.object_store import ObjectStore
 
     return ObjectStore(uri)
+
+
+@contextmanager
+def whole_file(store: RunStore, path: str) -> Iterator[tuple[pa.NativeFile, str]]:
+    """A file to read from, and the hex sha256 of just these bytes.
+
+    Raises:
+        StoreError: there is no such file.
+    """
+    if isinstance(store, LocalStore):
+        with pa.OSFile(str(store.local_path(path))) as source, store.local_path(path).open("rb") as file:
+            yield source, hashlib.file_digest(file, "sha256").hexdigest()
+        return
+    # In memory, one at a time: copies of all files of a dataset would fill the disk.
+    data = store.read_bytes(path)
+    with pa.BufferReader(data) as source:
+        yield source, hashlib.sha256(data).hexdigest()

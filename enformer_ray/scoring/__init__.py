@@ -6,10 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from enformer_ray.scoring.direct import DirectScorer
-    from enformer_ray.scoring.gene_scorer import DirectGeneScorer, GeneScorer
-    from enformer_ray.scoring.indels import convention
-    from enformer_ray.scoring.scorer import VariantScorer
+    from enformer_ray.scoring.edits import convention
+    from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer
+    from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
 
 else:
     # Looked up when they are used, as in model/: the columns of score files are asked for without torch.

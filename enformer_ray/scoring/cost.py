@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.config import ScoringConfig
-from enformer_ray.genome.window import BIN, RECEPTIVE_HALF_WIDTH, shift_offsets, window_start
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.genome.coordinates import BIN, RECEPTIVE_HALF_WIDTH, shift_offsets, window_start
 from enformer_ray.model.fast_attention import BLOCK, FUSED_BLOCK
 from enformer_ray.model.fast_transformer import fast_flops
 from enformer_ray.model.fast_trunk import fast_trunk_flops
-from enformer_ray.model.flops import pass_flops
+from enformer_ray.model.geometry import EnformerConfig, pass_flops
 from enformer_ray.scoring.tokens import edge_tokens, tile_tokens
 
 Integers = NDArray[np.int64]
@@ -194,3 +193,23 @@ def _new_tiles(starts: Integers, first: Integers | int, last: Integers, tile: in
     new = np.empty(len(starts), np.int64)
     new[order] = np.maximum(0, end - np.maximum(begin, known))
     return new
+
+
+def touched_bases(sequence_length: int, scoring: ScoringConfig, alleles: Alleles) -> tuple[Integers, Integers]:
+    """First base and the one behind the last (0-based) of all windows of variants, over all shifts.
+
+    A change of length by d also reads the windows d bp before and behind its own (docs/scores.md), on either strand. A
+    window may begin before base 0 or end behind the contig.
+
+    Args:
+        sequence_length: of a window, bp.
+        scoring: placement, stride and shifts.
+        alleles: the variants.
+    """
+    change = np.abs(alleles.alternate_length - alleles.reference_length)
+    offsets = shift_offsets(scoring.shifts)
+    starts = cast(
+        Integers,
+        window_start(cast(Any, alleles.position - 1), sequence_length, scoring.placement, 0, scoring.stride),
+    )
+    return starts - max(offsets) - change, starts - min(offsets) + sequence_length + change

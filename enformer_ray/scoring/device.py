@@ -9,8 +9,8 @@ import torch
 
 from enformer_ray.config import Device, Precision
 from enformer_ray.errors import DeviceError
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.fast_attention import FUSED_BLOCK
+from enformer_ray.model.geometry import EnformerConfig
 
 _STEM_ACTIVATIONS = 5
 """Copies of the stem's activation that live at once in a plain pass, of which the audit does one at a time."""

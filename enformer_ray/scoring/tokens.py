@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from enformer_ray.genome.sequence import Codes
-from enformer_ray.genome.window import BIN
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.genome.coordinates import BIN, Codes, reached_tokens
 from enformer_ray.model.fast_trunk import FastTrunk, trunk_context
-from enformer_ray.scoring.strand import Strand
+from enformer_ray.model.geometry import EnformerConfig
+from enformer_ray.scoring.edits import Convention, Edit, Strand, anchored_window, local_difference, local_sequences
 
 TILE = 64
 """Tokens in a tile at most: their context adds 6% to the cost of the widest layer; one of the full model is 0.4 MB."""
@@ -139,3 +138,65 @@ def tile_tokens(config: EnformerConfig) -> int:
 def edge_tokens(config: EnformerConfig) -> int:
     """Tokens at an end of a window that see its zero padding: 3 for the published trunk."""
     return -(-trunk_context(config) // config.bin)
+
+
+def alternate_tokens(
+    tokens: WindowTokens,
+    config: EnformerConfig,
+    strand: Strand,
+    start: int,
+    edit: Edit,
+    convention: Convention,
+    reference: Tensor,
+) -> Tensor:
+    """Tokens of the window at `start` with an edit.
+
+    Args:
+        tokens: of reference windows.
+        config: geometry.
+        strand: which strand is read.
+        start: of the window, in coordinates of the strand.
+        edit: on that strand.
+        convention: of the variant.
+        reference: (tokens, channels), those of the reference window.
+
+    Returns:
+        (tokens, channels).
+    """
+    if convention == "local":
+        return _local(tokens, config, strand, start, edit, reference)
+    return _anchored(tokens, config, strand, start, edit, reference)
+
+
+def _anchored(
+    tokens: WindowTokens, config: EnformerConfig, strand: Strand, start: int, edit: Edit, reference: Tensor
+) -> Tensor:
+    """One flank stays on the window's grid; the other one lies on the grid of a window that starts elsewhere."""
+    count, change = config.tokens, edit.length_change
+    offset = edit.start - start - (change if edit.left_moves else 0)
+    first, last = reached_tokens(offset, offset + len(edit.alternate), count)
+    changed = tokens.crops([anchored_window(strand, start, config.sequence_length, edit)], first, last)[0]
+    left, right = reference[:first], reference[last:]
+    if change and edit.left_moves:
+        left = tokens.window(strand, start + change, 0, first) if first else left
+    elif change:
+        right = tokens.window(strand, start - change, last, count) if last < count else right
+    return torch.cat([left, changed, right])
+
+
+def _local(
+    tokens: WindowTokens, config: EnformerConfig, strand: Strand, start: int, edit: Edit, reference: Tensor
+) -> Tensor:
+    """As `indels.local_tokens`, from crops of the same four windows."""
+    windows = local_sequences(strand, start, config.sequence_length, edit)
+    alternate = reference.clone()
+    offset = edit.start - start
+    first, last = reached_tokens(offset, offset + len(edit.alternate), config.tokens)
+    changed, behind = tokens.crops([windows.left_anchored, windows.before], first, last)
+    alternate[first:last] += local_difference(changed, reference[first:last], behind, offset // BIN - first) / 2
+
+    offset -= edit.length_change
+    first, last = reached_tokens(offset, offset + len(edit.alternate), config.tokens)
+    changed, before = tokens.crops([windows.right_anchored, windows.behind], first, last)
+    alternate[first:last] += local_difference(changed, before, reference[first:last], offset // BIN - first) / 2
+    return alternate

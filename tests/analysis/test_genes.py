@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.analysis.genes import Region, read_genes
-from enformer_ray.analysis.top_profiles import nearest_genes
+from enformer_ray.analysis.profiles import nearest_genes
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import GeneFileError
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from enformer_ray.analysis.profiles import pick_one, pick_top, strongest, top_profiles
 from enformer_ray.analysis.sweep import sweep
-from enformer_ray.analysis.top_profiles import pick_one, pick_top, strongest, top_profiles
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import ConfigError, ProfileError
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 
 
 def test_a_profile_adds_up_to_the_score(demo: Path) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from enformer_ray.analysis.report import figures
+from enformer_ray.analysis.report import contents
 from enformer_ray.analysis.report.page import collect, render
 from enformer_ray.analysis.report.timeline import Disturbances, timeline
 from enformer_ray.analysis.sweep import sweep
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from tests.analysis.browser import Browser, chromium, find_chromium
 from tests.analysis.hostile import NAMES
 
@@ -116,7 +116,7 @@ def test_a_hundred_thousand_points(browser: Browser, hostile: Path, tmp_path: Pa
         }
     )
     report = collect(LocalStore(hostile), profiles=0)
-    report.figures["manhattan"] = figures.manhattan(replace(swept, points=table))
+    report.figures["manhattan"] = contents.manhattan(replace(swept, points=table))
     page = tmp_path / "report.html"
     page.write_text(render(report), encoding="utf-8")
     assert page.stat().st_size < 25e6
@@ -154,7 +154,7 @@ def test_a_run_in_which_everything_went_wrong(browser: Browser, hostile: Path, t
     )
     swept = sweep(LocalStore(hostile))
     nothing = replace(swept, points=swept.points.slice(0, 0), top=swept.top.slice(0, 0))
-    report.figures.update(manhattan=figures.manhattan(nothing), timeline=figures.timeline(timeline([])))
+    report.figures.update(manhattan=contents.manhattan(nothing), timeline=contents.timeline(timeline([])))
     page.write_text(render(report), encoding="utf-8")
     browser.open(page)
     assert browser.messages == []

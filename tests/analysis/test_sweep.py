@@ -8,17 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.analysis.chosen_tracks import chosen_tracks
-from enformer_ray.analysis.distributions import Distributions
-from enformer_ray.analysis.points import Largest, Points
-from enformer_ray.analysis.row_groups import RowGroup
-from enformer_ray.analysis.sweep import sweep
+from enformer_ray.analysis.points import Largest, Points, RowGroup
+from enformer_ray.analysis.sweep import Distributions, sweep
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows
+from enformer_ray.dataset.tracks import chosen_tracks
 from enformer_ray.errors import ConfigError, RunIncompleteError, TrackSelectionError
-from enformer_ray.rundir.local_store import LocalStore
-from enformer_ray.rundir.parquet import ROW_COLUMNS
+from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.schema import ROW_COLUMNS
 from tests.analysis.hostile import DESCRIPTIONS
 from tests.results.test_dataset import upload
 

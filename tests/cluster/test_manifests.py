@@ -14,7 +14,7 @@ import yaml
 from ray.autoscaler._private.util import fillout_defaults, validate_config
 
 from enformer_ray.config import build_config
-from enformer_ray.engine.credentials import refuse_credentials
+from enformer_ray.engine.submit import refuse_credentials
 from tests.cluster.crd import errors, schema, with_value
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enformer_ray.demo import rule
-from enformer_ray.demo.genome import background
-from enformer_ray.demo.motifs import BACKGROUND, read_motifs
-from enformer_ray.genome.sequence import Codes, encode, reverse_complement
+from enformer_ray.demo.rule import BACKGROUND, read_motifs
+from enformer_ray.demo.world import background
+from enformer_ray.genome.coordinates import Codes, encode, reverse_complement
 
 TRACK = {track.description: i for i, track in enumerate(rule.TRACKS)}
 

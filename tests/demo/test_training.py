@@ -14,7 +14,7 @@ from enformer_ray.demo import training
 from enformer_ray.demo.trainable import predict
 from enformer_ray.demo.world import MODEL
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.load import load_enformer
+from enformer_ray.model.hub import load_enformer
 from tests.run.conftest import GEOMETRY
 
 SMALL = replace(GEOMETRY, output_heads={"human": len(training.rule.TRACKS)})

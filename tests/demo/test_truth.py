@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.demo import rule
-from enformer_ray.demo.truth import LARGE, compare
+from enformer_ray.demo.rule import LARGE, compare
 from enformer_ray.demo.world import World
 from tests.results.generated import finished_run
 

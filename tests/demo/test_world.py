@@ -9,32 +9,39 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.demo import genome, rule
-from enformer_ray.demo.study import CAUSAL, write_study
-from enformer_ray.demo.variants import EDGE, MadeVariant, make_variants, true_effects
-from enformer_ray.demo.world import World, make_world
+from enformer_ray.demo import rule, world
+from enformer_ray.demo.world import (
+    CAUSAL,
+    EDGE,
+    MadeVariant,
+    World,
+    make_variants,
+    make_world,
+    true_effects,
+    write_study,
+)
+from enformer_ray.genome.coordinates import Codes, decode, encode
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.sequence import Codes, decode, encode
 from tests.demo.conftest import LENGTHS, SEED
 
 LENGTH = 80_000
 
 
 @pytest.fixture(scope="module")
-def contig() -> tuple[Codes, list[genome.Site]]:
-    return genome.contig(np.random.default_rng(5), LENGTH)
+def contig() -> tuple[Codes, list[world.Site]]:
+    return world.contig(np.random.default_rng(5), LENGTH)
 
 
 @pytest.fixture(scope="module")
-def variants(contig: tuple[Codes, list[genome.Site]]) -> list[MadeVariant]:
+def variants(contig: tuple[Codes, list[world.Site]]) -> list[MadeVariant]:
     return make_variants(np.random.default_rng(6), *contig)
 
 
-def test_sites_do_not_overlap_and_enhancers_are_far_from_promoters(contig: tuple[Codes, list[genome.Site]]) -> None:
+def test_sites_do_not_overlap_and_enhancers_are_far_from_promoters(contig: tuple[Codes, list[world.Site]]) -> None:
     _, sites = contig
     for one, other in pairwise(sites):
-        assert one.start + len(genome.a_site(np.random.default_rng(0), one.factor)) <= other.start
-    promoters = genome.promoters(sites)
+        assert one.start + len(world.a_site(np.random.default_rng(0), one.factor)) <= other.start
+    promoters = world.promoters(sites)
     enhancers = [site.start for site in sites if site.element == "enhancer"]
     assert len(promoters) >= 4
     assert len(enhancers) >= 10
@@ -42,7 +49,7 @@ def test_sites_do_not_overlap_and_enhancers_are_far_from_promoters(contig: tuple
 
 
 def test_variants_are_of_all_kinds_and_true_to_the_sequence(
-    contig: tuple[Codes, list[genome.Site]], variants: list[MadeVariant]
+    contig: tuple[Codes, list[world.Site]], variants: list[MadeVariant]
 ) -> None:
     bases = decode(contig[0])
     assert {(v.kind, v.indel) for v in variants} == {(k, i) for k in ("breaking", "making", "neutral") for i in (0, 1)}
@@ -54,7 +61,7 @@ def test_variants_are_of_all_kinds_and_true_to_the_sequence(
 
 
 def test_effects_are_those_of_the_whole_contig(
-    contig: tuple[Codes, list[genome.Site]], variants: list[MadeVariant]
+    contig: tuple[Codes, list[world.Site]], variants: list[MadeVariant]
 ) -> None:
     codes = contig[0]
     before = rule.totals(rule.occupancies(codes))
@@ -66,7 +73,7 @@ def test_effects_are_those_of_the_whole_contig(
 
 
 def test_breaking_lowers_binding_and_making_raises_it(
-    contig: tuple[Codes, list[genome.Site]], variants: list[MadeVariant]
+    contig: tuple[Codes, list[world.Site]], variants: list[MadeVariant]
 ) -> None:
     effects = true_effects(contig[0], variants)
     for kind, sign in (("breaking", -1), ("making", 1)):

@@ -17,9 +17,8 @@ from scipy import stats
 from enformer_ray.analysis.association import associate
 from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions
 from enformer_ray.demo import rule
-from enformer_ray.demo.study import CAUSAL, write_study
-from enformer_ray.demo.truth import compare
-from enformer_ray.demo.variants import MadeVariant
+from enformer_ray.demo.rule import compare
+from enformer_ray.demo.world import CAUSAL, MadeVariant, write_study
 from tests.end_to_end.conftest import Finished, run_program
 
 MADE = 1177

@@ -17,13 +17,13 @@ from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.demo.world import make_world
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.load import load_enformer
-from enformer_ray.plan.parts import whole
+from enformer_ray.model.hub import load_enformer
 from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.planned import PlannedVariants
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.plan.shards import whole
+from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
-from enformer_ray.scoring.gene_scorer import DirectGeneScorer, GeneScorer
+from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer
 from tests.end_to_end.conftest import Command
 from tests.genome.gtf import Written, write_gtf
 from tests.run.conftest import ALLELES, write_genome, write_vcf, write_weights

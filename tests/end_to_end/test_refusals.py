@@ -155,7 +155,7 @@ def test_another_plan_is_refused_with_exit_4(command: Command, world: World, tmp
 
 def test_other_weights_are_refused_with_exit_4(command: Command, world: World, tmp_path: Path) -> None:
     from enformer_ray.model.checkpoint import save_weights
-    from enformer_ray.model.load import load_enformer
+    from enformer_ray.model.hub import load_enformer
 
     run, weights = tmp_path / "run", tmp_path / "other.safetensors"
     model = load_enformer(world.weights)

@@ -10,21 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from enformer_ray.analysis.saturation.importance import importance
-from enformer_ray.analysis.saturation.sites import SiteReader
+from enformer_ray.analysis.saturation import SiteReader, importance
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.demo.world import World, make_world
-from enformer_ray.engine.package import JOB_FILE, packed
+from enformer_ray.engine.submit import JOB_FILE, packed
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.load import load_enformer
-from enformer_ray.plan.parts import whole
+from enformer_ray.model.hub import load_enformer
 from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.scoring.scorer import VariantScorer
 from tests.end_to_end.conftest import Command

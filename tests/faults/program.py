@@ -6,7 +6,7 @@ import os
 
 from enformer_ray.cli.main import main
 from enformer_ray.engine import backlog, pool
-from enformer_ray.publish import build_tasks
+from enformer_ray.publish import build
 
 OPENING_SECONDS = 90.0
 LONGEST_PAUSE = 4.0
@@ -17,5 +17,5 @@ if __name__ == "__main__":
     pool.OPENING_SECONDS = OPENING_SECONDS
     backlog.LONGEST_PAUSE = LONGEST_PAUSE
     if os.environ.get(FINALISE_ON_RAY):
-        build_tasks.IN_PROCESS_BYTES = 0
+        build.IN_PROCESS_BYTES = 0
     main()

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.plan.parts import whole
 from enformer_ray.plan.plan import load_plan
+from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Failure, Receipt, publish
 from tests.faults.chaos import KINDS, Fault, draw
 from tests.faults.processes import descendants

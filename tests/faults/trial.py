@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 from enformer_ray.rundir.events import read_events
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import received
 from tests.faults.chaos import DISK_BYTES, Fault, draw, inflict
 from tests.faults.cluster import IMPATIENT, Cluster

@@ -12,12 +12,12 @@ import yaml
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import EnformerRayError
-from enformer_ray.plan.parts import whole
 from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import finished_manifest
 from enformer_ray.rundir.receipts import Receipt, publish
 from tests.small_world import make_world, small_job

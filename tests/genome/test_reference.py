@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from enformer_ray.errors import ReferenceChangedError, ReferenceFastaError, UnknownContigError
 from enformer_ray.genome import reference as reference_module
+from enformer_ray.genome.coordinates import encode
 from enformer_ray.genome.reference import ReferenceGenome, block_digests
-from enformer_ray.genome.sequence import encode
 from tests.genome.fasta import bgzipped, random_bases, write_fasta
 
 LONG = random_bases(600_000, seed=1)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.genome.sequence import UNKNOWN, decode, encode, reverse_complement
+from enformer_ray.genome.coordinates import UNKNOWN, decode, encode, reverse_complement
 
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A", "N": "N"}
 

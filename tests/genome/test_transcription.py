@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.errors import GeneFileError
-from enformer_ray.genome.gtf import GtfRecord
-from enformer_ray.genome.transcription import TranscriptionStart, read_annotation
+from enformer_ray.genome.annotation import GtfRecord, TranscriptionStart, read_annotation
 from tests.genome.gtf import Written, write_gtf
 
 ONE = Written("1", "G1.4", "+", [(1001, 5000), (1010, 4000), (1024, 9000), (1025, 9000)], "ONE")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.genome.window import BIN, reached_tokens, shift_offsets, window_start
+from enformer_ray.genome.coordinates import BIN, reached_tokens, shift_offsets, window_start
 
 POSITIONS = st.integers(0, 250_000_000)
 LENGTHS = st.integers(1, 1536).map(lambda tokens: 128 * tokens)

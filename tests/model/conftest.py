@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 
 
 @pytest.fixture(scope="session")

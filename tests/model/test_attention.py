@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from enformer_ray.model.attention import RelativeAttention, relative_shift
-from enformer_ray.model.config import EnformerConfig
-from enformer_ray.model.positional import position_features
+from enformer_ray.model.enformer import RelativeAttention, position_features, relative_shift
+from enformer_ray.model.geometry import EnformerConfig
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 7])

@@ -19,8 +19,8 @@ from torch import Tensor
 from enformer_ray.errors import ConfigError, WeightsError
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.keys import ALIASES, hub_state
-from enformer_ray.model.load import load_enformer
 
 
 def plain_state(model: Enformer) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from enformer_ray.errors import ConfigError, WeightsError
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.geometry import EnformerConfig
 
 
 def test_published_geometry(parity: Path) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from enformer_ray.errors import ConfigError
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import ConvBlock, Enformer, SoftmaxPool, gelu, softplus
+from enformer_ray.model.geometry import EnformerConfig
 
 
 def one_hot(length: int, seed: int = 0) -> Tensor:

@@ -15,12 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from enformer_ray.errors import ConfigError
 from enformer_ray.model import fast_attention as fast
-from enformer_ray.model.attention import RelativeAttention
-from enformer_ray.model.config import EnformerConfig
-from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.enformer import Enformer, RelativeAttention
 from enformer_ray.model.fast_transformer import FastTransformer, fast_flops
-from enformer_ray.model.flops import pass_flops
-from enformer_ray.model.load import load_enformer
+from enformer_ray.model.geometry import EnformerConfig, pass_flops
+from enformer_ray.model.hub import load_enformer
 
 BIN = 8
 

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.fast_trunk import FastTrunk, fast_trunk_flops, trunk_context
-from enformer_ray.model.flops import trunk_flops
-from enformer_ray.model.load import load_enformer
+from enformer_ray.model.geometry import EnformerConfig, trunk_flops
+from enformer_ray.model.hub import load_enformer
 
 CONFIG = EnformerConfig(
     sequence_length=12 * 128, target_length=4, channels=24, layers=1, heads=2, key_size=4, divisible_by=4

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.errors import DownloadError, OfflineError, TrackTableError
-from enformer_ray.model import fetch
-from enformer_ray.model.fetch import fetch_track_table
+from enformer_ray.model import hub
+from enformer_ray.model.hub import fetch_track_table
 
 CONTENT = b"index\tidentifier\tdescription\n0\ta\tCAGE:x\n"
 
@@ -31,7 +31,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             pass
 
     table = ("http://127.0.0.1:1/absent", hashlib.sha256(CONTENT).hexdigest())
-    monkeypatch.setitem(fetch.TRACK_TABLES, "human", table)
+    monkeypatch.setitem(hub.TRACK_TABLES, "human", table)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -81,6 +81,6 @@ def test_heads_without_a_published_table() -> None:
 
 
 def test_digests_are_those_of_the_published_tables(shared: Path) -> None:
-    for head, (_, sha256) in fetch.TRACK_TABLES.items():
+    for head, (_, sha256) in hub.TRACK_TABLES.items():
         content = (shared / "data" / "tracks" / f"targets_{head}.txt").read_bytes()
         assert hashlib.sha256(content).hexdigest() == sha256

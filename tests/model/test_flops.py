@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.flops import layer_flops, pass_flops, trunk_flops
+from enformer_ray.model.geometry import EnformerConfig, layer_flops, pass_flops, trunk_flops
 
 
 def test_published_figures() -> None:

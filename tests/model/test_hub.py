@@ -16,9 +16,8 @@ from enformer_ray.config import OFFICIAL_WEIGHTS
 from enformer_ray.errors import DownloadError, OfflineError, WeightsError
 from enformer_ray.model import hub
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.hub import OFFICIAL_REVISION
+from enformer_ray.model.hub import OFFICIAL_REVISION, load_enformer
 from enformer_ray.model.keys import hub_state
-from enformer_ray.model.load import load_enformer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import weight_names
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.load import load_enformer
+from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.sonnet import convert_sonnet
 
 TOLERANCE = 1e-4

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from enformer_ray.model.positional import cached_position_features, position_features
+from enformer_ray.model.enformer import cached_position_features, position_features
 
 
 def direct(tokens: int, features: int) -> list[list[float]]:

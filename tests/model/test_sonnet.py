@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from enformer_ray.errors import WeightsError
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import weight_names
 from enformer_ray.model.sonnet import convert_sonnet, infer_config
 

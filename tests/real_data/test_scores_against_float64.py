@@ -14,9 +14,8 @@ import torch
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import IndelConvention, ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.load import load_enformer
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.model.hub import load_enformer
+from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import table_values
 

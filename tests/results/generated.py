@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import CatalogueConfig, JobConfig, ScoringConfig
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.plan.parts import whole
 from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
-from enformer_ray.scoring.tables import score_tables
+from enformer_ray.scoring.statistics import score_tables
 
 Scores = Callable[[Sequence[Variant]], NDArray[np.float32]]
 """Scores (statistics, variants, tracks) of variants of one chromosome, in the order of the job's statistics."""

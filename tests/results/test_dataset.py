@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
-from enformer_ray.dataset.top import top_rows
+from enformer_ray.dataset.rows import top_rows
 from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError, TrackSelectionError
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local_store import LocalStore
-from enformer_ray.rundir.parquet import ROW_COLUMNS
+from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.schema import ROW_COLUMNS
 from enformer_ray.rundir.store import RunStore, open_store
 from tests.faulty_proxy import FAULTS
 from tests.run.conftest import ALLELES, SNVS, score_without_ray, write_genome, write_vcf, write_weights

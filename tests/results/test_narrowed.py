@@ -9,8 +9,8 @@ import pytest
 
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
 from enformer_ray.errors import SelectionError, TrackSelectionError
-from enformer_ray.publish import compact
-from enformer_ray.rundir.parquet import ROW_COLUMNS
+from enformer_ray.publish import merge
+from enformer_ray.rundir.schema import ROW_COLUMNS
 from tests.results.study import Study, make_study
 from tests.results.test_dataset import upload
 
@@ -30,7 +30,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def run(study: Study) -> Path:
     """Files of up to 8 rows in row groups of two, of which chromosome 1 has five."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compact, "ROW_GROUP_ROWS", 2)
+        patch.setattr(merge, "ROW_GROUP_ROWS", 2)
         return study.run("run", SITES + AGAIN, shard_size=4)
 
 

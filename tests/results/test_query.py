@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
-from enformer_ray.dataset.query import run_query
-from enformer_ray.dataset.referenced import words_of
+from enformer_ray.dataset.query import run_query, words_of
 from enformer_ray.dataset.views import Paths
 from enformer_ray.errors import QueryError, StoreError
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.publish import compact
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.publish import merge
+from enformer_ray.rundir.local import LocalStore
 from tests.results.generated import finished_run
 from tests.results.study import make_study
 from tests.results.test_dataset import upload
@@ -200,7 +199,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return np.stack(rows)[None]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compact, "ROW_GROUP_ROWS", GROUP)
+        patch.setattr(merge, "ROW_GROUP_ROWS", GROUP)
         return finished_run(
             folder, [folder / "v.vcf"], folder / "g.fa", folder / "w.safetensors", scores, shard_size=8192
         )

@@ -13,12 +13,12 @@ import torch
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.model.checkpoint import save_weights
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.plan.parts import whole
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.plan.plan import make_plan
+from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
 
 GEOMETRY = EnformerConfig(

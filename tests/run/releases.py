@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from enformer_ray.config import JobConfig
 from enformer_ray.plan.plan import Plan, load_plan, make_plan
-from enformer_ray.plan.reuse_account import ReuseAccount
+from enformer_ray.plan.reuse import ReuseAccount
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import Manifest
 from enformer_ray.rundir.receipts import read_receipt
 from tests.run.conftest import score_without_ray

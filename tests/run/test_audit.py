@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from enformer_ray.cli import printing
 from enformer_ray.config import JobConfig, Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError, PlanMismatchError
-from enformer_ray.genome.window import window_start
+from enformer_ray.genome.coordinates import window_start
 from enformer_ray.plan.plan import Plan, load_plan, make_plan
 from enformer_ray.plan.sample import audited_in, audited_variants
 from enformer_ray.publish import audit
 from enformer_ray.publish.audit import BOUND, read_audit
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import read_receipt
-from enformer_ray.scoring.strand import Strand
+from enformer_ray.scoring.edits import Strand
 from enformer_ray.scoring.tokens import WindowTokens
 from tests.run.conftest import GEOMETRY, SNVS, score_without_ray
 from tests.run.receipts import publish_failure, restage

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from enformer_ray.engine import backlog as module
 from enformer_ray.engine.backlog import LOST_RETRIES, Backlog, Blame, Cause
 from enformer_ray.errors import ShardFailedError
-from enformer_ray.plan.plan_files import Shard
+from enformer_ray.plan.shards import Shard
 from enformer_ray.rundir.receipts import Failure
 
 

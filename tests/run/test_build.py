@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.errors import AuditError, DatasetCorruptError, LeaseHeldError, LeaseLostError
-from enformer_ray.plan.plan_files import Shard
-from enformer_ray.publish import build, build_tasks, compact
+from enformer_ray.plan.shards import Shard
+from enformer_ray.publish import build, merge
 from enformer_ray.publish.build import BuildTask, BuiltFile
-from enformer_ray.publish.compact import divide_into_files
 from enformer_ray.publish.finalise import FinaliseProgress, finalise
+from enformer_ray.publish.merge import divide_into_files
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import Manifest
 from enformer_ray.rundir.receipts import read_receipt
 from tests.run.receipts import replace, restage
@@ -28,7 +28,7 @@ from tests.run.workers import build_dies_once
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of eight rows in row groups of two: of chromosome 1 two, of chromosome 2 one, for each statistic."""
-    monkeypatch.setattr(compact, "ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr(merge, "ROW_GROUP_ROWS", 2)
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_file_that_was_moved_already_is_taken_only_if_whole(
 def test_ray_tasks_give_the_same_files(scored: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(scored.root, tmp_path / "elsewhere")
     here: Manifest = finalise(LocalStore(tmp_path / "elsewhere"))
-    monkeypatch.setattr(build_tasks, "IN_PROCESS_BYTES", 0)
+    monkeypatch.setattr(build, "IN_PROCESS_BYTES", 0)
     progress: list[FinaliseProgress] = []
     there = finalise(scored, workers=2, on_progress=progress.append)
     paths = [file for file in there.files if file.path.startswith("scores/")]
@@ -165,7 +165,7 @@ def test_ray_tasks_give_the_same_files(scored: LocalStore, tmp_path: Path, monke
 @pytest.mark.usefixtures("small_files")
 def test_the_process_of_a_ray_task_may_die(scored: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = hash_elsewhere(scored, tmp_path / "elsewhere")
-    monkeypatch.setattr(build_tasks, "IN_PROCESS_BYTES", 0)
+    monkeypatch.setattr(build, "IN_PROCESS_BYTES", 0)
     monkeypatch.setattr(build, "build_file", build_dies_once)
     assert finalise(scored, workers=1).content_hash == expected
     assert (scored.root.parent / "died").exists()
@@ -175,7 +175,7 @@ def test_the_process_of_a_ray_task_may_die(scored: LocalStore, tmp_path: Path, m
 def test_errors_of_ray_tasks_keep_their_class(scored: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    monkeypatch.setattr(build_tasks, "IN_PROCESS_BYTES", 0)
+    monkeypatch.setattr(build, "IN_PROCESS_BYTES", 0)
     scored.local_path(read_receipt(scored, 3).files["log2_ratio"].path).write_bytes(b"no")
     with pytest.raises(DatasetCorruptError, match=r"receipts/00003\.json.*sha256"):
         finalise(scored)
@@ -202,8 +202,8 @@ def test_files_are_whole_shards_of_one_chromosome() -> None:
 
 
 def test_row_groups_are_bounded_in_rows_and_bytes() -> None:
-    assert compact.row_group_rows(1) == 65_536
-    assert compact.row_group_rows(5313) == 2**29 // (4 * 5313)
+    assert merge.row_group_rows(1) == 65_536
+    assert merge.row_group_rows(5313) == 2**29 // (4 * 5313)
 
 
 def test_a_finalise_that_lost_its_lease_publishes_nothing(scored: LocalStore) -> None:

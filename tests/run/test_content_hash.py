@@ -11,10 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.publish.compact import ScoreFile
-from enformer_ray.rundir import content_hash
-from enformer_ray.rundir.content_hash import ContentHash, blocks, combined, row_digests
-from enformer_ray.rundir.parquet import score_schema
+from enformer_ray.publish.merge import ScoreFile
+from enformer_ray.rundir import schema
+from enformer_ray.rundir.schema import ContentHash, blocks, combined, row_digests, score_schema
 
 
 def rows(count: int, seed: int = 0, failed: frozenset[int] = frozenset()) -> pa.Table:
@@ -75,7 +74,7 @@ def test_the_hash_does_not_see_parts_files_and_row_groups(
 
 def test_the_hash_does_not_see_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = hash_of(rows(30))
-    monkeypatch.setattr(content_hash, "_BLOCK_VALUES", 14)
+    monkeypatch.setattr(schema, "_BLOCK_VALUES", 14)
     assert hash_of(rows(30)) == expected
 
 
@@ -102,7 +101,7 @@ def test_a_nan_of_other_bits_is_none() -> None:
     """What a reader puts in the place of null is its own choice."""
     scores = np.array([[0x7FC00001, 0xFFC00000]], "<u4").view("<f4")
     keys = rows(1)
-    assert content_hash.row_digests(keys, scores) == table_digests(rows(1, failed=frozenset({0})))
+    assert schema.row_digests(keys, scores) == table_digests(rows(1, failed=frozenset({0})))
 
 
 @pytest.mark.parametrize("column", rows(3).column_names)

@@ -28,7 +28,7 @@ from enformer_ray.plan.plan import make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import read_events
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, read_receipt, received
 from enformer_ray.runtime.cluster import ray_session, room_for
 from tests.run import workers

@@ -6,7 +6,7 @@ from typing import Any
 
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import EventLog, read_events
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 
 
 def test_drivers_add_to_one_log(tmp_path: Path) -> None:

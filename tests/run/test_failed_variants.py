@@ -13,13 +13,13 @@ import pytest
 from enformer_ray.cli.main import main
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import AuditError, DatasetCorruptError, RunIncompleteError
-from enformer_ray.plan.parts import whole
-from enformer_ray.publish import totals
+from enformer_ray.plan.shards import whole
+from enformer_ray.publish import documents
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.account import AccountLine
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.manifest import AccountLine
 from enformer_ray.rundir.receipts import Failure, read_receipt
 from tests.run.conftest import ALLELES, SNVS
 from tests.run.receipts import publish_failure, publish_halves, replace, restage, shard_number
@@ -109,7 +109,7 @@ def test_failed_variants_are_rows_without_scores(scored: LocalStore, tmp_path_fa
 
 
 def test_run_json_lists_failures(scored: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(totals, "FAILURES_LISTED", 1)
+    monkeypatch.setattr(documents, "FAILURES_LISTED", 1)
     publish_failure(scored, 3)
     publish_failure(scored, 12)
     finalise(scored)

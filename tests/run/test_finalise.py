@@ -11,15 +11,15 @@ import pytest
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.load import load_enformer
-from enformer_ray.plan.parts import whole
+from enformer_ray.model.hub import load_enformer
 from enformer_ray.plan.plan import load_plan
-from enformer_ray.plan.planned import PlannedVariants
+from enformer_ray.plan.shards import whole
+from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.checksum import sha256_of
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.files import sha256_of
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish, read_receipt
 from enformer_ray.scoring.scorer import VariantScorer
 from tests.run.conftest import ALLELES, SNVS

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.publish import build_tasks, compact
+from enformer_ray.publish import build, merge
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import dataset_paths, verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import Manifest
 from enformer_ray.rundir.store import RunStore, open_store
 from tests.run.receipts import publish_failure
@@ -32,7 +32,7 @@ def scored_there(scored: LocalStore, bucket: str) -> RunStore:
 @pytest.fixture
 def expected(scored: LocalStore, scored_there: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     """What finalise makes of the run on a local path."""
-    monkeypatch.setattr(compact, "ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr(merge, "ROW_GROUP_ROWS", 2)
     shutil.copytree(scored.root, tmp_path / "here")
     return finalise(LocalStore(tmp_path / "here"))
 
@@ -42,7 +42,7 @@ def test_the_same_dataset(
     scored_there: RunStore, expected: Manifest, monkeypatch: pytest.MonkeyPatch, on_ray: bool
 ) -> None:
     if on_ray:
-        monkeypatch.setattr(build_tasks, "IN_PROCESS_BYTES", 0)
+        monkeypatch.setattr(build, "IN_PROCESS_BYTES", 0)
     manifest = finalise(scored_there, workers=1)
     assert manifest.content_hash == expected.content_hash
     scores = [file for file in manifest.files if file.path.startswith(("scores/", "variants/"))]

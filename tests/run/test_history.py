@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from enformer_ray.engine.history import LEAST_PARTS, WINDOW_SECONDS, History, WorkerStatus
+from enformer_ray.engine.status import LEAST_PARTS, WINDOW_SECONDS, History, WorkerStatus
 
 BEGAN = datetime.fromisoformat("2026-01-31T12:00:00+00:00")
 

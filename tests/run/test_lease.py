@@ -19,7 +19,7 @@ from enformer_ray.errors import LeaseHeldError, LeaseLostError
 from enformer_ray.rundir import layout
 from enformer_ray.rundir import lease as module
 from enformer_ray.rundir.lease import Claim, Heartbeat, hold, holder
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 
 HOLDER = """
 import sys, time

@@ -13,12 +13,12 @@ import pysam
 import pysam.bcftools
 import pytest
 
-from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
+from enformer_ray.catalogue.build import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.plan import load_tasks
-from enformer_ray.readers import bgzf, parts
+from enformer_ray.readers import bgzf
 
 BASES = "ACGTACGGTCAA" * 5000
 
@@ -31,8 +31,8 @@ def reference(tmp_path: Path) -> ReferenceGenome:
 
 @pytest.fixture
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "SPLIT_BYTES", 0)
-    monkeypatch.setattr(parts, "PART_BYTES", 20_000)
+    monkeypatch.setattr(bgzf, "SPLIT_BYTES", 0)
+    monkeypatch.setattr(bgzf, "PART_BYTES", 20_000)
     monkeypatch.setattr(load_tasks, "_LANES", 2)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
@@ -79,7 +79,7 @@ def tables(catalogue: Catalogue) -> list[pa.Table]:
 
 def serial(path: Path, reference: ReferenceGenome, scratch: Path, **options: Any) -> Catalogue:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "SPLIT_BYTES", 1 << 40)
+        patch.setattr(bgzf, "SPLIT_BYTES", 1 << 40)
         return build(path, reference, scratch, False, **options)
 
 
@@ -87,7 +87,7 @@ def serial(path: Path, reference: ReferenceGenome, scratch: Path, **options: Any
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_tasks_of_a_vcf_give_what_one_process_gives(tmp_path: Path, reference: ReferenceGenome, end: str) -> None:
     path = write(tmp_path / "v.vcf.gz", lines(), end)
-    assert len(parts.list_parts(0, path, CatalogueConfig())) > 3
+    assert len(bgzf.list_parts(0, path, CatalogueConfig())) > 3
     whole = serial(path, reference, tmp_path / "serial")
     divided = build(path, reference, tmp_path / "parallel", True)
     assert divided.digest == whole.digest
@@ -105,7 +105,7 @@ def test_tasks_of_a_bcf_give_what_one_process_gives(tmp_path: Path, reference: R
         for site in source:
             out.write(site)
     pysam.bcftools.index(str(path), catch_stdout=False)
-    pieces = parts.list_parts(0, path, CatalogueConfig())
+    pieces = bgzf.list_parts(0, path, CatalogueConfig())
     assert len(pieces) > 2
     whole = serial(path, reference, tmp_path / "serial")
     divided = build(path, reference, tmp_path / "parallel", False)

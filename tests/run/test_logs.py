@@ -16,12 +16,12 @@ from enformer_ray.config import JobConfig
 from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.progress import Progress
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.plan.parts import whole
 from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.plan.shards import whole
 from enformer_ray.rundir.events import EventLog
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.runtime.cluster import ray_session
-from enformer_ray.runtime.logs import (
+from enformer_ray.runtime.process import (
     Work,
     WorkFormatter,
     log_in_worker,

@@ -14,10 +14,9 @@ import pytest
 
 from enformer_ray.config import JobConfig
 from enformer_ray.engine.driver import run_shards
-from enformer_ray.engine.metrics import METRICS, RUN_DIGITS, STEPS, WORKER_STATES, RunMetrics
-from enformer_ray.engine.progress import Progress
+from enformer_ray.engine.progress import METRICS, RUN_DIGITS, STEPS, WORKER_STATES, Progress, RunMetrics
 from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.runtime.cluster import ray_session
 from tests.run.conftest import SNVS
 

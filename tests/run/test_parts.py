@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.plan.parts import Part, covering, whole
-from enformer_ray.plan.plan_files import Shard
+from enformer_ray.plan.shards import Part, Shard, covering, whole
 from enformer_ray.rundir import layout
 
 

@@ -18,18 +18,17 @@ from enformer_ray.config import JobConfig, Placement
 from enformer_ray.engine.status import run_status
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, RunInterruptedError, StoreError
+from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.window import window_start
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.plan import plan_files
-from enformer_ray.plan.parts import whole
+from enformer_ray.plan import shards as plan_shards
 from enformer_ray.plan.plan import Plan, load_plan, make_plan
-from enformer_ray.plan.plan_files import Shard
-from enformer_ray.plan.planned import PlannedVariants
 from enformer_ray.plan.preview import preview
+from enformer_ray.plan.shards import Shard, whole
+from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.scoring.scorer import VariantScorer
 from tests.run.conftest import ALLELES, GEOMETRY, SNVS, write_weights
 
@@ -70,7 +69,7 @@ def test_every_variant_is_in_one_shard(planned: LocalStore, job: JobConfig) -> N
 
 
 def test_a_plan_that_is_divided_in_pieces(job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_files, "_DIVIDED_ROWS", 3)
+    monkeypatch.setattr(plan_shards, "_DIVIDED_ROWS", 3)
     store = LocalStore(tmp_path / "run")
     plan = make_plan(job, store)
     test_every_variant_is_in_one_shard(store, job)
@@ -238,7 +237,7 @@ def test_shards_are_cut_by_cost(job: JobConfig, tmp_path: Path, monkeypatch: pyt
     large = list(make_plan(job.model_copy(update={"shard_size": 1000}), LocalStore(tmp_path / "whole")).shards())
     assert [shard.chromosome for shard in large] == ["1", "2"]
     limit = sum(shard.cost for shard in large) / 7
-    monkeypatch.setitem(plan_files.SHARD_FLOPS, "cpu", limit)
+    monkeypatch.setitem(plan_shards.SHARD_FLOPS, "cpu", limit)
     plan = make_plan(job, LocalStore(tmp_path / "cut"))
     shards = list(plan.shards())
     assert all(shard.cost <= limit for shard in shards)
@@ -249,7 +248,7 @@ def test_shards_are_cut_by_cost(job: JobConfig, tmp_path: Path, monkeypatch: pyt
 
 @given(st.lists(st.floats(0.1, 50), min_size=1, max_size=40), st.integers(1, 9), st.floats(1, 100))
 def test_cuts_hold_both_bounds_and_waste_nothing(flops: list[float], size: int, limit: float) -> None:
-    cuts = plan_files._cuts(np.array(flops), size, limit)
+    cuts = plan_shards._cuts(np.array(flops), size, limit)
     assert cuts[0] == 0
     assert cuts[-1] == len(flops)
     for start, end in pairwise(cuts):

@@ -14,12 +14,12 @@ from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.progress import RunOutcome
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import ShardFailedError
-from enformer_ray.plan.parts import covering
 from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.planned import PlannedVariants
+from enformer_ray.plan.shards import covering
+from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.events import read_events
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, read_receipt, received
 from enformer_ray.runtime.cluster import ray_session
 from tests.run import workers

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from enformer_ray.engine.prefetch import Prefetcher
+from enformer_ray.engine.worker import Prefetcher
 
 
 def test_expect_and_take_at_one_moment() -> None:

@@ -15,21 +15,20 @@ from enformer_ray.analysis.calibration import family
 from enformer_ray.cli.main import main
 from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.dataset.together import check_together
+from enformer_ray.dataset.finished import FinishedRun, check_together
 from enformer_ray.engine import driver
 from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.status import run_status
 from enformer_ray.errors import EarlierRunError, PlanMismatchError
-from enformer_ray.genome.window import shift_offsets, window_start
+from enformer_ray.genome.coordinates import shift_offsets, window_start
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.plan.preview import preview
-from enformer_ray.publish import build_tasks
+from enformer_ray.publish import build
 from enformer_ray.publish.audit import read_audit
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.store import open_store
 from tests.results.generated import finished_run
 from tests.run.conftest import GEOMETRY, SNVS, score_without_ray
@@ -265,7 +264,7 @@ def test_reprocess_wants_an_earlier_run(again: JobConfig, tmp_path: Path, capsys
 
 @pytest.mark.slow
 def test_what_is_new_is_scored_by_workers(again: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_tasks, "IN_PROCESS_BYTES", 0)  # finished files are built by workers, too
+    monkeypatch.setattr(build, "IN_PROCESS_BYTES", 0)  # finished files are built by workers, too
     fewer = with_fewer(again, tmp_path, lambda n: n % 2 == 1).model_copy(update={"output": str(tmp_path / "fewer")})
     planned(fewer)
     finalise(LocalStore(Path(fewer.output)))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.plan.plan import load_plan
-from enformer_ray.publish import compact, finalise, release
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.publish import finalise, merge
+from enformer_ray.rundir.local import LocalStore
 from tests.run.conftest import write_genome, write_weights
 from tests.run.releases import (
     FORMATS,
@@ -108,9 +108,9 @@ two_shares = st.lists(st.floats(0, 1), min_size=2, max_size=2)
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several row groups and files of each chromosome, which shards and earlier files do not end with."""
-    monkeypatch.setattr(compact, "ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr(merge, "ROW_GROUP_ROWS", 2)
     monkeypatch.setattr(finalise, "FILE_ROW_GROUPS", 2)
-    monkeypatch.setattr(release, "FILE_SHARDS", 1)
+    monkeypatch.setattr(merge, "FILE_SHARDS", 1)
 
 
 @settings(max_examples=1)

@@ -9,10 +9,9 @@ import pytest
 
 from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.plan.earlier import EarlierRun
-from enformer_ray.plan.identity import differences
 from enformer_ray.plan.job import open_job
-from enformer_ray.publish.earlier_floors import Floors, together
+from enformer_ray.plan.previous import EarlierRun, differences
+from enformer_ray.publish.audit import Floors, together
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from tests.run.conftest import SNVS, write_weights

@@ -22,7 +22,7 @@ from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import EventLog
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Failure, read_receipt
 from enformer_ray.rundir.store import RunStore, open_store
 from tests.run.conftest import ALLELES, SNVS

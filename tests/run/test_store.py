@@ -12,7 +12,7 @@ import pytest
 
 from enformer_ray.errors import ConfigError, StoreError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.store import RunStore, open_store
 
 

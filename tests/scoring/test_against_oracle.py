@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.scoring.base import Scorer
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import (
     CENTRE_WIDTH,

@@ -12,11 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, plain_flops, variant_costs
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
 from tests.scoring.world import GEOMETRY, TRACKS, other, random_genome, tiny_model, write_genome
 
 BASES = random_genome(71)["1"]

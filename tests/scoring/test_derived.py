@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from enformer_ray.config import Statistic
-from enformer_ray.scoring.derived import derive, stored_for
-from enformer_ray.scoring.statistics import Predictions, reduce_predictions
+from enformer_ray.scoring.statistics import Predictions, derive, reduce_predictions, stored_for
 
 TRACKS = 300
 

@@ -14,8 +14,8 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Precision, ScoringConfig
 from enformer_ray.errors import ConfigError, DeviceError, ReferenceChangedError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
 from enformer_ray.scoring.scorer import VariantScorer
 from tests.scoring.oracle import Oracle

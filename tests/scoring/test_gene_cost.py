@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from enformer_ray.catalogue.gene_variant import GeneVariant
+from enformer_ray.catalogue.variant import GeneVariant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.config import EnformerConfig
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, Costs, plain_flops
-from enformer_ray.scoring.gene_cost import gene_costs
-from enformer_ray.scoring.gene_scorer import DirectGeneScorer, GeneScorer
+from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, gene_costs
 from tests.scoring.test_cost import BASES, LENGTHS, variant_of
 from tests.scoring.world import GEOMETRY, TRACKS, tiny_model, write_genome
 

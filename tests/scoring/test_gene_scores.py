@@ -12,11 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from enformer_ray.catalogue.gene_variant import GeneVariant
+from enformer_ray.catalogue.variant import GeneVariant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.scoring.gene_scorer import DirectGeneScorer, GeneScorer, bins_around
+from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, bins_around
 from tests.scoring.oracle import cut, flipped
 from tests.scoring.world import GEOMETRY, LENGTH, TRACKS, other, random_genome, table_values, tiny_model, write_genome
 

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig, Statistic
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.scoring import base as scorer_module
-from enformer_ray.scoring.base import Scorer
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring import scorer as scorer_module
+from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
 from tests.genome.fasta import random_bases
 from tests.scoring.oracle import flipped
 from tests.scoring.world import (

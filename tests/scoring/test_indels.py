@@ -10,9 +10,8 @@ import torch
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.scoring.indels import convention, local_sequences, local_tokens
+from enformer_ray.scoring.edits import Strand, convention, edit_on, local_sequences, local_tokens
 from enformer_ray.scoring.scorer import VariantScorer
-from enformer_ray.scoring.strand import Strand, edit_on
 from tests.scoring.world import LENGTH, TRACKS, random_genome, random_variant, table_values, tiny_model, write_genome
 
 

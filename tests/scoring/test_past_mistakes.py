@@ -14,8 +14,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
 from tests.genome.fasta import random_bases
 from tests.scoring.oracle import cut, flipped
 from tests.scoring.world import (

@@ -15,12 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.flops import pass_flops
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.scorer import VariantScorer
-from enformer_ray.scoring.strand import Strand
+from enformer_ray.model.geometry import EnformerConfig, pass_flops
+from enformer_ray.scoring.edits import Strand
+from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
 from enformer_ray.scoring.tokens import tile_tokens
 from tests.genome.fasta import random_bases
 from tests.scoring.world import (

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.catalogue.variant import Variant
+from enformer_ray.genome.coordinates import decode, encode
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.sequence import decode, encode
-from enformer_ray.scoring.strand import Edit, Strand, edit_on, left_anchored, right_anchored
+from enformer_ray.scoring.edits import Edit, Strand, edit_on, left_anchored, right_anchored
 from tests.genome.fasta import random_bases, write_fasta
 from tests.scoring.oracle import cut, flipped, minimal
 

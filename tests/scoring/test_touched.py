@@ -7,12 +7,11 @@ import pytest
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Placement, ScoringConfig
+from enformer_ray.genome.coordinates import Codes
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.sequence import Codes
-from enformer_ray.model.load import load_enformer
-from enformer_ray.scoring.cost import Alleles
-from enformer_ray.scoring.direct import DirectScorer
-from enformer_ray.scoring.touched import touched_bases
+from enformer_ray.model.hub import load_enformer
+from enformer_ray.scoring.cost import Alleles, touched_bases
+from enformer_ray.scoring.scorer import DirectScorer
 from tests.run.conftest import GEOMETRY, write_genome, write_weights
 
 

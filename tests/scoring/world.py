@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.model.config import EnformerConfig
 from enformer_ray.model.enformer import Enformer
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.tracks import TrackTable
 from tests.genome.fasta import random_bases, write_fasta
 

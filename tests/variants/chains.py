@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from enformer_ray.readers.batch import RECORD_SCHEMA
+from enformer_ray.readers.schema import RECORD_SCHEMA
 
 Base = tuple[str, int]
 Place = tuple[str, int, str, int]

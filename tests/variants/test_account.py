@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.catalogue.account import describe
-from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
+from enformer_ray.catalogue.build import Catalogue, build_catalogue
+from enformer_ray.catalogue.checks import describe
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError
 from enformer_ray.genome.reference import ReferenceGenome

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.errors import ConfigError
-from enformer_ray.genome.aliases import read_contig_aliases
+from enformer_ray.genome.reference import read_contig_aliases
 
 
 def test_two_columns_comments_and_blank_lines(tmp_path: Path) -> None:

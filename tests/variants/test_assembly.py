@@ -7,20 +7,19 @@ import duckdb
 import pysam
 import pytest
 
-from enformer_ray.catalogue.account import FileTally
-from enformer_ray.catalogue.account import check_assembly as check_tally
-from enformer_ray.catalogue.assembly import (
+from enformer_ray.catalogue.build import Catalogue, build_catalogue
+from enformer_ray.catalogue.checks import (
     ASSEMBLIES,
     Agreement,
+    FileTally,
     agreement_of_codes,
     check_assembly,
     contig_lengths,
     header_lengths,
     name_assembly,
 )
-from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
-from enformer_ray.catalogue.chain import Chain
-from enformer_ray.catalogue.liftover import lift_batch
+from enformer_ray.catalogue.checks import check_file_assembly as check_tally
+from enformer_ray.catalogue.liftover import Chain, lift_batch
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssemblyMismatchError
 from enformer_ray.genome.reference import ReferenceGenome

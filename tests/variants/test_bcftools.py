@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
+from enformer_ray.catalogue.build import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.genome.reference import ReferenceGenome
 

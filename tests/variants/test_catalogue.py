@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.catalogue import contig
-from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
+from enformer_ray.catalogue.build import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig, Placement
 from enformer_ray.errors import DiskError, EmptyCatalogueError, VariantFileError
+from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.window import window_start
-from enformer_ray.readers.batch import STUDY_SCHEMA
+from enformer_ray.readers.schema import STUDY_SCHEMA
 from tests.variants.worlds import HEADER, make_reference, vcf_text
 
 WINDOW = 256
@@ -200,7 +200,7 @@ def test_batches_do_not_show(reference: ReferenceGenome, tmp_path: Path, monkeyp
     path.write_text(vcf_text(records))
     whole = build([path], reference, tmp_path / "whole")
     monkeypatch.setattr("enformer_ray.readers.text.BLOCK_BYTES", 100)
-    monkeypatch.setattr("enformer_ray.catalogue.scratch._FLUSH_ROWS", 7)
+    monkeypatch.setattr("enformer_ray.catalogue.load._FLUSH_ROWS", 7)
     monkeypatch.setattr("enformer_ray.catalogue.contig._BATCH_ROWS", 64)
     cut = build([path], reference, tmp_path / "cut")
     assert cut.digest == whole.digest

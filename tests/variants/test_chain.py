@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.catalogue.chain import OUTCOMES, Chain, Lift
+from enformer_ray.catalogue.liftover import OUTCOMES, Chain, Lift
 from enformer_ray.errors import ChainFileError
 from tests.variants.chains import World, random_world, write
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.errors import UnknownContigError
-from enformer_ray.genome.contig_bases import ContigBases
-from enformer_ray.genome.sequence import decode
+from enformer_ray.genome.contig import ContigBases
+from enformer_ray.genome.coordinates import decode
 from tests.variants.worlds import make_reference
 
 
@@ -33,7 +33,7 @@ def test_runs_of_unknown_bases_are_those_of_the_reference(tmp_path_factory: pyte
 
 
 def test_runs_go_on_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("enformer_ray.genome.contig_bases._STEP", 4)
+    monkeypatch.setattr("enformer_ray.genome.contig._STEP", 4)
     text = "NNNNNANAANNNNNNNNNNAAAAAAAAAAN"
     reference = make_reference(tmp_path, {"1": text})
     found, expected = ContigBases(reference, "1").unknown_runs(), reference.unknown_runs("1")

@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.catalogue import gene_rows as module
-from enformer_ray.catalogue.catalogue import Catalogue, build_catalogue
-from enformer_ray.catalogue.gene_rows import Windows, gene_rows
+from enformer_ray.catalogue import genes as module
+from enformer_ray.catalogue.build import Catalogue, build_catalogue
+from enformer_ray.catalogue.genes import Windows, gene_rows
 from enformer_ray.config import CatalogueConfig, Placement
 from enformer_ray.errors import EmptyCatalogueError, GeneFileError
+from enformer_ray.genome.annotation import Annotation, read_annotation
+from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.transcription import Annotation, read_annotation
-from enformer_ray.genome.window import window_start
 from tests.genome.fasta import random_bases
 from tests.genome.gtf import Written, write_gtf
 from tests.variants.worlds import make_reference, vcf_text

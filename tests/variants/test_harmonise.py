@@ -15,17 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.catalogue.allele_match import match_anywhere, match_on_contig, reverse_complement
-from enformer_ray.catalogue.catalogue import build_catalogue
-from enformer_ray.catalogue.harmonise import Harmoniser
-from enformer_ray.catalogue.normalise_batch import normalise_batch, reason_names
-from enformer_ray.catalogue.orientation import Orientation
-from enformer_ray.catalogue.prepare import prepared
+from enformer_ray.catalogue.build import build_catalogue
+from enformer_ray.catalogue.harmonise import Harmoniser, Orientation
+from enformer_ray.catalogue.load import prepared
+from enformer_ray.catalogue.normalise import normalise_batch, reason_names
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError
-from enformer_ray.genome.contig_bases import ContigBases
+from enformer_ray.genome.contig import ContigBases
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers import read_batches
-from enformer_ray.readers.batch import RECORD_SCHEMA
+from enformer_ray.readers.schema import RECORD_SCHEMA
 from tests.variants.worlds import make_reference
 
 #        1   5    10   15   20

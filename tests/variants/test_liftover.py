@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.catalogue.chain import OUTCOMES, Chain
-from enformer_ray.catalogue.liftover import LIFT_SCHEMA, chain_of, check_chain_patterns, lift_batch
+from enformer_ray.catalogue.liftover import LIFT_SCHEMA, OUTCOMES, Chain, chain_of, check_chain_patterns, lift_batch
 from enformer_ray.catalogue.normalise import REASONS, normalise
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.cli.options import job_from
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ChainFileError, ConfigError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers.batch import RECORD_SCHEMA
+from enformer_ray.readers.schema import RECORD_SCHEMA
 from tests.variants.chains import World, batch_of, random_world, reverse_complement, write
 from tests.variants.real_data import CHAIN, ear_length, reference_copy
 from tests.variants.worlds import make_reference, record, records_of

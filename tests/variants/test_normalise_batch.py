@@ -10,13 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.catalogue.normalise import REASONS, Rejection, normalise
-from enformer_ray.catalogue.normalise_batch import ACCEPTED, Normalised, normalise_batch, reason_names
-from enformer_ray.catalogue.prepare import PREPARED_SCHEMA, prepared
-from enformer_ray.genome.contig_bases import ContigBases
+from enformer_ray.catalogue.load import PREPARED_SCHEMA, prepared
+from enformer_ray.catalogue.normalise import (
+    ACCEPTED,
+    REASONS,
+    Normalised,
+    Rejection,
+    normalise,
+    normalise_batch,
+    reason_names,
+)
+from enformer_ray.genome.contig import ContigBases
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers.record import InputRecord
-from enformer_ray.readers.rows import batch_from_rows
+from enformer_ray.readers.schema import InputRecord, batch_from_rows
 from tests.variants.worlds import make_reference
 
 GENOME = "CANNGTTTTTACACACAGGRCCATATATATGCCA" + "A" * 20 + "CT"

@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.catalogue.row_digest import RowDigest
+from enformer_ray.catalogue.files import RowDigest
 
 ROWS = st.lists(st.tuples(st.none() | st.integers(-5, 5), st.none() | st.text("aé", max_size=3)), max_size=8)
 

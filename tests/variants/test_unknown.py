@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import Placement
+from enformer_ray.genome.contig import UnknownBases
+from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.genome.unknown import UnknownBases
-from enformer_ray.genome.window import window_start
 from tests.variants.worlds import make_reference
 
 PIECES = st.lists(st.tuples(st.sampled_from("ACN"), st.integers(1, 90)), min_size=1, max_size=12)

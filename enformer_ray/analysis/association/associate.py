@@ -5,28 +5,27 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from enformer_ray.analysis.association.assays import AssayScores
-from enformer_ray.analysis.association.controls import Sample, draw_sample
-from enformer_ray.analysis.association.covariates import covariates_of, design
+from enformer_ray.analysis.association.controls import Sample, covariates_of, design, draw_sample
 from enformer_ray.analysis.association.credible_sets import rank_sets
-from enformer_ray.analysis.association.jackknife import equal_blocks
-from enformer_ray.analysis.association.options import AssociationOptions
-from enformer_ray.analysis.association.records import study_records
-from enformer_ray.analysis.association.scores import Reader, check_order, reader_of
-from enformer_ray.analysis.association.study import Study, read_study
-from enformer_ray.analysis.association.track_statistics import (
+from enformer_ray.analysis.association.models import equal_blocks
+from enformer_ray.analysis.association.options import AssociationOptions, Reader, check_order, reader_of
+from enformer_ray.analysis.association.statistics import (
     LEAST_ROWS,
+    AssayScores,
     Enrichment,
     TrackStatistics,
     as_columns,
     enrichment_of,
 )
+from enformer_ray.analysis.association.study import Study, read_study, study_records
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import AssociationError
 from enformer_ray.plan.plan import load_plan
@@ -161,3 +160,47 @@ def _as_json(options: AssociationOptions) -> dict[str, Any]:
     """Options as JSON values."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
     return values
+
+
+TABLES = ("tracks.parquet", "assays.parquet", "credible_sets.parquet")
+DOCUMENT = "association.json"
+
+
+def check_folder(folder: Path, force: bool) -> None:
+    """Refuse to write where something is; before an analysis, which may take long.
+
+    Args:
+        folder: for the tables.
+        force: an earlier analysis may be replaced; other files may not.
+
+    Raises:
+        AssociationError: the folder is not empty, or no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise AssociationError(f"--output {folder} is a file; give a new or empty folder.")
+    there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    foreign = [name for name in there if name not in (*TABLES, DOCUMENT)]
+    if foreign:
+        raise AssociationError(
+            f"the folder {folder} (--output) holds other files ({', '.join(foreign[:5])}), which are never replaced; "
+            "give a new or empty folder."
+        )
+    if there and not force:
+        raise AssociationError(
+            f"the folder {folder} (--output) holds an earlier analysis; --force replaces it, or give another folder."
+        )
+
+
+def write_association(association: Association, folder: Path) -> None:
+    """Write the tables, then the document that says that they are whole.
+
+    Args:
+        association: what is written.
+        folder: checked by `check_folder`; made if it is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DOCUMENT).unlink(missing_ok=True)
+    tables = (association.tracks, association.assays, association.credible_sets)
+    for name, table in zip(TABLES, tables, strict=True):
+        pq.write_table(table, folder / name, compression="zstd")
+    (folder / DOCUMENT).write_text(json.dumps(association.summary, indent=1) + "\n", encoding="utf-8")

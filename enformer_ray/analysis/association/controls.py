@@ -7,15 +7,20 @@ characteristics that SNPsnap matches (Pers, Timshel & Hirschhorn 2015, Bioinform
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.association.jackknife import Values
-from enformer_ray.analysis.association.options import DEFAULT_MIN_PIP, AssociationOptions
+from enformer_ray.analysis.association.models import Values
+from enformer_ray.analysis.association.options import DEFAULT_MIN_PIP, AssociationOptions, read_lines
 from enformer_ray.analysis.association.study import Study
+from enformer_ray.errors import AssociationError
+from enformer_ray.genome.coordinates import canonical_name
 
 _BINS = {"minor_allele_frequency": 10, "ld_score": 5, "log10_tss_distance": 5, "indel": 2}
 
@@ -111,3 +116,181 @@ def _draw(
         for start, end, count in zip(*bounds, needed, strict=True)
     ]
     return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
+
+
+def read_ld_scores(pattern: str, study: Study) -> Values:
+    """LD score of each variant, found by chromosome and position; NaN where there is none.
+
+    Args:
+        pattern: a path, a glob, or a path with @ in the place of the chromosome, as LDSC writes it.
+        study: the variants.
+
+    Raises:
+        AssociationError: no file, a file of another layout, or no variant with a score.
+    """
+    scores = np.full(len(study), np.nan)
+    rows = {name: np.flatnonzero(study.chromosome == number) for number, name in enumerate(study.names)}
+    for path in _files(pattern, study.names):
+        for chromosome, positions, values in _read(path):
+            here = rows.get(chromosome)
+            if here is None or not len(here):
+                continue
+            order = np.argsort(positions, kind="stable")
+            at = np.searchsorted(positions[order], study.position[here])
+            found = order[np.minimum(at, len(order) - 1)]
+            hit = positions[found] == study.position[here]
+            scores[here[hit]] = values[found[hit]]
+    if np.isnan(scores).all():
+        raise AssociationError(
+            f"--ld-scores {pattern}: no variant of the study has an LD score. They are looked up by chromosome and "
+            "position (CHR, BP), which must be those of the run's assembly; many published ones are of GRCh37."
+        )
+    return scores
+
+
+def _files(pattern: str, names: tuple[str, ...]) -> list[Path]:
+    paths = [pattern.replace("@", name) for name in names] if "@" in pattern else [pattern]
+    found = [Path(match) for path in paths for match in ([path] if Path(path).is_file() else sorted(glob.glob(path)))]  # noqa: PTH207
+    if not found:
+        raise AssociationError(
+            f"no file matches --ld-scores {pattern}; give a path, a glob in quotes, or a path with @ in the place "
+            "of the chromosome."
+        )
+    return found
+
+
+def _read(path: Path) -> Iterator[tuple[str, Values, Values]]:
+    """Chromosome, positions and LD scores of each chromosome of a file."""
+    columns: dict[str, int] = {}
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for number, line in read_lines(path, "--ld-scores"):
+        cells = line.split()
+        if not columns:
+            columns = _columns(path, cells)
+            continue
+        try:
+            position, score = int(cells[columns["BP"]]), float(cells[columns["L2"]])
+            positions, scores = found.setdefault(canonical_name(cells[columns["CHR"]]), ([], []))
+        except (ValueError, IndexError):
+            raise AssociationError(
+                f"{path}, line {number}: {line.strip()[:60]!r} has no whole number as BP or no number as L2."
+            ) from None
+        positions.append(position)
+        scores.append(score)
+    for chromosome, (positions, scores) in found.items():
+        yield chromosome, np.array(positions, dtype=np.float64), np.array(scores)
+
+
+def _columns(path: Path, names: list[str]) -> dict[str, int]:
+    missing = [name for name in ("CHR", "BP", "L2") if name not in names]
+    if missing:
+        raise AssociationError(
+            f"{path} has no column {', '.join(missing)}: its first line is {' '.join(names)[:80]!r}. LD scores are "
+            "read in LDSC's layout (.l2.ldscore.gz), whose first line is CHR SNP BP L2."
+        )
+    return {name: names.index(name) for name in ("CHR", "BP", "L2")}
+
+
+_FEATURES = ("transcript", "gene")
+"""In order of preference: every transcript has a start of its own."""
+
+
+def distance_to_tss(gtf: Path, study: Study) -> Values:
+    """Bases from each variant to the nearest start of a transcript (of a gene in a GTF without transcripts).
+
+    Returns:
+        NaN on chromosomes without genes.
+
+    Raises:
+        AssociationError: the GTF cannot be read, or has no gene on a chromosome of the study.
+    """
+    starts = read_starts(gtf)
+    distance = np.full(len(study), np.nan)
+    for number, name in enumerate(study.names):
+        rows = study.chromosome == number
+        if name in starts and rows.any():
+            distance[rows] = _nearest(starts[name], study.position[rows].astype(np.int64))
+    if np.isnan(distance).all():
+        raise AssociationError(
+            f"{gtf} has no gene on {', '.join(study.names[:5])}: it names {', '.join(list(starts)[:5]) or 'none'}. "
+            "Give the GTF of the run's assembly with --gtf."
+        )
+    return distance
+
+
+def read_starts(gtf: Path) -> dict[str, NDArray[np.int64]]:
+    """Transcription starts (1-based, sorted) by chromosome: the first base on +, the last one on -."""
+    starts: dict[str, dict[str, set[int]]] = {feature: {} for feature in _FEATURES}
+    for number, line in read_lines(gtf, "--gtf"):
+        cells = line.split("\t", 8)
+        if line.startswith("#"):
+            continue
+        try:
+            chromosome, _, feature, start, end, _, strand, *_ = cells
+            if feature in starts:
+                position = int(end if strand == "-" else start)
+                starts[feature].setdefault(canonical_name(chromosome), set()).add(position)
+        except ValueError:
+            raise AssociationError(
+                f"{gtf}, line {number}: {line.strip()[:60]!r} is no line of a GTF, which has nine columns separated by "
+                "tabs with positions in the fourth and fifth."
+            ) from None
+    best = starts["transcript"] or starts["gene"]
+    return {name: np.array(sorted(positions), dtype=np.int64) for name, positions in best.items()}
+
+
+def _nearest(starts: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    after = np.searchsorted(starts, positions)
+    left = np.abs(positions - starts[np.maximum(after - 1, 0)])
+    right = np.abs(starts[np.minimum(after, len(starts) - 1)] - positions)
+    nearest: NDArray[np.int64] = np.minimum(left, right)
+    return nearest
+
+
+NAMES = ("minor_allele_frequency", "ld_score", "log10_tss_distance", "unknown_bases", "indel")
+
+
+def covariates_of(study: Study, gtf: Path | None, ld_scores: str | None) -> dict[str, Values]:
+    """Covariates of each variant by name; NaN where a variant has none.
+
+    Those that no variant has, or that are the same for all, are left out.
+
+    Args:
+        study: the variants.
+        gtf: genes.
+        ld_scores: LD scores.
+    """
+    # Rounded, so that 1 - 0.8 and 0.2 are the same frequency whichever allele a file counts.
+    found = {"minor_allele_frequency": np.minimum(study.frequency, 1 - study.frequency).round(9)}
+    if ld_scores is not None:
+        # LD scores are skewed, and slightly negative ones come from their bias correction.
+        found["ld_score"] = np.log1p(np.maximum(read_ld_scores(ld_scores, study), 0))
+    if gtf is not None:
+        found["log10_tss_distance"] = np.log10(1 + distance_to_tss(gtf, study))
+    found["unknown_bases"] = study.unknown.astype(np.float64)
+    found["indel"] = study.indel.astype(np.float64)
+    return {name: values for name, values in found.items() if _varies(values)}
+
+
+def design(covariates: dict[str, Values], rows: int) -> tuple[Values, list[str]]:
+    """Columns of a regression: ones, then standardised covariates that vary and do not depend on those before.
+
+    Returns:
+        (rows, columns), and the names of the covariates in it.
+    """
+    columns, names = [np.ones(rows)], []
+    for name, values in covariates.items():
+        if not _varies(values):
+            continue
+        column = (values - values.mean()) / values.std()
+        before = np.column_stack(columns)
+        rest = column - before @ np.linalg.lstsq(before, column, rcond=None)[0]
+        if (rest**2).mean() > 1e-8:
+            columns.append(column)
+            names.append(name)
+    return np.column_stack(columns), names
+
+
+def _varies(values: Values) -> bool:
+    there = values[~np.isnan(values)]
+    return bool(len(there) and np.ptp(there) > 0)

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.association.jackknife import Values
-from enformer_ray.analysis.association.scores import Reader
+from enformer_ray.analysis.association.models import Values
+from enformer_ray.analysis.association.options import Reader
 from enformer_ray.analysis.association.study import Study
 
 CREDIBLE_SETS_SCHEMA = pa.schema(

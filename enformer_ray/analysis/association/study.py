@@ -3,19 +3,197 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import special
 
-from enformer_ray.analysis.association.direction import TURNED, UNCLEAR, directions
-from enformer_ray.analysis.association.jackknife import Values
-from enformer_ray.analysis.association.records import ChromosomeRecords
+from enformer_ray.analysis.association.models import Values
+from enformer_ray.analysis.association.options import SumstatsOptions
+from enformer_ray.catalogue.build import build_catalogue
+from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssociationError
+from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
+from enformer_ray.plan.plan import Plan
+from enformer_ray.rundir import layout
+
+_MEMORY = "1GB"
+_WINDOW = 1024  # of no consequence: unknown bases are those of the run's own windows
+
+_STUDY = "effect_allele, other_allele, beta, standard_error, p_value, neg_log_10_p_value, effect_allele_frequency, pip"
+_QUERY = f"""
+    SELECT v.variant, v.variant_id, v.position, v.reference_allele, v.alternate_allele, v.unknown_bases,
+           {", ".join(f"i.{name}" for name in _STUDY.split(", "))}, i.credible_set
+    FROM inputs i {{catalogue}} JOIN variants v ON {{on}}
+    ORDER BY v.variant, i.input"""
+_OWN = {"catalogue": "", "on": "v.variant = i.variant"}
+_OTHER = {
+    "catalogue": "JOIN catalogue c ON c.variant = i.variant",
+    "on": "v.variant_id = c.variant_id",
+}
+
+
+class ChromosomeRecords(NamedTuple):
+    """Records of one chromosome that are of scored variants.
+
+    Attributes:
+        chromosome: its name.
+        first: `variant` of the first variant of the chromosome.
+        variants: variants of the run on it.
+        records: `variant`, `variant_id`, position, alleles and unknown bases of the run, and study columns; by
+            `variant`, then in the order of reading.
+    """
+
+    chromosome: str
+    first: int
+    variants: int
+    records: pa.Table
+
+
+def study_records(plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str]) -> Iterator[ChromosomeRecords]:
+    """Join the records of a study with the variants of a run.
+
+    Args:
+        plan: of the finished run.
+        sumstats: the files; without any the run's own inputs.
+        dropped: counts, by reason, the records that are of no variant of the run.
+
+    Raises:
+        AssociationError: the reference is not where the plan says.
+        EnformerRayError: what reading the files raises.
+    """
+    with _inputs(plan, sumstats) as (inputs, catalogue), duckdb.connect(config={"memory_limit": _MEMORY}) as database:
+        _count_rejected(database, [str(path) for path in inputs.values()], dropped)
+        first = 0
+        for chromosome, count in plan.document.variants.items():
+            if chromosome in inputs and (catalogue is None or chromosome in catalogue):
+                tables = {
+                    "inputs": inputs[chromosome],
+                    "variants": plan.store.local_path(layout.plan_variants(chromosome)),
+                }
+                if catalogue is not None:
+                    tables["catalogue"] = catalogue[chromosome]
+                records = _joined(database, tables)
+                yield ChromosomeRecords(chromosome, first, count, records)
+            first += count
+
+
+def _joined(database: duckdb.DuckDBPyConnection, tables: dict[str, Path]) -> pa.Table:
+    for name, path in tables.items():
+        database.read_parquet(str(path), hive_partitioning=False).create_view(name, replace=True)
+    return database.sql(_QUERY.format(**(_OTHER if "catalogue" in tables else _OWN))).to_arrow_table()
+
+
+def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropped: Counter[str]) -> None:
+    """Count records that stand for no variant, and (as `not_in_run`, less those that are found later) all others."""
+    rows = database.read_parquet(paths, hive_partitioning=False).aggregate("reason, variant IS NULL, count(*)")
+    for reason, rejected, count in rows.fetchall():
+        dropped[str(reason) if rejected else "not_in_run"] += count
+
+
+@contextmanager
+def _inputs(plan: Plan, sumstats: SumstatsOptions) -> Iterator[tuple[dict[str, Path], dict[str, Path] | None]]:
+    """Input records by chromosome, and the variants that they are of unless those are the run's."""
+    if not sumstats.files:
+        store = plan.store
+        yield {name: store.local_path(layout.variants(name)) for name in plan.document.inputs}, None
+        return
+    with TemporaryDirectory(prefix="enformer-ray-associate-") as folder:
+        config = _catalogue_config(plan.document.config.catalogue, sumstats)
+        reference = _reference(plan, sumstats, config)
+        catalogue = build_catalogue(sumstats.files, reference, config, _WINDOW, "binned", Path(folder))
+        yield catalogue.inputs, catalogue.variants
+
+
+def _catalogue_config(run: CatalogueConfig, sumstats: SumstatsOptions) -> CatalogueConfig:
+    """How files are read: as the run's, but for what belongs to the run's own files."""
+    return run.model_copy(
+        update={
+            "format": sumstats.format,
+            "study": sumstats.study,
+            "columns": dict(sumstats.columns or {}),
+            "chain": sumstats.chain,
+            "max_unknown": None,
+        }
+    )
+
+
+def _reference(plan: Plan, sumstats: SumstatsOptions, config: CatalogueConfig) -> ReferenceGenome:
+    path = sumstats.reference or plan.document.config.reference
+    if not path.exists():
+        raise AssociationError(
+            f"the reference FASTA {path}, against which summary statistics are harmonised, is not there. --reference "
+            f"names where the FASTA of {plan.store.uri} is now."
+        )
+    aliases = config.contig_aliases
+    genome = ReferenceGenome(path, read_contig_aliases(aliases) if aliases else None)
+    for name, digests in plan.reference_digests().items():
+        genome.expect(name, digests)
+    return genome
+
+
+SAME, TURNED, UNCLEAR = 1, -1, 0
+
+
+def directions(records: pa.Table) -> NDArray[np.int8]:
+    """For each record 1 if its effect allele is the alternate one, -1 if it is the reference, 0 if that is unclear.
+
+    Args:
+        records: effect_allele and other_allele as the study has them (null: the effect allele is the alternate one by
+            the format), reference_allele and alternate_allele of the normalised variant.
+    """
+    effect, other = records.column("effect_allele"), records.column("other_allele")
+    found = np.full(records.num_rows, UNCLEAR, dtype=np.int8)
+    for sign, first, second in (
+        (TURNED, "reference_allele", "alternate_allele"),
+        (SAME, "alternate_allele", "reference_allele"),
+    ):
+        others_agree = pc.or_kleene(pc.is_null(other), pc.equal(other, records.column(second)))
+        found[_flags(pc.and_(pc.equal(effect, records.column(first)), others_agree))] = sign
+    found[_flags(pc.is_null(effect))] = SAME
+    rest = np.flatnonzero(found == UNCLEAR)
+    if len(rest):  # indels that normalisation has trimmed or moved
+        rows = records.select(["effect_allele", "other_allele", "reference_allele", "alternate_allele"])
+        found[rest] = [_of_alleles(**row) for row in rows.take(pa.array(rest)).to_pylist()]
+    return found
+
+
+def _flags(values: Any) -> NDArray[np.bool_]:
+    flags: NDArray[np.bool_] = pc.fill_null(values, False).to_numpy()
+    return flags
+
+
+def _of_alleles(effect_allele: str, other_allele: str | None, reference_allele: str, alternate_allele: str) -> int:
+    if other_allele is None:
+        return UNCLEAR
+    effect, other = effect_allele.upper(), other_allele.upper()
+    change, stated = len(alternate_allele) - len(reference_allele), len(effect) - len(other)
+    if change or stated:
+        # Moving an indel to the left rotates its bases and keeps its length.
+        return SAME if stated == change else TURNED if stated == -change else UNCLEAR
+    trimmed = _trimmed(other, effect)
+    if trimmed == _trimmed(reference_allele, alternate_allele):
+        return SAME
+    return TURNED if trimmed == _trimmed(alternate_allele, reference_allele) else UNCLEAR
+
+
+def _trimmed(reference: str, alternate: str) -> tuple[str, str]:
+    """Alleles of one length without the bases that they share at their ends."""
+    differing = [i for i, (a, b) in enumerate(zip(reference, alternate, strict=True)) if a != b]
+    if not differing:
+        return "", ""
+    kept = slice(differing[0], differing[-1] + 1)
+    return reference[kept], alternate[kept]
+
 
 MEMBERS_SCHEMA = pa.schema(
     {"variant": pa.int64(), "variant_id": pa.string(), "credible_set": pa.string(), "pip": pa.float64()}

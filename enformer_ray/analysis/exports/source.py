@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -12,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from enformer_ray.analysis.track_choice import Track, choose_tracks
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
+from enformer_ray.dataset.tracks import Track, choose_tracks
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.range_files import PROTOCOL
+from enformer_ray.rundir.files import PROTOCOL
 from enformer_ray.rundir.store import open_store
 
 SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre"})
@@ -140,3 +142,25 @@ def colon_names(batch: pa.RecordBatch) -> pa.Array:
 def unscored(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> int:
     """Rows without a score on the first of the tracks: it is missing on all of them or on none."""
     return int(np.count_nonzero(np.isnan(np.asarray(batch.column(columns[0]).to_numpy(zero_copy_only=False)))))
+
+
+@dataclass
+class ExportSummary:
+    """What an export wrote.
+
+    Attributes:
+        files: under their final names.
+        rows: rows, records or pairs in them.
+        scored: those that have scores.
+        notes: what else a person should know, a sentence each.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    rows: int = 0
+    scored: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def count(self, batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> None:
+        """Add a batch whose scores are in these columns."""
+        self.rows += batch.num_rows
+        self.scored += batch.num_rows - unscored(batch, columns)

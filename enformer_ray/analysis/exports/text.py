@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pysam
 
-from enformer_ray.errors import DiskError
+from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
+from enformer_ray.analysis.outputs import Outputs
+from enformer_ray.errors import ConfigError, DiskError
 from enformer_ray.readers.bcf import quiet_htslib
 
 LONGEST_TBI = 2**29
@@ -121,3 +123,39 @@ def index(path: Path, longest: int, chromosome: int, start: int) -> Path:
         index=str(target),
     )
     return target
+
+
+_FIRST = ("chromosome", "position", "reference_allele", "alternate_allele", "variant_id", "name", "indel_convention")
+_MISSING = "NA"
+
+
+def export_tsv(source: ExportSource, output: Path, force: bool = False) -> ExportSummary:
+    """Write all variants with their scores (of the alternate against the reference allele), sorted, and the index.
+
+    Args:
+        source: what is exported.
+        output: a path that ends in .gz or .bgz.
+        force: write over files that are there.
+
+    Raises:
+        ConfigError: the path ends otherwise.
+        OutputExistsError: the table or its index is there.
+    """
+    if output.suffix not in {".gz", ".bgz"}:
+        raise ConfigError(f"--output {output}: the table is packed with bgzip; give a name that ends in .tsv.gz.")
+    summary = ExportSummary()
+    longest = 0
+    with Outputs(output, force) as outputs:
+        outputs.existing(".tbi")
+        path = outputs.path()
+        with bgzip_writer(path) as file:
+            names = [*_FIRST, *source.columns]
+            file.write(header(["#" + names[0], *names[1:]]))
+            for batch in source.batches(more=["indel_convention"]):
+                file.write(lines([batch.column(name) for name in names], _MISSING))
+                summary.count(batch, source.columns)
+                longest = max(longest, pc.max(batch.column("position")).as_py())
+        outputs.path(".csi" if longest >= LONGEST_TBI else ".tbi")
+        index(path, longest, chromosome=0, start=1)
+    summary.files += outputs.written
+    return summary

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enformer_ray.analysis import colours
-from enformer_ray.analysis.genome_axis import Stretch, genome_axis
-from enformer_ray.analysis.plots.style import new_figure, outside_legend
+from enformer_ray.analysis.plots import style
+from enformer_ray.analysis.plots.style import Stretch, genome_axis, new_figure, outside_legend
 from enformer_ray.analysis.report.embed import shortened
 from enformer_ray.analysis.sweep import Swept
 
@@ -34,19 +33,19 @@ def draw_manhattan(swept: Swept, width: float) -> Figure:
     points = swept.points
     stretches, _, x = genome_axis(points)
     height, score = points.column("height").to_numpy(), points.column("score").to_numpy()
-    breaks = colours.limits(np.abs(score))
-    classes = colours.classes(score, breaks)
-    middle = len(colours.CLASSES) // 2
+    breaks = style.limits(np.abs(score))
+    classes = style.classes(score, breaks)
+    middle = len(style.CLASSES) // 2
     figure = new_figure(width, width * 0.42)
     axes = figure.subplots()
     handles: dict[int, Artist] = {}
-    for number in sorted(range(len(colours.CLASSES)), key=lambda c: abs(c - middle)):
+    for number in sorted(range(len(style.CLASSES)), key=lambda c: abs(c - middle)):
         mine, far = classes == number, abs(number - middle)
         handles[number] = axes.scatter(
             x[mine],
             height[mine],
             s=(1.2 + far) ** 2,
-            color=colours.CLASSES[number],
+            color=style.CLASSES[number],
             linewidths=0,
             rasterized=True,  # a hundred thousand vector points would make a file that no one can open
             label=_class_name(number - middle, breaks),

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enformer_ray.analysis import colours
 from enformer_ray.analysis.genes import Gene
+from enformer_ray.analysis.plots import style
 from enformer_ray.analysis.plots.style import new_figure, outside_legend
-from enformer_ray.analysis.profiles import Profile
+from enformer_ray.analysis.profiles import Profile, TopProfile
+from enformer_ray.analysis.report.contents import variant_label
 from enformer_ray.analysis.report.embed import shortened
-from enformer_ray.analysis.report.tables import variant_label
-from enformer_ray.analysis.top_profiles import TopProfile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,8 +60,8 @@ def draw_profile(found: TopProfile, statistic: str, around: int | None, width: f
 
 def _alleles(axes: Axes, profile: Profile, track: int, edges: np.ndarray, shown: slice) -> None:
     for values, name, colour, filled in (
-        (profile.reference[:, track], "reference", colours.REFERENCE, True),
-        (profile.alternate[:, track], "alternate", colours.ALTERNATE, False),
+        (profile.reference[:, track], "reference", style.REFERENCE, True),
+        (profile.alternate[:, track], "alternate", style.ALTERNATE, False),
     ):
         axes.stairs(values, edges, color=colour, linewidth=0.9, label=name, baseline=None)
         if filled:
@@ -74,8 +73,8 @@ def _alleles(axes: Axes, profile: Profile, track: int, edges: np.ndarray, shown:
 
 def _difference(axes: Axes, profile: Profile, track: int, edges: np.ndarray, shown: slice) -> None:
     values = profile.alternate[:, track] - profile.reference[:, track]
-    axes.stairs(values, edges, color=colours.DIFFERENCE, linewidth=0.8)
-    axes.stairs(values, edges, color=colours.DIFFERENCE, alpha=0.25, fill=True)
+    axes.stairs(values, edges, color=style.DIFFERENCE, linewidth=0.8)
+    axes.stairs(values, edges, color=style.DIFFERENCE, alpha=0.25, fill=True)
     largest = 1.1 * float(np.abs(values[shown]).max()) or 1
     axes.set_ylim(-largest, largest)
     axes.set_ylabel("alt - ref", fontsize=6.5)

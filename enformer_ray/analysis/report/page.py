@@ -15,12 +15,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import enformer_ray
-from enformer_ray.analysis import colours
-from enformer_ray.analysis.report import figures, tables
+from enformer_ray.analysis.plots import style
+from enformer_ray.analysis.profiles import TopProfile, pick_top, top_profiles
+from enformer_ray.analysis.report import contents
 from enformer_ray.analysis.report.embed import json_block, policy, shortened
 from enformer_ray.analysis.report.timeline import Timeline, read_disturbances, read_timeline
 from enformer_ray.analysis.sweep import Swept, sweep
-from enformer_ray.analysis.top_profiles import TopProfile, pick_top, top_profiles
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
 
@@ -28,12 +28,12 @@ FAILURES = 20
 """Failed variants that are listed."""
 
 _COLOURS = {
-    "up": colours.ORANGE,
-    "down": colours.BLUE,
-    "reference": colours.REFERENCE,
-    "alternate": colours.ALTERNATE,
-    "difference": colours.DIFFERENCE,
-    "bar": colours.BLUE,
+    "up": style.ORANGE,
+    "down": style.BLUE,
+    "reference": style.REFERENCE,
+    "alternate": style.ALTERNATE,
+    "difference": style.DIFFERENCE,
+    "bar": style.BLUE,
 }
 
 _SCRIPTS = ("helpers", "manhattan", "distributions", "run", "profiles", "page")
@@ -86,18 +86,18 @@ def collect(
     """
     swept = sweep(store, statistic, tracks, top)
     run = json.loads(store.read_bytes(layout.RUN))
-    timeline, listed = read_timeline(store), tables.top(swept, gtf)
+    timeline, listed = read_timeline(store), contents.top(swept, gtf)
     shown = top_profiles(pick_top(swept, min(profiles, top)), gtf, on_progress)
     return Report(
         _head(store, swept)
         | _of_run(store, swept, run, timeline)
-        | _of_scores(swept, listed, shown, gtf is not None or tables.has_genes(swept)),
+        | _of_scores(swept, listed, shown, gtf is not None or contents.has_genes(swept)),
         {
-            "manhattan": figures.manhattan(swept),
-            "distributions": [figures.distribution(found) for found in swept.distributions],
-            "timeline": figures.timeline(timeline),
+            "manhattan": contents.manhattan(swept),
+            "distributions": [contents.distribution(found) for found in swept.distributions],
+            "timeline": contents.timeline(timeline),
             "profiles": [
-                figures.profile(found.profile, label, found.names, found.genes)
+                contents.profile(found.profile, label, found.names, found.genes)
                 for label, found in zip(_labels(listed), shown, strict=False)
             ],
             "colours": _COLOURS,
@@ -123,10 +123,10 @@ def _head(store: RunStore, swept: Swept) -> dict[str, Any]:
 def _of_run(store: RunStore, swept: Swept, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
     failures = run["failures"][:FAILURES]
     return {
-        "asked": tables.asked(run),
-        "produced": tables.produced(run, swept),
-        "account": tables.account(swept),
-        "changes": tables.changes(run),
+        "asked": contents.asked(run),
+        "produced": contents.produced(run, swept),
+        "account": contents.account(swept),
+        "changes": contents.changes(run),
         "indels": run["indel_conventions"],
         "failures": [{name: shortened(str(said), 200) for name, said in failure.items()} for failure in failures],
         "timeline": timeline,
@@ -143,7 +143,7 @@ def _of_scores(swept: Swept, listed: list[dict[str, Any]], shown: list[TopProfil
         "points_of": swept.points_of,
         "without_p": swept.without_p,
         "has_p": swept.study.has_p,
-        "limits": colours.limits(abs(swept.points.column("score").to_numpy())),
+        "limits": style.limits(abs(swept.points.column("score").to_numpy())),
         "top": listed,
         "has_genes": has_genes,
         "profiles": [
@@ -164,15 +164,15 @@ def _labels(listed: list[dict[str, Any]]) -> list[str]:
 def render(report: Report) -> str:
     """The HTML file."""
     script = _script()
-    style = _styles()
+    css = _styles()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_asset("page.html.j2"))
     return template.render(
         **report.tables,
-        colours=colours.CLASSES,
-        policy=policy([script], [style]),
+        colours=style.CLASSES,
+        policy=policy([script], [css]),
         script=Markup(script),  # of this package: nothing of the run is in it
-        style=Markup(style),
+        style=Markup(css),
         data=json_block(report.figures),
     )
 
@@ -183,7 +183,7 @@ def _script() -> str:
 
 
 def _styles() -> str:
-    swatches = "".join(f".class-{i}{{background:{colour}}}" for i, colour in enumerate(colours.CLASSES))
+    swatches = "".join(f".class-{i}{{background:{colour}}}" for i, colour in enumerate(style.CLASSES))
     return "\n".join([_asset("vendor/uPlot.min.css"), _asset("page.css"), swatches])
 
 

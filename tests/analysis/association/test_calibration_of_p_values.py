@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from enformer_ray.analysis.association.associate import Association, analyse
-from enformer_ray.analysis.association.options import AssociationOptions
-from enformer_ray.analysis.association.scores import TrackBatch
+from enformer_ray.analysis.association.options import AssociationOptions, TrackBatch
 from enformer_ray.analysis.association.study import MEMBERS_SCHEMA, Study
 from tests.analysis.association.world import CAUSAL_TRACKS, LD, TRACKS, Simulated, make_scores, simulate
 

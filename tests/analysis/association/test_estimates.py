@@ -9,11 +9,15 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from statsmodels.stats.multitest import multipletests
 
-from enformer_ray.analysis.association.jackknife import Blocks, blocks_of, equal_blocks, jackknife_error, two_sided
-from enformer_ray.analysis.association.logistic import fit_logistic
-from enformer_ray.analysis.association.moments import pearson
-from enformer_ray.analysis.association.multiple_testing import q_values
-from enformer_ray.analysis.association.ranks import Ranking, spearman
+from enformer_ray.analysis.association.models import (
+    Blocks,
+    blocks_of,
+    equal_blocks,
+    fit_logistic,
+    jackknife_error,
+    two_sided,
+)
+from enformer_ray.analysis.association.statistics import Ranking, pearson, q_values, spearman
 
 ROWS = 1200
 

@@ -12,18 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from enformer_ray.analysis.association.associate import analyse
-from enformer_ray.analysis.association.controls import draw_sample
-from enformer_ray.analysis.association.covariates import design
+from enformer_ray.analysis.association.associate import analyse, check_folder
+from enformer_ray.analysis.association.controls import design, distance_to_tss, draw_sample, read_ld_scores, read_starts
 from enformer_ray.analysis.association.credible_sets import rank_sets, ranks_within, reweighted
-from enformer_ray.analysis.association.direction import SAME, TURNED, UNCLEAR, directions
-from enformer_ray.analysis.association.ld_scores import read_ld_scores
-from enformer_ray.analysis.association.options import AssociationOptions, check_cases
-from enformer_ray.analysis.association.records import ChromosomeRecords
-from enformer_ray.analysis.association.scores import TrackBatch
-from enformer_ray.analysis.association.study import MEMBERS_SCHEMA, Study, read_study
-from enformer_ray.analysis.association.tss import distance_to_tss, read_starts
-from enformer_ray.analysis.association.write import check_folder
+from enformer_ray.analysis.association.options import AssociationOptions, TrackBatch, check_cases
+from enformer_ray.analysis.association.study import (
+    MEMBERS_SCHEMA,
+    SAME,
+    TURNED,
+    UNCLEAR,
+    ChromosomeRecords,
+    Study,
+    directions,
+    read_study,
+)
 from enformer_ray.errors import AssociationError, ConfigError
 
 

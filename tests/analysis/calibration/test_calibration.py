@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from enformer_ray.analysis import calibration as module
 from enformer_ray.analysis.background import make_background
-from enformer_ray.analysis.calibrated import apply_calibration
 from enformer_ray.analysis.calibration import (
     CalibrationTable,
+    apply_calibration,
     calibrate,
     family,
     fingerprint_parts,
@@ -25,7 +25,7 @@ from enformer_ray.analysis.calibration import (
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, OutputExistsError, RunIncompleteError
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from tests.analysis.exports.conftest import TRACKS, World, score_of
 from tests.results.generated import finished_run
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.quantiles import POINTS, quantile_grid, share_below, signed_quantiles
+from enformer_ray.analysis.calibration import POINTS, quantile_grid, share_below, signed_quantiles
 
 Floats = NDArray[np.float32]
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from enformer_ray.analysis.exports.gene_sets import GeneSet, read_bed, read_gtf
-from enformer_ray.analysis.exports.regenie import export_regenie
+from enformer_ray.analysis.exports.regenie import GeneSet, export_regenie, read_bed, read_gtf
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.dataset import rows as rows_module
 from enformer_ray.dataset.dataset import open_scores

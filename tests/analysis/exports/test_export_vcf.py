@@ -9,8 +9,7 @@ from pathlib import Path
 import pysam
 import pytest
 
-from enformer_ray.analysis.exports.source import ExportSource
-from enformer_ray.analysis.exports.summary import ExportSummary
+from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
 from enformer_ray.analysis.exports.vcf import export_vcf
 from enformer_ray.dataset import rows as rows_module
 from enformer_ray.dataset.dataset import open_scores

@@ -10,13 +10,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from enformer_ray.analysis.exports.annotation import AnnotationOptions
-from enformer_ray.analysis.exports.ldsc import export_ldsc
-from enformer_ray.analysis.exports.polyfun import export_polyfun
-from enformer_ray.analysis.exports.sldp import export_sldp
+from enformer_ray.analysis.exports.ld import AnnotationOptions, export_ldsc, export_polyfun, export_sldp
 from enformer_ray.analysis.exports.source import ExportSource
-from enformer_ray.analysis.exports.text import bgzip_writer
-from enformer_ray.analysis.exports.tsv import export_tsv
+from enformer_ray.analysis.exports.text import bgzip_writer, export_tsv
 from enformer_ray.dataset import rows as rows_module
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import (

@@ -10,19 +10,16 @@ import pandas as pd
 import pytest
 
 from enformer_ray.analysis import calibration
-from enformer_ray.analysis.calibrated import apply_calibration
-from enformer_ray.analysis.exports.annotation import AnnotationOptions
-from enformer_ray.analysis.exports.gene_sets import GeneSet
-from enformer_ray.analysis.exports.ldsc import export_ldsc
-from enformer_ray.analysis.exports.polyfun import export_polyfun
-from enformer_ray.analysis.exports.regenie import export_regenie
+from enformer_ray.analysis.calibration import apply_calibration
+from enformer_ray.analysis.exports.ld import AnnotationOptions, export_ldsc, export_polyfun
+from enformer_ray.analysis.exports.regenie import GeneSet, export_regenie
 from enformer_ray.analysis.exports.source import ExportSource
-from enformer_ray.analysis.exports.tsv import export_tsv
+from enformer_ray.analysis.exports.text import export_tsv
 from enformer_ray.analysis.exports.vcf import export_vcf
 from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from tests.analysis.exports.strict import regenie_sets
 from tests.run.conftest import job, scored_folder
 from tests.run.receipts import publish_failure

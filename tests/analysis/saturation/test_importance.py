@@ -9,12 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from enformer_ray.analysis.saturation import sites as sites_module
-from enformer_ray.analysis.saturation.importance import write_importance
-from enformer_ray.analysis.saturation.sites import SiteReader
+from enformer_ray.analysis import saturation as sites_module
+from enformer_ray.analysis.saturation import SiteReader, write_importance
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.publish.verify import verify
-from enformer_ray.rundir.local_store import LocalStore
+from enformer_ray.rundir.local import LocalStore
 from tests.analysis.saturation.planted import FIRST, LAST, MOTIF, PLANTED, Planted
 from tests.end_to_end.conftest import Command, command
 from tests.results.test_dataset import upload

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers import numbers, text
+from enformer_ray.readers import conversions, text
 from enformer_ray.readers.cells import Layout, split_block, split_line
-from enformer_ray.readers.delimited import read_delimited
+from enformer_ray.readers.tables import read_delimited
 from enformer_ray.readers.text import Block
 
 HEADER = "CHROM GENPOS ID ALLELE0 ALLELE1 A1FREQ N TEST BETA SE LOG10P"
@@ -152,9 +152,9 @@ def test_columnar_cells_are_those_of_each_line(lines: list[str], delimiter: str)
 def test_neg_log_of_any_exponent(mantissa: int, exponent: int) -> None:
     cell = f"{mantissa}e{exponent - 17}"
     column = pa.array([cell])
-    p, bad = numbers.floats(column)
+    p, bad = conversions.floats(column)
     assert not bad.any()
-    p_value, neg_log = numbers.p_values(column, p, pa.nulls(1, pa.float64()))
+    p_value, neg_log = conversions.p_values(column, p, pa.nulls(1, pa.float64()))
     expected = -float(Decimal(cell).log10())
     assert neg_log[0].as_py() == pytest.approx(expected, rel=1e-12)
     assert (p_value[0].as_py() is None) == (float(cell) == 0)
@@ -162,9 +162,9 @@ def test_neg_log_of_any_exponent(mantissa: int, exponent: int) -> None:
 
 def test_p_values_at_the_edges() -> None:
     column = pa.array(["0", "1", "0.0e0", "1e-310", "1E-400", None, "5e-324", "2e-324"])
-    p, _ = numbers.floats(column)
+    p, _ = conversions.floats(column)
     given_logs = pa.array([None, None, 12.5, None, None, 330.0, None, None])
-    p_value, neg_log = numbers.p_values(column, p, given_logs)
+    p_value, neg_log = conversions.p_values(column, p, given_logs)
     assert neg_log.to_pylist() == [
         None,
         0.0,

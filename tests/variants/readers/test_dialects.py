@@ -15,7 +15,7 @@ from pyarrow import csv
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
 from enformer_ray.readers import format_of, read_batches
-from enformer_ray.readers.batch import RECORD_SCHEMA
+from enformer_ray.readers.schema import RECORD_SCHEMA
 
 TAB = "\t"
 EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers import format_of, gwas_vcf, read_batches, table, text, vcf
+from enformer_ray.readers import format_of, gwas_vcf, read_batches, tables, text, vcf
 
 VCF = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 FIELDS = "".join(f'##FORMAT=<ID={key},Number=A,Type=Float,Description="x">\n' for key in ("ES", "SE", "LP"))
@@ -64,7 +64,7 @@ def both_ways(path: Path, **options: Any) -> list[dict[str, Any]] | str:
     fast = rows_of(path, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vcf, "regular_columns", _irregular)
-        patch.setattr(table, "regular_columns", _irregular)
+        patch.setattr(tables, "regular_columns", _irregular)
         slow = rows_of(path, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "BLOCK_BYTES", 37)
@@ -98,7 +98,7 @@ def test_regular_text_is_read_as_columns(tmp_path: Path, monkeypatch: pytest.Mon
 
     path = tmp_path / "regular.txt"
     path.write_bytes(text_of(header, [[]] * 50, "\n"))
-    for module, name in ((vcf, "_irregular"), (table, "_irregular"), (gwas_vcf, "_irregular")):
+    for module, name in ((vcf, "_irregular"), (tables, "_irregular"), (gwas_vcf, "_irregular")):
         monkeypatch.setattr(module, name, slow)
     rows = rows_of(path)
     assert not isinstance(rows, str)

@@ -9,7 +9,7 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
-from enformer_ray.readers.record import InputRecord
+from enformer_ray.readers.schema import InputRecord
 from tests.variants.worlds import records_of
 
 EXPECTED = [(1, "rs1", "chr1", 5, "A", "C"), (2, None, "chr1", 7, "AT", None), (3, "x", "X", 9, "g", "gA")]

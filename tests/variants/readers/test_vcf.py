@@ -8,7 +8,7 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.record import InputRecord
+from enformer_ray.readers.schema import InputRecord
 from tests.variants.worlds import HEADER, records_of, vcf_text
 
 TEXT = HEADER + (

@@ -1,0 +1,241 @@
+"""Logistic regression of cases on one score and shared covariates, for many scores at once.
+
+Newton's method (iteratively reweighted least squares; McCullagh & Nelder 1989, Generalized Linear Models, chapter 4).
+Estimates without a block are one Newton step from those of all rows (Pregibon 1981, Ann Stat 9:705).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Values = NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """An estimate, its standard error, and the degrees of freedom of its t statistic.
+
+    Attributes:
+        value: the estimate; NaN where it is not defined.
+        error: jackknife standard error.
+        freedom: blocks less one.
+    """
+
+    value: float
+    error: float
+    freedom: int
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of Student's t with `freedom` degrees of freedom."""
+        return float(two_sided(np.array([self.value]), np.array([self.error]), self.freedom)[0])
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Stretches of consecutive rows, in genome order.
+
+    Attributes:
+        starts: first row of each block, ascending from 0; no block is empty.
+        rows: rows in all.
+    """
+
+    starts: NDArray[np.int64]
+    rows: int
+
+    @property
+    def count(self) -> int:
+        """Number of blocks."""
+        return len(self.starts)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of each block."""
+        return np.diff(self.starts, append=self.rows)
+
+    def sums(self, values: Values) -> Values:
+        """Sums over each block: (rows, ...) to (blocks, ...)."""
+        added: Values = np.add.reduceat(values, self.starts, axis=0)
+        return added
+
+    def labels(self) -> NDArray[np.int64]:
+        """Block of each row."""
+        return np.repeat(np.arange(self.count), self.sizes)
+
+
+def equal_blocks(rows: int, blocks: int) -> Blocks:
+    """Divide rows into blocks of as many rows each, as LDSC does; fewer blocks where there are few rows."""
+    count = max(1, min(blocks, rows // 2))
+    return Blocks(np.floor(np.linspace(0, rows, count + 1)).astype(np.int64)[:-1], rows)
+
+
+def blocks_of(labels: NDArray[np.int64]) -> Blocks:
+    """Blocks of rows that carry the labels of their blocks, in order."""
+    return Blocks(np.flatnonzero(np.diff(labels, prepend=-1)), len(labels))
+
+
+def jackknife_error(estimate: Values, left_out: Values, sizes: NDArray[np.int64]) -> Values:
+    """Standard errors of estimates.
+
+    Args:
+        estimate: (...) of all rows.
+        left_out: (blocks, ...) of all rows but those of a block.
+        sizes: rows of each block.
+    """
+    count, rows = len(sizes), sizes.sum()
+    share = (rows / sizes).reshape(-1, *[1] * (left_out.ndim - 1))  # h_j of Busing et al.
+    pseudo = share * estimate - (share - 1) * left_out
+    mean = count * estimate - ((1 - 1 / share) * left_out).sum(axis=0)
+    variance: Values = ((pseudo - mean) ** 2 / (share - 1)).sum(axis=0) / count
+    return np.sqrt(variance)
+
+
+def two_sided(estimate: Values, error: Values, freedom: int) -> Values:
+    """Two-sided p-values of Student's t; NaN where there is no standard error."""
+    ratio = np.divide(estimate, error, out=np.full(np.shape(estimate), np.nan), where=error > 0)
+    p: Values = 2 * stats.t.sf(np.abs(ratio), freedom)
+    return p
+
+
+_MOST_STEPS = 60
+_LEAST_STEP = 1e-9
+_RIDGE = 1e-11
+"""Relative to the information's diagonal: it keeps a singular matrix solvable and moves no optimum."""
+
+_LARGEST_ERROR = 100.0
+"""Of a coefficient that is estimated at all, for a score of unit scale; separation lets it grow without bound."""
+
+
+class LogisticFit(NamedTuple):
+    """Coefficients of scores, one an entry.
+
+    Attributes:
+        coefficient: log odds ratio for one unit of the score; NaN where the fit did not converge.
+        model_error: from the information matrix, as if rows were independent.
+        error: block jackknife.
+        converged: whether Newton's method came to rest (it does not where a score separates cases from controls).
+    """
+
+    coefficient: Values
+    model_error: Values
+    error: Values
+    converged: NDArray[np.bool_]
+
+
+def fit_logistic(scores: Values, covariates: Values, cases: NDArray[np.bool_], blocks: Blocks) -> LogisticFit:
+    """Fit one model a score: cases on the score and all covariates.
+
+    Args:
+        scores: (rows, scores), each of unit scale; constant ones give NaN.
+        covariates: (rows, covariates) of full rank, a column of ones among them.
+        cases: of each row.
+        blocks: of the rows.
+    """
+    model = _Model(scores, covariates, cases.astype(np.float64))
+    beta, converged = _fit(model)
+    varies = np.ptp(scores, axis=0) > 0
+    probability = model.probability(beta)
+    information = model.information(probability)
+    inverse = np.linalg.inv(information)
+    model_error = np.sqrt(np.maximum(inverse[:, 0, 0], 0))
+    left_out = _without_blocks(model, beta, probability, information, blocks)
+    error = jackknife_error(beta[:, 0], left_out, blocks.sizes)
+    good = converged & varies & (model_error < _LARGEST_ERROR)
+    coefficient, model_error, error = (np.where(good, v, np.nan) for v in (beta[:, 0], model_error, error))
+    return LogisticFit(coefficient, model_error, error, good)
+
+
+class _Model:
+    """The likelihood of all models; parameters (models, 1 + covariates), the score's first."""
+
+    def __init__(self, scores: Values, covariates: Values, cases: Values) -> None:
+        self.scores, self.covariates, self.cases = scores, covariates, cases
+        self.size = 1 + covariates.shape[1]
+        self._pairs = np.triu_indices(covariates.shape[1])
+        self._products = covariates[:, self._pairs[0]] * covariates[:, self._pairs[1]]
+
+    def linear(self, beta: Values) -> Values:
+        """Log odds (rows, models)."""
+        value: Values = self.covariates @ beta[:, 1:].T + self.scores * beta[:, 0]
+        return value
+
+    def likelihood(self, beta: Values) -> Values:
+        """Log likelihoods (models)."""
+        linear = self.linear(beta)
+        value: Values = self.cases @ linear - np.logaddexp(0, linear).sum(axis=0)
+        return value
+
+    def probability(self, beta: Values) -> Values:
+        """Fitted probabilities (rows, models)."""
+        return 1 / (1 + np.exp(-np.clip(self.linear(beta), -500, 500)))
+
+    def gradient(self, probability: Values) -> Values:
+        """Score vectors (models, parameters)."""
+        rest = self.cases[:, None] - probability
+        return np.column_stack([(self.scores * rest).sum(axis=0), rest.T @ self.covariates])
+
+    def information(self, probability: Values) -> Values:
+        """Information matrices (models, parameters, parameters), of full rank."""
+        weight = probability * (1 - probability)
+        scored = weight * self.scores
+        return self._matrices(
+            (scored * self.scores).sum(axis=0), scored.T @ self.covariates, weight.T @ self._products, _RIDGE
+        )
+
+    def of_blocks(self, probability: Values, blocks: Blocks, model: int) -> tuple[Values, Values]:
+        """Shares of blocks in one model's score vector (blocks, parameters) and information."""
+        rest = (self.cases - probability[:, model])[:, None]
+        weight = (probability[:, model] * (1 - probability[:, model]))[:, None]
+        score = self.scores[:, [model]]
+        gradient = blocks.sums(np.hstack([score, self.covariates]) * rest)
+        products = np.hstack([score * score, score * self.covariates, self._products]) * weight
+        sums = blocks.sums(products)
+        return gradient, self._matrices(sums[:, 0], sums[:, 1 : self.size], sums[:, self.size :], 0.0)
+
+    def _matrices(self, corner: Values, edge: Values, inside: Values, ridge: float) -> Values:
+        matrix = np.empty((len(corner), self.size, self.size))
+        matrix[:, 0, 0] = corner
+        matrix[:, 0, 1:] = matrix[:, 1:, 0] = edge
+        upper, lower = self._pairs
+        matrix[:, upper + 1, lower + 1] = matrix[:, lower + 1, upper + 1] = inside
+        if ridge:
+            diagonal = np.arange(self.size)
+            matrix[:, diagonal, diagonal] *= 1 + ridge
+            matrix[:, diagonal, diagonal] += ridge
+        return matrix
+
+
+def _fit(model: _Model) -> tuple[Values, NDArray[np.bool_]]:
+    """Parameters, and whether they are at rest."""
+    count = model.scores.shape[1]
+    beta = np.zeros((count, model.size))
+    likelihood = model.likelihood(beta)
+    resting = np.zeros(count, dtype=np.bool_)
+    for _ in range(_MOST_STEPS):
+        probability = model.probability(beta)
+        step = np.linalg.solve(model.information(probability), model.gradient(probability)[..., None])[..., 0]
+        for _ in range(_MOST_STEPS):
+            tried = model.likelihood(beta + step)
+            worse = tried < likelihood - 1e-9 * np.abs(likelihood)
+            if not worse.any():
+                break
+            step[worse] /= 2  # far from the optimum a whole step may overshoot
+        beta, likelihood = beta + step, tried
+        resting = np.abs(step).max(axis=1) < _LEAST_STEP * (1 + np.abs(beta).max(axis=1))
+        if resting.all():
+            break
+    return beta, resting
+
+
+def _without_blocks(model: _Model, beta: Values, probability: Values, information: Values, blocks: Blocks) -> Values:
+    """Coefficients (blocks, models) one Newton step from the fit of all rows, each block left out."""
+    left_out = np.empty((blocks.count, len(beta)))
+    for number in range(len(beta)):
+        gradient, share = model.of_blocks(probability, blocks, number)
+        step = np.linalg.solve(information[number] - share, gradient[..., None])[:, 0, 0]
+        left_out[:, number] = beta[number, 0] - step
+    return left_out

@@ -1,1 +1,0 @@
-"""What the scores of every substitution say: importance of bases, sequence logos, agreement with measurements."""

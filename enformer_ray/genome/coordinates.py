@@ -1,0 +1,164 @@
+"""Window arithmetic: where the network's input lies on a chromosome.
+
+All coordinates here are 0-based half-open `start`/`end`. A window may begin before base 0 or end behind the contig:
+the missing bases are unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enformer_ray.config import DEFAULT_STRIDE, Placement
+from enformer_ray.errors import SelectionError
+
+BIN = 128
+"""Width of a trunk token and of an output bin, bp."""
+
+RECEPTIVE_HALF_WIDTH = 259
+"""A base at p changes exactly the trunk tokens (p - 259) // 128 .. (p + 259) // 128, in window coordinates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """`length` bases from `start` (0-based, may be negative) on a chromosome."""
+
+    chromosome: str
+    start: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """0-based exclusive end; may lie behind the contig."""
+        return self.start + self.length
+
+
+def window_start(
+    first_base: int, length: int, placement: Placement, shift: int = 0, stride: int = DEFAULT_STRIDE
+) -> int:
+    """Start (0-based) of the window that a variant is scored in.
+
+    Args:
+        first_base: 0-based position of the first base of the normalised record.
+        length: window length, bp.
+        placement: `centred`: first_base - length/2, as the published notebook does;
+            `binned`: the same rounded down to a multiple of 128, so that neighbours share windows;
+            `shared`: the same rounded to the nearest multiple of `stride` bins.
+        shift: bases by which the window is moved back (towards lower coordinates).
+        stride: bins between two windows of `shared`: every variant is within half of that from the window's centre.
+    """
+    start = first_base - length // 2
+    if placement == "binned":
+        start = start // BIN * BIN
+    elif placement == "shared":
+        start = (start + BIN // 2 * stride) // (BIN * stride) * (BIN * stride)
+    return start - shift
+
+
+def shift_offsets(shifts: int) -> list[int]:
+    """Moves back, bp, of the windows that `--shifts N` averages over: k * (128/N + 1), k = 0 .. N-1.
+
+    The step is odd for 2 to 64 shifts, so that no phase of the 128-bp grid is repeated; one shift is the window itself.
+    """
+    return [k * (BIN // shifts + 1) for k in range(shifts)]
+
+
+def reached_tokens(start: int, end: int, tokens: int) -> tuple[int, int]:
+    """Half-open range of the trunk tokens that a change of the bases `start`..`end` reaches.
+
+    Args:
+        start: first changed base, 0-based in window coordinates.
+        end: one behind the last changed base; equal to `start` for a mere junction between two bases, which then
+            counts from base `start` back to base `start - 1`.
+        tokens: tokens in the window; the range is clipped to it.
+    """
+    first = (start - RECEPTIVE_HALF_WIDTH) // BIN
+    last = (end - 1 + RECEPTIVE_HALF_WIDTH) // BIN
+    return min(tokens, max(0, first)), max(0, min(tokens, last + 1))
+
+
+LAST = 2**31 - 1
+"""Largest position: columns are int32."""
+
+_REGION = re.compile(r"(?P<chromosome>.+?):(?P<start>[0-9][0-9,]*)(-(?P<end>[0-9][0-9,]*)?)?")
+
+
+def canonical_name(contig: str) -> str:
+    """Contig name as it stands in datasets: without `chr`, and MT for the mitochondrion."""
+    name = contig[3:] if contig[:3].lower() == "chr" and len(contig) > 3 else contig
+    return "MT" if name == "M" else name
+
+
+@dataclass(frozen=True)
+class Region:
+    """A stretch of a chromosome.
+
+    Attributes:
+        chromosome: canonical name.
+        start: first position, 1-based.
+        end: last position, 1-based.
+    """
+
+    chromosome: str
+    start: int
+    end: int
+
+
+def parse_region(text: str, known: Collection[str]) -> Region:
+    """Read a chromosome (`chr1`, `1`), a position (`chr1:1000`), a stretch, or one without an end (`chr1:1000-`).
+
+    Args:
+        text: the region; commas in numbers do not matter.
+        known: canonical names of chromosomes; one of them may hold a colon.
+
+    Raises:
+        SelectionError: it is none of these.
+    """
+    if canonical_name(text) in known or (text and ":" not in text):
+        return Region(canonical_name(text), 1, LAST)
+    parts = _REGION.fullmatch(text)
+    if parts is None:
+        raise SelectionError(
+            f"{text!r} is no region; write chr1, chr1:1000 or chr1:1000-2000 (1-based, both ends included)."
+        )
+    start = int(parts["start"].replace(",", ""))
+    end = start if parts[3] is None else int(parts["end"].replace(",", "")) if parts["end"] else LAST
+    if not 1 <= start <= end:
+        raise SelectionError(f"the region {text!r} ends before it begins; positions are 1-based, both ends included.")
+    return Region(canonical_name(parts["chromosome"]), min(start, LAST), min(end, LAST))
+
+
+Codes = NDArray[np.uint8]
+
+UNKNOWN = 4
+
+_ENCODE = np.full(256, UNKNOWN, dtype=np.uint8)
+for _code, _base in enumerate("ACGT"):
+    _ENCODE[[ord(_base), ord(_base.lower())]] = _code
+_TRANSLATE = _ENCODE.tobytes()
+_DECODE = np.frombuffer(b"ACGTN", dtype=np.uint8)
+_COMPLEMENT = np.array([3, 2, 1, 0, UNKNOWN], dtype=np.uint8)
+
+
+def encode(bases: str) -> Codes:
+    """Codes (uint8, one a base) of a string; soft-masked lower case reads as bases, all else as unknown."""
+    return _ENCODE[np.frombuffer(bases.encode("latin-1", "replace"), dtype=np.uint8)]
+
+
+def encode_bytes(lines: bytes) -> Codes:
+    """Codes of letters, between which there may be line ends."""
+    return np.frombuffer(lines.translate(_TRANSLATE, b"\r\n"), dtype=np.uint8)
+
+
+def decode(codes: Codes) -> str:
+    """Upper-case string of codes; unknown bases read as N."""
+    return _DECODE[codes].tobytes().decode("ascii")
+
+
+def reverse_complement(codes: Codes) -> Codes:
+    """Codes of the reverse-complemented sequence; unknown bases stay unknown."""
+    return _COMPLEMENT[codes[::-1]]

@@ -1,0 +1,361 @@
+"""Credible-set tables: the eQTL Catalogue's, and any table with a probability, a credible set and named alleles.
+
+Source: github.com/eQTL-Catalogue/eQTL-Catalogue-resources (`{dataset}.credible_sets.tsv.gz`): `molecular_trait_id
+gene_id cs_id variant rsid cs_size pip pvalue beta se z cs_min_r2 region`, with variants as `chr1_108004887_G_T`
+(reference, then alternate, which is the effect allele) on GRCh38.
+
+Other tables need columns whose names leave no doubt which allele is the effect allele; allele1 and allele2 differ
+from tool to tool and want `columns` in the job file. A credible set that is only a number is joined to the trait and
+the region where the table has them, as sets are numbered anew in each region.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from enformer_ray.readers.dialect import X_Y_MT, X_Y_XY_MT, Dialect, TextColumns, join_texts, split_variant
+
+_NUMBERS = {
+    "standard_error": ("standard_error",),
+    "p_value": ("p_value",),
+    "neg_log_10_p_value": ("neg_log_10_p_value",),
+    "n": ("n",),
+}
+
+GWAS_SSF = Dialect(
+    key="gwas-ssf",
+    name="GWAS-SSF",
+    signature=(
+        ("chromosome",),
+        ("base_pair_location",),
+        ("effect_allele",),
+        ("other_allele",),
+        ("p_value", "neg_log_10_p_value"),
+    ),
+    without=frozenset({"hm_chrom"}),
+    columns={
+        "chromosome": ("chromosome",),
+        "position": ("base_pair_location",),
+        "effect_allele": ("effect_allele",),
+        "other_allele": ("other_allele",),
+        "source_id": ("variant_id", "rsid", "rs_id"),
+        "rsid": ("rsid", "rs_id"),
+        "beta": ("beta",),
+        "odds_ratio": ("odds_ratio",),
+        "hazard_ratio": ("hazard_ratio",),
+        "effect_allele_frequency": ("effect_allele_frequency",),
+        "pip": ("pip",),
+        "credible_set": ("credible_set",),
+        **_NUMBERS,
+    },
+    chromosomes=X_Y_MT,
+)
+
+GWAS_CATALOG_HARMONISED = Dialect(
+    key="gwas-catalog-hm",
+    name="GWAS Catalog harmonised, before GWAS-SSF",
+    signature=(("hm_chrom",), ("hm_pos",), ("hm_effect_allele",), ("hm_other_allele",)),
+    columns={
+        "chromosome": ("hm_chrom",),
+        "position": ("hm_pos",),
+        "effect_allele": ("hm_effect_allele",),
+        "other_allele": ("hm_other_allele",),
+        "source_id": ("hm_variant_id", "hm_rsid"),
+        "rsid": ("hm_rsid",),
+        "beta": ("hm_beta",),
+        "odds_ratio": ("hm_odds_ratio",),
+        "effect_allele_frequency": ("hm_effect_allele_frequency",),
+        **_NUMBERS,
+    },
+    chromosomes=X_Y_MT,
+)
+
+REGENIE = Dialect(
+    key="regenie",
+    name="REGENIE",
+    signature=(("chrom",), ("genpos",), ("allele0",), ("allele1",), ("log10p",)),
+    columns={
+        "chromosome": ("chrom",),
+        "position": ("genpos",),
+        "source_id": ("id",),
+        "other_allele": ("allele0",),
+        "effect_allele": ("allele1",),
+        "effect_allele_frequency": ("a1freq",),
+        "n": ("n",),
+        "test": ("test",),
+        "beta": ("beta",),
+        "standard_error": ("se",),
+        "neg_log_10_p_value": ("log10p",),
+    },
+    tests=frozenset({"ADD"}),
+    chromosomes=X_Y_XY_MT,
+)
+
+SAIGE = Dialect(
+    key="saige",
+    name="SAIGE",
+    signature=(("chr",), ("pos",), ("allele1",), ("allele2",), ("af_allele2", "ac_allele2"), ("p.value",)),
+    columns={
+        "chromosome": ("chr",),
+        "position": ("pos",),
+        "source_id": ("markerid", "snpid", "rsid"),
+        "rsid": ("rsid",),
+        "other_allele": ("allele1",),
+        "effect_allele": ("allele2",),
+        "effect_allele_frequency": ("af_allele2",),
+        "beta": ("beta",),
+        "standard_error": ("se",),
+        "p_value": ("p.value",),
+        "n": ("n",),
+        "n_cases": ("n_case", "n.cases"),
+        "n_controls": ("n_ctrl", "n.controls"),
+    },
+    chromosomes=X_Y_XY_MT,
+)
+
+
+def _other_allele(cells: TextColumns) -> None:
+    """The allele that A1 is tested against."""
+    tested, reference, alternates = cells["effect_allele"], cells.pop("reference_allele"), cells.pop("alternate_allele")
+    omitted = cells.pop("omitted_allele", None)
+    is_alternate = pc.equal(tested, alternates)
+    is_reference = pc.and_(pc.equal(tested, reference), pc.invert(pc.match_substring(alternates, ",")))
+    other = pc.case_when(pc.make_struct(is_alternate, is_reference), reference, alternates)
+    among = pc.is_null(other)
+    if pc.any(among).as_py():
+        # A site of several alternate alleles: one of them against all others, which the reference allele stands for.
+        several = pa.array(
+            [
+                ref if allele is not None and allele in (alts or "").split(",") else None
+                for allele, ref, alts in zip(
+                    tested.to_pylist(), reference.to_pylist(), alternates.to_pylist(), strict=True
+                )
+            ],
+            pa.string(),
+        )
+        other = pc.if_else(among, several, other)
+    cells["other_allele"] = other if omitted is None else pc.coalesce(omitted, other)
+
+
+PLINK2_GLM = Dialect(
+    key="plink2-glm",
+    name="PLINK2 .glm",
+    signature=(("chrom",), ("pos",), ("ref",), ("alt",), ("a1",), ("test",), ("obs_ct", "p", "neg_log10_p", "log10_p")),
+    columns={
+        "chromosome": ("chrom",),
+        "position": ("pos",),
+        "source_id": ("id",),
+        "reference_allele": ("ref",),
+        "alternate_allele": ("alt",),
+        "effect_allele": ("a1",),
+        "omitted_allele": ("omitted",),
+        "effect_allele_frequency": ("a1_freq",),
+        "test": ("test",),
+        "n": ("obs_ct",),
+        "beta": ("beta",),
+        "odds_ratio": ("or",),
+        "standard_error": ("log(or)_se", "se"),
+        "p_value": ("p",),
+        "neg_log_10_p_value": ("neg_log10_p", "log10_p"),
+    },
+    tests=frozenset({"ADD"}),
+    chromosomes=X_Y_XY_MT,
+    convert=_other_allele,
+)
+
+PLINK_BIM = Dialect(
+    key="bim",
+    name="PLINK .bim",
+    signature=(),
+    columns={
+        "chromosome": ("chromosome",),
+        "source_id": ("identifier",),
+        "position": ("position",),
+        "effect_allele": ("a1",),
+        "other_allele": ("a2",),
+    },
+    chromosomes=X_Y_XY_MT,
+    missing=frozenset({"0"}),
+    header=("chromosome", "identifier", "centimorgans", "position", "a1", "a2"),
+)
+
+BOLT_LMM = Dialect(
+    key="bolt-lmm",
+    name="BOLT-LMM",
+    signature=(
+        ("snp",),
+        ("chr",),
+        ("bp",),
+        ("allele1",),
+        ("allele0",),
+        ("p_bolt_lmm", "p_bolt_lmm_inf", "p_linreg"),
+    ),
+    columns={
+        "chromosome": ("chr",),
+        "position": ("bp",),
+        "source_id": ("snp",),
+        "effect_allele": ("allele1",),
+        "other_allele": ("allele0",),
+        "effect_allele_frequency": ("a1freq",),
+        "beta": ("beta",),
+        "standard_error": ("se",),
+        "p_value": ("p_bolt_lmm", "p_bolt_lmm_inf", "p_linreg"),
+    },
+    chromosomes=X_Y_XY_MT,
+)
+
+FINNGEN = Dialect(
+    key="finngen",
+    name="FinnGen",
+    signature=(("chrom",), ("pos",), ("ref",), ("alt",), ("pval", "mlogp"), ("sebeta",)),
+    columns={
+        "chromosome": ("chrom",),
+        "position": ("pos",),
+        "other_allele": ("ref",),
+        "effect_allele": ("alt",),
+        "source_id": ("rsids",),
+        "rsid": ("rsids",),
+        "p_value": ("pval",),
+        "neg_log_10_p_value": ("mlogp",),
+        "beta": ("beta",),
+        "standard_error": ("sebeta",),
+        "effect_allele_frequency": ("af_alt",),
+    },
+    chromosomes=X_Y_XY_MT,
+)
+
+
+def _credible_set(cells: TextColumns) -> None:
+    number = cells["credible_set"]
+    cells["credible_set"] = join_texts((cells["trait"], cells["region"], number), pc.not_equal(number, "-1"))
+
+
+FINNGEN_SUSIE = Dialect(
+    key="finngen-susie",
+    name="FinnGen SuSiE .snp",
+    signature=(
+        ("trait",),
+        ("region",),
+        ("v",),
+        ("chromosome",),
+        ("position",),
+        ("allele1",),
+        ("allele2",),
+        ("prob",),
+        ("cs",),
+    ),
+    columns={
+        "trait": ("trait",),
+        "region": ("region",),
+        "source_id": ("v",),
+        "rsid": ("rsid",),
+        "chromosome": ("chromosome",),
+        "position": ("position",),
+        "other_allele": ("allele1",),
+        "effect_allele": ("allele2",),
+        "beta": ("beta",),
+        "standard_error": ("se",),
+        "p_value": ("p",),
+        "pip": ("prob",),
+        "credible_set": ("cs",),
+    },
+    chromosomes=X_Y_XY_MT,
+    convert=_credible_set,
+)
+
+_MARKER = r"^[^_]*:[0-9]+_(?P<other_allele>[^/_]+)/(?P<effect_allele>[^/_]+)(?:_.*)?$"
+
+
+def _alleles(cells: TextColumns) -> None:
+    cells.update(split_variant(cells["source_id"], _MARKER))
+
+
+EPACTS = Dialect(
+    key="epacts",
+    name="EPACTS",
+    signature=(("chrom",), ("beg", "begin"), ("end",), ("marker_id",), ("ns",), ("pvalue",)),
+    columns={
+        "chromosome": ("chrom",),
+        "position": ("beg", "begin"),
+        "source_id": ("marker_id",),
+        "n": ("ns",),
+        "p_value": ("pvalue",),
+        "beta": ("beta",),
+        "standard_error": ("sebeta",),
+    },
+    chromosomes=X_Y_XY_MT,
+    convert=_alleles,
+)
+
+_VARIANT = (
+    r"^(?P<chromosome>[^_:]+)[_:](?P<position>[0-9]+)[_:]"
+    r"(?P<other_allele>[A-Za-z*]+)[_:/](?P<effect_allele>[A-Za-z*]+)$"
+)
+
+_PIP = ("pip", "posterior_inclusion_probability", "posterior_probability", "posterior_prob", "postprob", "prob")
+_CREDIBLE_SET = ("credible_set", "credible_set_id", "cs_id", "cs")
+
+
+def _variant_alleles(cells: TextColumns) -> None:
+    cells["source_id"] = cells["variant"]
+    cells.update(split_variant(cells.pop("variant"), _VARIANT))
+
+
+def _name_sets(cells: TextColumns) -> None:
+    number = cells["credible_set"]
+    outside = pc.is_in(number, value_set=pa.array(["-1", "0"]))
+    parts = [cells[role] for role in ("trait", "region") if role in cells]
+    named = join_texts((*parts, number), pc.invert(outside))
+    is_number = pc.match_substring_regex(number, "^-?[0-9]+$")
+    cells["credible_set"] = pc.if_else(is_number, named, number)
+
+
+EQTL_CATALOGUE = Dialect(
+    key="eqtl-catalogue",
+    name="eQTL Catalogue credible sets",
+    signature=(("molecular_trait_id",), ("cs_id",), ("variant",), ("pip",)),
+    columns={
+        "variant": ("variant",),
+        "rsid": ("rsid",),
+        "p_value": ("pvalue",),
+        "beta": ("beta",),
+        "standard_error": ("se",),
+        "pip": ("pip",),
+        "credible_set": ("cs_id",),
+    },
+    convert=_variant_alleles,
+)
+
+CREDIBLE_SETS = Dialect(
+    key="credible-sets",
+    name="credible-set table",
+    signature=(
+        ("chromosome", "chrom", "chr"),
+        ("position", "pos", "bp"),
+        ("effect_allele", "alt", "alternate_allele", "alt_allele"),
+        ("other_allele", "non_effect_allele", "ref", "reference_allele", "ref_allele"),
+        _PIP,
+        _CREDIBLE_SET,
+    ),
+    without=frozenset({"base_pair_location", "molecular_trait_id"}),
+    columns={
+        "chromosome": ("chromosome", "chrom", "chr"),
+        "position": ("position", "pos", "bp"),
+        "effect_allele": ("effect_allele", "alt", "alternate_allele", "alt_allele"),
+        "other_allele": ("other_allele", "non_effect_allele", "ref", "reference_allele", "ref_allele"),
+        "source_id": ("variant_id", "variant", "snp", "id", "rsid"),
+        "rsid": ("rsid", "rs_id"),
+        "trait": ("trait", "phenotype", "study"),
+        "region": ("region", "locus"),
+        "beta": ("beta",),
+        "standard_error": ("standard_error", "se"),
+        "p_value": ("p_value", "pvalue", "pval", "p"),
+        "effect_allele_frequency": ("effect_allele_frequency", "eaf"),
+        "n": ("n",),
+        "pip": _PIP,
+        "credible_set": _CREDIBLE_SET,
+    },
+    chromosomes=X_Y_XY_MT,
+    convert=_name_sets,
+)
