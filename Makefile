@@ -16,7 +16,7 @@ demo: $(STAMP)  ## the whole life of a run on a small generated world, whose tru
 	$(BIN)/enformer-ray demo
 
 demo-model: $(STAMP)  ## train the demo's network and write it where the package ships it (25 minutes on one core)
-	$(BIN)/python -m enformer_ray.demo.training --output enformer_ray/demo/model.safetensors
+	$(BIN)/python tools/train_demo.py --output enformer_ray/demo/model.safetensors
 
 test: $(STAMP)  ## everyday tests
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal

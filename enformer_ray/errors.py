@@ -224,3 +224,12 @@ def disk_error(error: OSError) -> DiskError:
         f"{what} ({error.strerror or error}). Free space on that disk (set TMPDIR to a folder with more for files to "
         "work with) or mend its permissions; the same command goes on from what is done."
     )
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A text as it is shown: beginning and end of one that is too long, and its length where much is left out."""
+    if len(text) <= most:
+        return text
+    length = f" ({len(text):,} characters)" if len(text) > 3 * most else ""
+    half = (most - len(length) - 3) // 2
+    return f"{text[: max(4, half)]}...{text[-max(4, half) :]}{length}"

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.exports.text import LONGEST_TBI, Writer, bgzip_writer, index
-from enformer_ray.analysis.outputs import Outputs, refuse_inputs
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CalibrationError, UnknownContigError
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers import read_batches
+from enformer_ray.rundir.files import Outputs, refuse_inputs
 
 _BASES = "ACGT"
 _CONTEXTS = 64

@@ -11,7 +11,6 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.genes import Gene, Region, read_genes
 from enformer_ray.analysis.sweep import Swept
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.finished import FinishedRun
@@ -19,6 +18,7 @@ from enformer_ray.dataset.rows import Floats, StatisticRows
 from enformer_ray.dataset.tracks import assays, chosen_tracks, labels
 from enformer_ray.engine.worker import load_planned_model, open_planned_reference
 from enformer_ray.errors import EnformerRayError, ProfileError
+from enformer_ray.genome.annotation import Gene, Interval, read_genes
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.plan.plan import Plan, load_plan
@@ -197,7 +197,7 @@ def top_profiles(
         on_progress(len(profiles))
     genes: Sequence[list[Gene] | None] = [None] * len(profiles)
     if gtf is not None:
-        genes = read_genes(gtf, [Region(p.variant.chromosome, p.start, p.end) for p in profiles])
+        genes = read_genes(gtf, [Interval(p.variant.chromosome, p.start, p.end) for p in profiles])
     names = labels(picked.tracks)
     return [
         TopProfile(profile, [names[t] for t in mine], [float(row[t]) for t in mine], there)
@@ -217,7 +217,7 @@ def strongest(scores: Floats, groups: Sequence[str], number: int = TRACKS) -> li
 
 def nearest_genes(variants: Sequence[Variant], gtf: Path) -> list[tuple[Gene, int] | None]:
     """Gene whose transcription start is nearest to each variant, and its distance in bp; protein-coding ones first."""
-    regions = [Region(v.chromosome, max(0, v.start - NEAR), v.end + NEAR) for v in variants]
+    regions = [Interval(v.chromosome, max(0, v.start - NEAR), v.end + NEAR) for v in variants]
     found: list[tuple[Gene, int] | None] = []
     for variant, genes in zip(variants, read_genes(gtf, regions), strict=True):
         coding = [gene for gene in genes if gene.kind == "protein_coding"] or genes

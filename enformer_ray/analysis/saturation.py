@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.plots.logo import LogoLine, draw_logo
-from enformer_ray.analysis.plots.style import FORMATS, save
+from enformer_ray.analysis.logo import LogoLine, draw_logo
+from enformer_ray.analysis.plots import FORMATS, save
 from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.errors import ConfigError
 from enformer_ray.rundir.store import RunStore

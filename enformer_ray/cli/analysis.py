@@ -259,8 +259,8 @@ def compare_mpra(
     if output is not None and output.suffix not in {".parquet", ".tsv"}:
         raise ConfigError(f"--output {output}: the name must end with .parquet or .tsv.")
     from enformer_ray.analysis.mpra import compare, read_measured
-    from enformer_ray.analysis.outputs import refuse_existing
     from enformer_ray.dataset.dataset import open_scores
+    from enformer_ray.rundir.files import refuse_existing
 
     if output is not None:
         refuse_existing(output, force)
@@ -305,8 +305,8 @@ def _write(comparison: Comparison, output: Path, force: bool) -> None:
     import pyarrow.parquet as pq
     from pyarrow import csv
 
-    from enformer_ray.analysis.outputs import Outputs
     from enformer_ray.cli.printing import print_line
+    from enformer_ray.rundir.files import Outputs
 
     with Outputs(output, force) as outputs:
         if output.suffix == ".parquet":

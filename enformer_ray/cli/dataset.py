@@ -230,9 +230,9 @@ def report(
     ] = 5,
 ) -> None:
     """Write a report of a finished run: one HTML file that opens without a network."""
-    from enformer_ray.analysis.outputs import Outputs
     from enformer_ray.analysis.report.page import collect, render
     from enformer_ray.cli.printing import print_line
+    from enformer_ray.rundir.files import Outputs
     from enformer_ray.rundir.store import open_store
 
     target = report_path(run_directory, output)
@@ -273,8 +273,7 @@ def plot_manhattan(
     run_directory: Run, output: Output, statistic: Statistic = None, tracks: Tracks = None, width: Width = 7.2
 ) -> None:
     """Variants along the genome: -log10 p where the study has it, else |score|; coloured by score."""
-    from enformer_ray.analysis.plots.manhattan import draw_manhattan
-    from enformer_ray.analysis.plots.style import save
+    from enformer_ray.analysis.plots import draw_manhattan, save
     from enformer_ray.analysis.sweep import sweep
     from enformer_ray.rundir.store import open_store
 
@@ -295,8 +294,8 @@ def plot_heatmap(
     width: Width = 7.2,
 ) -> None:
     """Scores of the top variants in the tracks where they are largest."""
-    from enformer_ray.analysis.plots.logo import draw_heatmap
-    from enformer_ray.analysis.plots.style import save
+    from enformer_ray.analysis.logo import draw_heatmap
+    from enformer_ray.analysis.plots import save
     from enformer_ray.analysis.sweep import sweep
     from enformer_ray.rundir.store import open_store
 
@@ -321,8 +320,7 @@ def plot_track(
     width: Width = 7.2,
 ) -> None:
     """Reference and alternate tracks around a variant, their difference, and genes; predicted again with the model."""
-    from enformer_ray.analysis.plots.style import save
-    from enformer_ray.analysis.plots.track import draw_profile
+    from enformer_ray.analysis.plots import draw_profile, save
     from enformer_ray.analysis.profiles import pick_one, pick_top, top_profiles
     from enformer_ray.analysis.sweep import sweep
     from enformer_ray.rundir.store import open_store

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.selection import Rows
 from enformer_ray.errors import ConfigError, SelectionError
-from enformer_ray.rundir.schema import ROW_COLUMNS, row_columns, score_schema, track_columns
+from enformer_ray.rundir.layout import ROW_COLUMNS, row_columns, score_schema, track_columns
 
 Floats = NDArray[np.float32]
 

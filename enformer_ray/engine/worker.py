@@ -28,13 +28,12 @@ from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import read_track_table
 from enformer_ray.plan.plan import Plan, load_plan
-from enformer_ray.plan.sample import audited_in, audited_variants, plain_options
 from enformer_ray.plan.shards import Part
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.plan.variants import PlannedVariants, audited_in, audited_variants, plain_options
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.files import sha256_of
+from enformer_ray.rundir.layout import score_writer
 from enformer_ray.rundir.receipts import Receipt, StagedFile, Timings
-from enformer_ray.rundir.schema import score_writer
 from enformer_ray.rundir.store import RunStore, open_store
 from enformer_ray.runtime.process import Work, log_in_worker, set_part, set_work
 from enformer_ray.scoring.device import resolve_device

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +15,7 @@ import torch
 
 from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.catalogue.genes import Windows, gene_rows
+from enformer_ray.catalogue.load import LoadedPart, load_part
 from enformer_ray.catalogue.sources import absolute_source
 from enformer_ray.config import CatalogueConfig, JobConfig, ScoringConfig
 from enformer_ray.errors import ConfigError
@@ -21,6 +25,8 @@ from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
+from enformer_ray.readers.bgzf import Part
+from enformer_ray.runtime.cluster import ray_session, run_tasks
 from enformer_ray.scoring.cost import Alleles, Costs
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
 from enformer_ray.scoring.genes import bins_around, gene_costs
@@ -212,3 +218,50 @@ def first_of_window(rows: pa.Table) -> list[int]:
     starts = rows.column("tss_position").to_numpy()
     begins = np.flatnonzero(np.diff(starts, prepend=-1))
     return np.repeat(begins, np.diff(begins, append=len(starts))).tolist()
+
+
+_LANES = 8
+
+
+def part_loader(
+    job: Job, watch: Callable[[], None] = lambda: None
+) -> Callable[[Sequence[Part], Path], Iterator[LoadedPart]]:
+    """What loads the parts of one file for the catalogue of a job.
+
+    Args:
+        job: the job.
+        watch: called once Ray has put its own signal handlers in place.
+    """
+    catalogue = job.config.catalogue
+
+    def load(parts: Sequence[Part], folder: Path) -> Iterator[LoadedPart]:
+        lanes = min(os.cpu_count() or 1, _LANES, len(parts))
+        if lanes == 1:
+            for number, part in enumerate(parts):
+                yield load_part(part, job.reference, catalogue, folder / str(number))
+            return
+        # A cluster's other machines cannot write to this one's folder.
+        with ray_session(None, lanes):
+            watch()
+            yield from run_tasks(
+                load_elsewhere,
+                (
+                    (part, job.config.reference, catalogue.contig_aliases, catalogue, folder / str(number))
+                    for number, part in enumerate(parts)
+                ),
+                in_flight=lambda: lanes + 1,
+                task="reads a part of a variant file",
+                advice="Too little memory is the usual cause: a task needs about 1 GiB; plan on a larger machine.",
+                in_order=True,
+            )
+
+    return load
+
+
+def load_elsewhere(
+    part: Part, reference: Path, aliases: Path | None, config: CatalogueConfig, folder: Path
+) -> LoadedPart:
+    """Load a part in a process that has nothing open; what an attempt that died has left is thrown away."""
+    shutil.rmtree(folder, ignore_errors=True)
+    genome = ReferenceGenome(reference, read_contig_aliases(aliases) if aliases else None)
+    return load_part(part, genome, config, folder)

@@ -20,8 +20,7 @@ from enformer_ray.catalogue.variant import FIRST_ROW, GENE_COLUMNS
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.plan.fingerprint import Parts, fingerprint, gene_parts, model_parts, refuse_if_other, scoring_parts
-from enformer_ray.plan.job import Job, open_job, rows_at_starts, variant_options
-from enformer_ray.plan.load_tasks import part_loader
+from enformer_ray.plan.job import Job, open_job, part_loader, rows_at_starts, variant_options
 from enformer_ray.plan.previous import as_before, open_earlier
 from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse, put_reuse
 from enformer_ray.plan.shards import (
@@ -35,9 +34,9 @@ from enformer_ray.plan.shards import (
     write_tracks,
 )
 from enformer_ray.rundir import layout
+from enformer_ray.rundir.layout import score_schema
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, account
-from enformer_ray.rundir.schema import score_schema
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.runtime.process import interruptible
 from enformer_ray.scoring import SCORER_VERSION

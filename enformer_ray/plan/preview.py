@@ -16,8 +16,8 @@ from enformer_ray.plan.job import Job, open_job
 from enformer_ray.plan.plan import catalogue_of
 from enformer_ray.plan.previous import as_before, open_earlier
 from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse
-from enformer_ray.plan.sample import audit_size
 from enformer_ray.plan.shards import cost_columns, job_costs
+from enformer_ray.plan.variants import audit_size
 from enformer_ray.rundir.manifest import AccountLine, account
 from enformer_ray.scoring.cost import plain_flops
 from enformer_ray.scoring.genes import bins_fit

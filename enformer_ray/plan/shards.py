@@ -20,7 +20,7 @@ from enformer_ray.genome.reference import BLOCK_DIGEST_BYTES, ReferenceGenome
 from enformer_ray.model.tracks import column_name
 from enformer_ray.plan.job import Job, first_of_window, row_costs
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.schema import write_table
+from enformer_ray.rundir.layout import write_table
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.cost import Alleles, Costs, variant_costs
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import GeneVariant, Variant
+from enformer_ray.config import JobConfig, ScoringConfig, Statistic
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.shards import Part
@@ -95,3 +98,35 @@ class PlannedVariants:
             f"{self._store.uri}/{self._path(chromosome)} {what}: the plan has been changed. Delete the run "
             "directory and run again."
         )
+
+
+LARGEST_SHARE = 0.01
+
+
+def audit_size(config: JobConfig, planned: int) -> int:
+    """How many of the variants that are scored are scored again."""
+    return min(config.audit, math.ceil(LARGEST_SHARE * planned))
+
+
+def audited_variants(plan: Plan) -> NDArray[np.int64]:
+    """Numbers (`variant`) of the variants that are scored again, ascending: a sample that the fingerprint seeds."""
+    planned = plan.document.scored
+    size = audit_size(plan.document.config, planned)
+    random = np.random.default_rng(int(plan.document.fingerprint[:16], 16))
+    return np.sort(random.choice(planned, size=size, replace=False))
+
+
+def audited_in(sample: NDArray[np.int64], first_variant: int, rows: int) -> list[int]:
+    """Which of `rows` consecutive variants are in a sample, counted from the first of them."""
+    first, last = np.searchsorted(sample, [first_variant, first_variant + rows])
+    return [int(variant) - first_variant for variant in sample[first:last]]
+
+
+def plain_options(scoring: ScoringConfig) -> ScoringConfig:
+    """Options of the plain passes: float32, and with the sums that bounds are relative to."""
+    return scoring.model_copy(update={"precision": "float32", "statistics": with_sums(scoring.statistics)})
+
+
+def with_sums(statistics: Sequence[Statistic]) -> tuple[Statistic, ...]:
+    """Statistics of the plain passes: those of the run and the sums that bounds are relative to."""
+    return tuple(dict.fromkeys((*statistics, "ref", "alt")))

@@ -23,9 +23,8 @@ from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.model.tracks import column_name
 from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.previous import EarlierRun
-from enformer_ray.plan.sample import with_sums
 from enformer_ray.plan.shards import Part
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.plan.variants import PlannedVariants, with_sums
 from enformer_ray.publish.staged import ReceivedPart, audit_table, part_tables, read_received, unlike
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore

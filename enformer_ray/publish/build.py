@@ -23,10 +23,9 @@ from enformer_ray.publish.merge import ReleaseRows, ScoreFile, merged_tables
 from enformer_ray.publish.staged import ReceivedPart, part_tables
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.files import sha256_of
-from enformer_ray.rundir.schema import ROW_DIGEST_BYTES, Scores, blocks, row_digests, track_columns
+from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, Scores, blocks, row_digests, track_columns
 from enformer_ray.rundir.store import RunStore, open_store, whole_file
-from enformer_ray.runtime.cluster import ray_session
-from enformer_ray.runtime.tasks import cpus_and_one, run_tasks
+from enformer_ray.runtime.cluster import cpus_and_one, ray_session, run_tasks
 
 _BUILD_FORMAT = 1
 """Raised when the same receipts would give another file or another result."""

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from enformer_ray.config import Statistic
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
 from enformer_ray.plan.plan import Plan, load_plan
-from enformer_ray.plan.sample import audited_in, audited_variants
 from enformer_ray.plan.shards import Part, covering
+from enformer_ray.plan.variants import audited_in, audited_variants
 from enformer_ray.publish.audit import Audit, Floors, earlier_floors, read_sample, together
 from enformer_ray.publish.build import BuildTask, BuiltFile, build_key, built_before, result_path, run_builds
 from enformer_ray.publish.documents import RunTotals, run_document, scored_genes, write_variants
@@ -25,10 +25,10 @@ from enformer_ray.publish.merge import FILE_ROW_GROUPS, finished_files, row_grou
 from enformer_ray.publish.staged import read_received
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.files import read_ahead, sha256_of
+from enformer_ray.rundir.layout import ContentHash, combined, write_table
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, Manifest, ManifestFile, read_manifest
 from enformer_ray.rundir.receipts import received
-from enformer_ray.rundir.schema import ContentHash, combined, write_table
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.runtime.process import interruptible
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.publish.documents import Counts, count_statuses
 from enformer_ray.rundir import layout
+from enformer_ray.rundir.layout import ContentHash, blocks, combined, row_digests, score_schema
 from enformer_ray.rundir.manifest import Manifest, ManifestFile, damaged, finished_manifest
-from enformer_ray.rundir.schema import ContentHash, blocks, combined, row_digests, score_schema
 from enformer_ray.rundir.store import RunStore, whole_file
 
 _BATCH_VALUES = 2**24  # 64 MiB of scores

@@ -21,7 +21,15 @@ from enformer_ray.model.fast_transformer import FastTransformer
 from enformer_ray.model.fast_trunk import FastTrunk
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring.device import autocast, set_precision
-from enformer_ray.scoring.edits import Edit, Strand, anchored_window, convention, edit_on, local_sequences, local_tokens
+from enformer_ray.scoring.edits import (
+    Edit,
+    Strand,
+    anchored_window,
+    convention,
+    edit_on,
+    local_sequences,
+    local_tokens,
+)
 from enformer_ray.scoring.statistics import Predictions, reduce_predictions, score_tables
 from enformer_ray.scoring.tokens import WindowTokens, alternate_tokens
 

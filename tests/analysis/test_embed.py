@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.analysis.report.embed import json_block, policy, shortened
+from enformer_ray.analysis.report.page import json_block, policy
+from enformer_ray.errors import shortened
 
 UPLOT = {
     "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",

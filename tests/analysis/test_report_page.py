@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from enformer_ray.analysis.report import contents
+from enformer_ray.analysis.report.contents import Disturbances, timeline
 from enformer_ray.analysis.report.page import collect, render
-from enformer_ray.analysis.report.timeline import Disturbances, timeline
 from enformer_ray.analysis.sweep import sweep
 from enformer_ray.rundir.local import LocalStore
 from tests.analysis.browser import Browser, chromium, find_chromium
@@ -154,7 +154,7 @@ def test_a_run_in_which_everything_went_wrong(browser: Browser, hostile: Path, t
     )
     swept = sweep(LocalStore(hostile))
     nothing = replace(swept, points=swept.points.slice(0, 0), top=swept.top.slice(0, 0))
-    report.figures.update(manhattan=contents.manhattan(nothing), timeline=contents.timeline(timeline([])))
+    report.figures.update(manhattan=contents.manhattan(nothing), timeline=contents.timeline_figure(timeline([])))
     page.write_text(render(report), encoding="utf-8")
     browser.open(page)
     assert browser.messages == []

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.analysis.report import timeline as module
-from enformer_ray.analysis.report.timeline import read_disturbances, read_timeline, timeline
+from enformer_ray.analysis.report import contents as module
+from enformer_ray.analysis.report.contents import read_disturbances, read_timeline, timeline
 from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Failure, Receipt, Timings
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from enformer_ray.demo import training
-from enformer_ray.demo.trainable import predict
 from enformer_ray.demo.world import MODEL
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.hub import load_enformer
 from tests.run.conftest import GEOMETRY
+from tools import train_demo as training
+from tools.train_demo import predict
 
 SMALL = replace(GEOMETRY, output_heads={"human": len(training.rule.TRACKS)})
 

@@ -19,8 +19,8 @@ from enformer_ray.dataset.rows import top_rows
 from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError, TrackSelectionError
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir.layout import ROW_COLUMNS
 from enformer_ray.rundir.local import LocalStore
-from enformer_ray.rundir.schema import ROW_COLUMNS
 from enformer_ray.rundir.store import RunStore, open_store
 from tests.faulty_proxy import FAULTS
 from tests.run.conftest import ALLELES, SNVS, score_without_ray, write_genome, write_vcf, write_weights

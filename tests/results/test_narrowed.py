@@ -10,7 +10,7 @@ import pytest
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
 from enformer_ray.errors import SelectionError, TrackSelectionError
 from enformer_ray.publish import merge
-from enformer_ray.rundir.schema import ROW_COLUMNS
+from enformer_ray.rundir.layout import ROW_COLUMNS
 from tests.results.study import Study, make_study
 from tests.results.test_dataset import upload
 

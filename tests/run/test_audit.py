@@ -16,7 +16,7 @@ from enformer_ray.config import JobConfig, Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError, PlanMismatchError
 from enformer_ray.genome.coordinates import window_start
 from enformer_ray.plan.plan import Plan, load_plan, make_plan
-from enformer_ray.plan.sample import audited_in, audited_variants
+from enformer_ray.plan.variants import audited_in, audited_variants
 from enformer_ray.publish import audit
 from enformer_ray.publish.audit import BOUND, read_audit
 from enformer_ray.publish.finalise import finalise

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.publish.merge import ScoreFile
-from enformer_ray.rundir import schema
-from enformer_ray.rundir.schema import ContentHash, blocks, combined, row_digests, score_schema
+from enformer_ray.rundir import layout
+from enformer_ray.rundir.layout import ContentHash, blocks, combined, row_digests, score_schema
 
 
 def rows(count: int, seed: int = 0, failed: frozenset[int] = frozenset()) -> pa.Table:
@@ -74,7 +74,7 @@ def test_the_hash_does_not_see_parts_files_and_row_groups(
 
 def test_the_hash_does_not_see_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = hash_of(rows(30))
-    monkeypatch.setattr(schema, "_BLOCK_VALUES", 14)
+    monkeypatch.setattr(layout, "_BLOCK_VALUES", 14)
     assert hash_of(rows(30)) == expected
 
 
@@ -90,10 +90,10 @@ def test_a_row_by_hand() -> None:
 def test_a_hash_by_hand() -> None:
     names = [*rows(1).column_names]
     types = ["int32" if name == "position" else "float" if name.startswith("track") else "string" for name in names]
-    schema = "[" + ",".join(f'["{name}","{kind}"]' for name, kind in zip(names, types, strict=True)) + "]"
+    layout = "[" + ",".join(f'["{name}","{kind}"]' for name, kind in zip(names, types, strict=True)) + "]"
     digests = table_digests(rows(2))
     assert len(digests) == 64
-    assert hash_of(rows(2)) == hashlib.sha256(schema.encode() + digests).hexdigest()
+    assert hash_of(rows(2)) == hashlib.sha256(layout.encode() + digests).hexdigest()
     assert combined({"sad": "b", "d2": "a"}) == hashlib.sha256(b'[["d2","a"],["sad","b"]]').hexdigest()
 
 
@@ -101,7 +101,7 @@ def test_a_nan_of_other_bits_is_none() -> None:
     """What a reader puts in the place of null is its own choice."""
     scores = np.array([[0x7FC00001, 0xFFC00000]], "<u4").view("<f4")
     keys = rows(1)
-    assert schema.row_digests(keys, scores) == table_digests(rows(1, failed=frozenset({0})))
+    assert layout.row_digests(keys, scores) == table_digests(rows(1, failed=frozenset({0})))
 
 
 @pytest.mark.parametrize("column", rows(3).column_names)

@@ -16,8 +16,8 @@ from enformer_ray.errors import ConfigError, DatasetCorruptError
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
+from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, blocks, row_digests
 from enformer_ray.rundir.local import LocalStore
-from enformer_ray.rundir.schema import ROW_DIGEST_BYTES, blocks, row_digests
 from tests.genome.gtf import Written, write_gtf
 from tests.run.conftest import ALLELES, score_without_ray
 from tests.run.receipts import publish_failure, restage

@@ -15,8 +15,8 @@ from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteE
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import VerifyProgress, dataset_paths, verify
 from enformer_ray.rundir import layout
+from enformer_ray.rundir.layout import score_writer
 from enformer_ray.rundir.local import LocalStore
-from enformer_ray.rundir.schema import score_writer
 from tests.run.conftest import SNVS
 
 SCORES = "scores/log2_ratio/chr-1-0.parquet"

@@ -12,23 +12,26 @@ from typing import BinaryIO
 import numpy as np
 import pysam.bcftools
 
-from enformer_ray.analysis.exports.records import (
+from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
+from enformer_ray.analysis.exports.text import (
+    LONGEST_TBI,
     MISSING,
     InfoField,
     RecordScores,
     VcfCounts,
+    Writer,
+    bgzip_writer,
     differs,
     find_input,
+    index,
     info_fields,
     record_scores,
 )
-from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
-from enformer_ray.analysis.exports.text import LONGEST_TBI, Writer, bgzip_writer, index
-from enformer_ray.analysis.outputs import Outputs, refuse_inputs
 from enformer_ray.errors import ConfigError, ExportError
 from enformer_ray.readers.bcf import is_bcf
 from enformer_ray.readers.text import open_unpacked, read_head, readable
 from enformer_ray.readers.vcf import is_vcf
+from enformer_ray.rundir.files import Outputs, refuse_inputs
 
 _MAGIC = b"BCF\2\2"
 _FIXED = struct.Struct("<iiifII")  # contig, 0-based position, length, quality, alleles and fields, formats and samples

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,25 +18,63 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import enformer_ray
-from enformer_ray.analysis.plots import style
+from enformer_ray.analysis import plots
 from enformer_ray.analysis.profiles import TopProfile, pick_top, top_profiles
 from enformer_ray.analysis.report import contents
-from enformer_ray.analysis.report.embed import json_block, policy, shortened
-from enformer_ray.analysis.report.timeline import Timeline, read_disturbances, read_timeline
+from enformer_ray.analysis.report.contents import Timeline, read_disturbances, read_timeline
 from enformer_ray.analysis.sweep import Swept, sweep
+from enformer_ray.errors import shortened
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
+
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def json_block(values: Any) -> Markup:
+    """JSON for a `<script type="application/json">`: what could end the element, or open a comment, is escaped.
+
+    Numbers that are no number (NaN, infinities) become null.
+    """
+    text = json.dumps(_finite(values), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character, escaped in _ESCAPES.items():
+        text = text.replace(character, escaped)
+    # A lone surrogate, as file names that are no UTF-8 have them, cannot be written to a file.
+    return Markup(text.encode("utf-8", "replace").decode())
+
+
+def content_hash(text: str) -> str:
+    """Source expression of an inline script or style for a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def policy(scripts: list[str], styles: list[str]) -> str:
+    """A Content-Security-Policy that runs just these inline scripts and styles, and lets nothing be loaded."""
+    return (
+        f"default-src 'none'; script-src {' '.join(map(content_hash, scripts))}; "
+        f"style-src {' '.join(map(content_hash, styles))}; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
 
 FAILURES = 20
 """Failed variants that are listed."""
 
 _COLOURS = {
-    "up": style.ORANGE,
-    "down": style.BLUE,
-    "reference": style.REFERENCE,
-    "alternate": style.ALTERNATE,
-    "difference": style.DIFFERENCE,
-    "bar": style.BLUE,
+    "up": plots.ORANGE,
+    "down": plots.BLUE,
+    "reference": plots.REFERENCE,
+    "alternate": plots.ALTERNATE,
+    "difference": plots.DIFFERENCE,
+    "bar": plots.BLUE,
 }
 
 _SCRIPTS = ("helpers", "manhattan", "distributions", "run", "profiles", "page")
@@ -95,7 +136,7 @@ def collect(
         {
             "manhattan": contents.manhattan(swept),
             "distributions": [contents.distribution(found) for found in swept.distributions],
-            "timeline": contents.timeline(timeline),
+            "timeline": contents.timeline_figure(timeline),
             "profiles": [
                 contents.profile(found.profile, label, found.names, found.genes)
                 for label, found in zip(_labels(listed), shown, strict=False)
@@ -143,7 +184,7 @@ def _of_scores(swept: Swept, listed: list[dict[str, Any]], shown: list[TopProfil
         "points_of": swept.points_of,
         "without_p": swept.without_p,
         "has_p": swept.study.has_p,
-        "limits": style.limits(abs(swept.points.column("score").to_numpy())),
+        "limits": plots.limits(abs(swept.points.column("score").to_numpy())),
         "top": listed,
         "has_genes": has_genes,
         "profiles": [
@@ -169,7 +210,7 @@ def render(report: Report) -> str:
     template = environment.from_string(_asset("page.html.j2"))
     return template.render(
         **report.tables,
-        colours=style.CLASSES,
+        colours=plots.CLASSES,
         policy=policy([script], [css]),
         script=Markup(script),  # of this package: nothing of the run is in it
         style=Markup(css),
@@ -183,7 +224,7 @@ def _script() -> str:
 
 
 def _styles() -> str:
-    swatches = "".join(f".class-{i}{{background:{colour}}}" for i, colour in enumerate(style.CLASSES))
+    swatches = "".join(f".class-{i}{{background:{colour}}}" for i, colour in enumerate(plots.CLASSES))
     return "\n".join([_asset("vendor/uPlot.min.css"), _asset("page.css"), swatches])
 
 

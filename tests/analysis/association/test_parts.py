@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from enformer_ray.analysis.association.associate import analyse, check_folder
-from enformer_ray.analysis.association.controls import design, distance_to_tss, draw_sample, read_ld_scores, read_starts
+from enformer_ray.analysis.association.controls import (
+    design,
+    distance_to_tss,
+    draw_sample,
+    read_ld_scores,
+    read_starts,
+)
 from enformer_ray.analysis.association.credible_sets import rank_sets, ranks_within, reweighted
 from enformer_ray.analysis.association.options import AssociationOptions, TrackBatch, check_cases
 from enformer_ray.analysis.association.study import (

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.readers import conversions, text
-from enformer_ray.readers.cells import Layout, split_block, split_line
-from enformer_ray.readers.tables import read_delimited
+from enformer_ray.readers.tables import Layout, read_delimited, split_block, split_line
 from enformer_ray.readers.text import Block
 
 HEADER = "CHROM GENPOS ID ALLELE0 ALLELE1 A1FREQ N TEST BETA SE LOG10P"

@@ -18,12 +18,21 @@ from torch import Tensor, nn
 
 from enformer_ray.demo import rule, world
 from enformer_ray.demo.rule import read_motifs
-from enformer_ray.demo.trainable import predict
 from enformer_ray.model.checkpoint import save_weights
-from enformer_ray.model.enformer import ConvBlock, DownsampleBlock, Enformer
+from enformer_ray.model.enformer import (
+    EPSILON,
+    GELU_FACTOR,
+    BatchNorm,
+    ConvBlock,
+    DownsampleBlock,
+    Enformer,
+    SoftmaxPool,
+)
 from enformer_ray.model.geometry import EnformerConfig
 
 HEAD = "human"
+MOMENTUM = 0.1
+"""Of batch normalisation: the published training had a decay of 0.9."""
 CONFIG = EnformerConfig(
     sequence_length=16_384,
     target_length=112,
@@ -121,6 +130,54 @@ def _batches(random: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
                 windows.append((one_hot[start : start + length], labels[first : first + bins]))
         chosen, windows = windows[:BATCH], windows[BATCH:]
         yield torch.stack([window for window, _ in chosen]), torch.stack([label for _, label in chosen])
+
+
+def predict(network: Enformer, one_hot: Tensor, head: str, training: bool = True) -> Tensor:
+    """(B, L, 4) -> (B, bins, tracks), with gradients of the parameters that ask for them.
+
+    Args:
+        network: of which parameters may require a gradient.
+        one_hot: A C G T.
+        head: name of the output head.
+        training: statistics of the batch, which the network stores; otherwise the stored ones, as `Enformer` itself.
+    """
+    x: Tensor = _downsampled(network.stem, network.stem.conv(one_hot.transpose(1, 2)), training)
+    for block in network.tower:
+        block = cast(DownsampleBlock, block)
+        x = _downsampled(block, _convolved(cast(ConvBlock, block.conv), x, training), training)
+    tokens = x.transpose(1, 2)
+    for layer in network.transformer:
+        tokens = layer(tokens)
+    crop = network.config.crop
+    cropped = tokens[:, crop : tokens.shape[1] - crop].transpose(1, 2)
+    embedding = _gelu(_convolved(network.pointwise, cropped, training)).transpose(1, 2)
+    return network.predict(embedding, head)
+
+
+def _downsampled(block: DownsampleBlock, convolved: Tensor, training: bool) -> Tensor:
+    return _pooled(block.pool, convolved + _convolved(block.residual, convolved, training))
+
+
+def _convolved(block: ConvBlock, x: Tensor, training: bool) -> Tensor:
+    convolved: Tensor = block.conv(_gelu(_normalised(block.norm, x, training)))
+    return convolved
+
+
+def _normalised(norm: BatchNorm, x: Tensor, training: bool) -> Tensor:
+    return F.batch_norm(
+        x, norm.running_mean, norm.running_var, norm.weight, norm.bias, training, momentum=MOMENTUM, eps=EPSILON
+    )
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return F.silu(GELU_FACTOR * x) / GELU_FACTOR
+
+
+def _pooled(pool: SoftmaxPool, x: Tensor) -> Tensor:
+    # A softmax over two is a sigmoid of the difference, and the logits have no bias: a third of the time.
+    first, second = x[..., 0::2], x[..., 1::2]
+    difference = first - second
+    return second + F.conv1d(difference, pool.logits.weight[..., 0]).sigmoid() * difference
 
 
 def main(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.plots.style import BLUE, GREEN, ORANGE, VERMILLION, new_figure
-from enformer_ray.analysis.report.embed import shortened
+from enformer_ray.analysis.plots import BLUE, GREEN, ORANGE, VERMILLION, new_figure
 from enformer_ray.analysis.sweep import Swept
 from enformer_ray.dataset.rows import StatisticRows
 from enformer_ray.dataset.tracks import assays, labels
+from enformer_ray.errors import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
