@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests use."""
+"""Fixtures that tests of several packages use."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 
 from tests.s3 import bucket, faulty, s3_server
+
+pytest_plugins = ["tests.run_fixtures"]
 
 __all__ = ["bucket", "faulty", "s3_server", "shared"]
 

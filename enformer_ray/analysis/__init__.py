@@ -1,1 +1,1 @@
-"""What people do with a finished dataset: association, calibration, exports for other programs, plots, the report."""
+"""What is done with a finished dataset: association, calibration, exports, plots, the report."""

@@ -60,7 +60,7 @@ def associate(
     force: Annotated[bool, _option("replace an earlier analysis in --output", _OUTPUT)] = False,
 ) -> None:
     """Relate scores to GWAS or fine-mapping results: correlation, enrichment, re-weighted credible sets."""
-    from enformer_ray.analysis.association import associate as analyse
+    from enformer_ray.analysis.association.associate import associate as analyse
     from enformer_ray.analysis.association.associate import check_folder, write_association
     from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions, check_cases
 

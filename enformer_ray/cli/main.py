@@ -215,9 +215,8 @@ def analysis(
 ) -> None:
     """Run everything on a small generated world with known truth, and a toy network trained on such worlds."""
     from enformer_ray.cli import analysis, printing
-    from enformer_ray.demo import demo_job
     from enformer_ray.demo.rule import compare
-    from enformer_ray.demo.world import make_world
+    from enformer_ray.demo.world import demo_job, make_world
 
     printing.print_line(f"Generating a genome, variants, their true effects and a study in {output / 'input'} ...")
     world = make_world(output / "input")

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.demo import rule
 from enformer_ray.demo.rule import BACKGROUND, BOUND_IN, ENHANCERS, PROMOTER, best_score, read_motifs, threshold
 from enformer_ray.genome.coordinates import Codes, decode, encode, reverse_complement
@@ -388,3 +389,17 @@ def _write_truth(made: dict[str, tuple[list[MadeVariant], NDArray[np.float64]]],
     }
     columns |= {track.description: effects[:, i] for i, track in enumerate(rule.TRACKS)}
     pq.write_table(pa.table(columns), path)
+
+
+def demo_job(world: World, output: Path) -> JobConfig:
+    """The job that scores a generated world: its variants, and its study beside them."""
+    return JobConfig(
+        variants=(str(world.variants), str(world.study)),
+        reference=world.reference,
+        weights=str(world.weights),
+        tracks_table=world.tracks_table,
+        output=str(output),
+        scoring=ScoringConfig(statistics=("sad", "log2_ratio", "centre"), reverse_complement=True, threads=1),
+        shard_size=64,
+        workers=2,
+    )

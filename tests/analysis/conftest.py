@@ -10,7 +10,7 @@ from enformer_ray.plan.plan import make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.local import LocalStore
 from tests.analysis.hostile import hostile_run
-from tests.run.conftest import score_without_ray
+from tests.run_fixtures import score_without_ray
 from tests.small_world import make_world, small_job
 
 GTF = """\

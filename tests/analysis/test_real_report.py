@@ -14,7 +14,7 @@ from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.local import LocalStore
 from tests.analysis.browser import chromium, find_chromium
 from tests.analysis.test_report_page import INKED, POINT
-from tests.run.conftest import score_without_ray
+from tests.run_fixtures import score_without_ray
 
 ROWS = 300
 TRACKS = 531

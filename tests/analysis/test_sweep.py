@@ -18,7 +18,7 @@ from enformer_ray.errors import ConfigError, RunIncompleteError, TrackSelectionE
 from enformer_ray.rundir.layout import ROW_COLUMNS
 from enformer_ray.rundir.local import LocalStore
 from tests.analysis.hostile import DESCRIPTIONS
-from tests.results.test_dataset import upload
+from tests.dataset.test_dataset import upload
 
 
 def matrix(run: Path, statistic: str, tracks: list[str | int] | None = None) -> np.ndarray:

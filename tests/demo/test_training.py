@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from enformer_ray.demo import world
 from enformer_ray.demo.world import MODEL
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.hub import load_enformer
-from tests.run.conftest import GEOMETRY
+from tests.run_fixtures import GEOMETRY
 from tools import train_demo as training
 from tools.train_demo import predict
 
@@ -85,6 +86,6 @@ def test_the_same_seed_trains_the_same_network(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_the_shipped_network_has_the_geometry_of_the_script() -> None:
-    shipped = Path(training.__file__).with_name(MODEL)
+    shipped = Path(world.__file__).with_name(MODEL)
     assert shipped.stat().st_size <= 4e6
     assert load_enformer(str(shipped)).config == training.CONFIG

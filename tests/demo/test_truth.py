@@ -14,7 +14,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.demo import rule
 from enformer_ray.demo.rule import LARGE, compare
 from enformer_ray.demo.world import World
-from tests.results.generated import finished_run
+from tests.dataset.generated import finished_run
 
 
 def test_the_truth_agrees_with_itself(world: World, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from enformer_ray.analysis.association import associate
+from enformer_ray.analysis.association.associate import associate
 from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions
 from enformer_ray.demo import rule
 from enformer_ray.demo.rule import compare

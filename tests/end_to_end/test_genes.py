@@ -26,7 +26,7 @@ from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer
 from tests.end_to_end.conftest import Command
 from tests.genome.gtf import Written, write_gtf
-from tests.run.conftest import ALLELES, write_genome, write_vcf, write_weights
+from tests.run_fixtures import ALLELES, write_genome, write_vcf, write_weights
 
 GENES = [
     Written("1", "G1", "+", [(2301, 5000), (2303, 4000), (2501, 5000)], "ONE"),

@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.dataset.study import Study, make_study
+from tests.dataset.test_dataset import upload
 from tests.end_to_end.conftest import PROGRAM, Command
-from tests.results.study import Study, make_study
-from tests.results.test_dataset import upload
 
 SITES = [("1", 2000 + 50 * i, f"rs{i}", f"1e-{i}") for i in range(9)]
 MORE = [("1", 2400, "again", "0.1"), ("2", 2000, 'a "b", c', "0.1")]

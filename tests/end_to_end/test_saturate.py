@@ -27,7 +27,7 @@ from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.scoring.scorer import VariantScorer
 from tests.end_to_end.conftest import Command
-from tests.run.conftest import score_without_ray, write_genome, write_weights
+from tests.run_fixtures import score_without_ray, write_genome, write_weights
 
 PLANTED = (97_151, 97_201, 97_251)
 """First bases (1-based) of sites of GATA1::TAL1, 17 bp wide, in the demo's world."""

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.catalogue.worlds import make_reference
 from tests.fuzz.properties import check, check_catalogue
 from tests.fuzz.seeds import contigs
 from tests.fuzz.targets import TARGETS, Target, one_round
-from tests.variants.worlds import make_reference
 
 
 def main() -> int:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from tests.catalogue.worlds import make_reference
 from tests.fuzz.mutations import mutated
 from tests.fuzz.properties import check, check_catalogue
 from tests.fuzz.seeds import SEEDS, contigs
-from tests.variants.worlds import make_reference
 
 _BINARY = {"bcf", "gwas-bcf", "parquet", "parquet-gwas-ssf"}
 _CATALOGUES = ("vcf", "gwas-vcf", "bcf", "parquet", "parquet-gwas-ssf", "table-csv", "gwas-ssf", "regenie", "bim")

@@ -12,7 +12,7 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.hub import load_enformer
 from enformer_ray.scoring.cost import Alleles, touched_bases
 from enformer_ray.scoring.scorer import DirectScorer
-from tests.run.conftest import GEOMETRY, write_genome, write_weights
+from tests.run_fixtures import GEOMETRY, write_genome, write_weights
 
 
 class Watched(ReferenceGenome):

@@ -1,6 +1,1 @@
-"""Scores against what a study found: correlation, enrichment and re-weighted credible sets, track by track."""
-
-from enformer_ray.analysis.association.associate import Association, associate
-from enformer_ray.analysis.association.options import AssociationOptions
-
-__all__ = ["Association", "AssociationOptions", "associate"]
+"""Scores against a study, track by track: correlation, enrichment, re-weighted credible sets."""

@@ -18,8 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from enformer_ray.analysis.association import associate
-from enformer_ray.analysis.association.associate import Association
+from enformer_ray.analysis.association.associate import Association, associate
 from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.cli.main import main
@@ -41,8 +40,8 @@ from tests.analysis.association.world import (
     write_sumstats,
     write_weights,
 )
-from tests.results.generated import finished_run
-from tests.results.test_dataset import upload
+from tests.dataset.generated import finished_run
+from tests.dataset.test_dataset import upload
 
 
 class World(NamedTuple):

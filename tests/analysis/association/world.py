@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from tests.results.generated import finished_run
-from tests.run.conftest import GEOMETRY
+from tests.dataset.generated import finished_run
+from tests.run_fixtures import GEOMETRY
 
 TRACKS = 20
 CAUSAL_TRACKS = (7, 12)

@@ -27,7 +27,7 @@ from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, OutputExistsError, RunIncompleteError
 from enformer_ray.rundir.local import LocalStore
 from tests.analysis.exports.conftest import TRACKS, World, score_of
-from tests.results.generated import finished_run
+from tests.dataset.generated import finished_run
 
 VARIANTS = 400
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import Variant
-from tests.results.generated import finished_run
-from tests.run.conftest import write_genome, write_weights
+from tests.dataset.generated import finished_run
+from tests.run_fixtures import write_genome, write_weights
 
 TRACKS = 5
 HEADER = """##fileformat=VCFv4.3

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from tests.analysis.exports.conftest import World, scores
+from tests.dataset.generated import finished_run
 from tests.end_to_end.conftest import Command, command
-from tests.results.generated import finished_run
 
 __all__ = ["command"]
 

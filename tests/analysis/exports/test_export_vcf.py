@@ -15,7 +15,7 @@ from enformer_ray.dataset import rows as rows_module
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import ConfigError, ExportError, OutputExistsError, VariantFileError
 from tests.analysis.exports.conftest import World, score_of, scores
-from tests.results.generated import finished_run
+from tests.dataset.generated import finished_run
 
 NAMES = ("enformer_sad_track_0000", "enformer_sad_track_0003")
 

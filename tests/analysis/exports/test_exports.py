@@ -25,7 +25,7 @@ from enformer_ray.errors import (
 )
 from tests.analysis.exports.conftest import World, score_of
 from tests.analysis.exports.strict import ldsc_annotation, polyfun_annotation, read_bim, sldp_annotation
-from tests.results.test_dataset import upload
+from tests.dataset.test_dataset import upload
 
 
 @pytest.fixture(params=["whole", "in pieces"])

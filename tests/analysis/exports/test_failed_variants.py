@@ -21,8 +21,8 @@ from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.local import LocalStore
 from tests.analysis.exports.strict import regenie_sets
-from tests.run.conftest import job, scored_folder
-from tests.run.receipts import publish_failure
+from tests.receipts import publish_failure
+from tests.run_fixtures import job, scored_folder
 
 __all__ = ["job", "scored_folder"]
 

@@ -15,8 +15,8 @@ from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir.local import LocalStore
 from tests.analysis.saturation.planted import FIRST, LAST, MOTIF, PLANTED, Planted
+from tests.dataset.test_dataset import upload
 from tests.end_to_end.conftest import Command, command
-from tests.results.test_dataset import upload
 
 __all__ = ["command"]
 

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enformer_ray.config import ScoringConfig
+from enformer_ray.errors import PlanMismatchError
+from enformer_ray.model.tracks import TrackTable
+from enformer_ray.plan.fingerprint import fingerprint, model_parts, ranges, refuse_if_other, scoring_parts
+from tests.run_fixtures import GEOMETRY
+
+RESOLVED = ScoringConfig(device="cpu", batch_size=1, threads=1)
+
+
+def parts_of(**changes: object) -> dict[str, object]:
+    scoring = RESOLVED.model_copy(update=changes)
+    return model_parts("abc", GEOMETRY) | scoring_parts(scoring, [0, 1, 4], None)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("head", "mouse"),
+        ("statistics", ("sad",)),
+        ("placement", "centred"),
+        ("indel", "anchored"),
+        ("reverse_complement", True),
+        ("shifts", 4),
+        ("precision", "bfloat16"),
+        ("device", "cuda"),
+        ("batch_size", 2),
+        ("threads", 2),
+        ("compile", True),
+    ],
+)
+def test_every_option_that_changes_a_number_is_a_part(option: str, value: object) -> None:
+    assert fingerprint(parts_of()) != fingerprint(parts_of(**{option: value}))
+    with pytest.raises(PlanMismatchError, match=f"{option}: planned .*, asked ") as caught:
+        refuse_if_other(parts_of(), parts_of(**{option: value}), "run")
+    assert caught.value.exit_status == 4
+
+
+def test_every_scoring_option_is_a_part() -> None:
+    assert set(ScoringConfig.model_fields) <= set(parts_of())
+
+
+def test_the_stride_counts_for_shared_windows_alone() -> None:
+    assert fingerprint(parts_of(stride=8)) == fingerprint(parts_of())
+    shared = parts_of(placement="shared")
+    assert fingerprint(shared) != fingerprint(parts_of(placement="shared", stride=8))
+    with pytest.raises(PlanMismatchError, match="stride: planned 32, asked 8"):
+        refuse_if_other(shared, parts_of(placement="shared", stride=8), "run")
+
+
+def test_the_order_of_statistics_is_none() -> None:
+    assert fingerprint(parts_of(statistics=("sad", "d2"))) == fingerprint(parts_of(statistics=("d2", "sad")))
+
+
+def test_differences_inside_the_geometry_are_named() -> None:
+    existing, asked = parts_of(), json.loads(json.dumps(parts_of()))
+    asked["geometry"]["sequence_length"] = 2048
+    with pytest.raises(PlanMismatchError, match=r"geometry\.sequence_length: planned 1024, asked 2048"):
+        refuse_if_other(existing, asked, "run")
+
+
+def test_the_same_parts_pass_through_json() -> None:
+    refuse_if_other(json.loads(json.dumps(parts_of())), parts_of(), "run")
+
+
+def test_parts_that_are_not_asked_are_not_compared() -> None:
+    refuse_if_other({"catalogue": "a", "weights": "b"}, {"weights": "b"}, "run")
+
+
+def test_the_track_table_counts_for_centre_alone() -> None:
+    def table(second: str) -> TrackTable:
+        return TrackTable(("a", "b"), ("CHIP", "CHIP"), ("CHIP:CTCF:x", second), ("human", "human"))
+
+    def of(statistic: str, second: str) -> str:
+        scoring = RESOLVED.model_copy(update={"statistics": (statistic,)})
+        return fingerprint(scoring_parts(scoring, [0, 1], table(second)))
+
+    assert of("centre", "CHIP:H3K27ac:x") != of("centre", "CHIP:CTCF:x")
+    assert of("centre", "CHIP:GATA1:x") == of("centre", "CHIP:CTCF:x")
+    assert of("sad", "CHIP:H3K27ac:x") == of("sad", "CHIP:CTCF:x")
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 60)))
+def test_ranges_name_exactly_their_numbers(numbers: set[int]) -> None:
+    text = ranges(sorted(numbers))
+    pairs = [piece.split("-") for piece in text.split(",") if piece]
+    back = [n for pair in pairs for n in range(int(pair[0]), int(pair[-1]) + 1)]
+    assert back == sorted(numbers)
+    assert all(int(after[0]) > int(before[-1]) + 1 for before, after in pairwise(pairs))
