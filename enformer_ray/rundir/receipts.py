@@ -67,7 +67,7 @@ class Receipt(_Frozen):
 
     Attributes:
         shard: number of the shard.
-        part: path of the part (`run/parts.py`); empty for the whole shard.
+        part: path of the part (`plan/shards.py`); empty for the whole shard.
         attempt: folder of the attempt under staging.
         epoch: of the lease under which the receipt was published.
         first_row: first variant of the part, counted from the shard's first.

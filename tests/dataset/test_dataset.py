@@ -250,7 +250,8 @@ def test_a_dataset_on_an_object_store_is_the_same(run: Path, bucket: str, faulty
 def test_a_connection_that_is_still_open_at_exit_is_closed(run: Path, bucket: str) -> None:
     upload(run, bucket)
     program = (
-        "import sys; from enformer_ray.results import open_scores; connection = open_scores(sys.argv[1]).to_duckdb(); "
+        "import sys; from enformer_ray.dataset.dataset import open_scores; "
+        "connection = open_scores(sys.argv[1]).to_duckdb(); "
         "print(connection.sql('SELECT count(*) FROM sad').fetchall()[0][0])"
     )
     done = subprocess.run([sys.executable, "-c", program, bucket], capture_output=True, text=True, check=True)

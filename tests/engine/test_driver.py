@@ -140,8 +140,8 @@ def test_workers_that_cannot_start_end_the_run(
 SCRIPT = """
 import os, pathlib, signal, sys
 from enformer_ray.errors import EnformerRayError
-from enformer_ray.run import driver
-from enformer_ray.run.store import LocalStore
+from enformer_ray.engine import driver
+from enformer_ray.rundir.local import LocalStore
 from tests import workers
 
 def on_progress(progress):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from enformer_ray.cli import status
+from enformer_ray.cli import status as status_module
 from enformer_ray.cli.main import main
 from enformer_ray.config import JobConfig
 from enformer_ray.engine.status import RunStatus, run_status
@@ -146,8 +146,8 @@ def test_many_failures_and_workers_are_cut_short_on_paper_alone(
 
 SCRIPT = """
 import sys
-from enformer_ray.run import driver
-from enformer_ray.run.store import open_store
+from enformer_ray.engine import driver
+from enformer_ray.rundir.store import open_store
 from tests.engine.seen_workers import Foreseeable
 
 driver.ScoringWorker = Foreseeable
@@ -238,7 +238,7 @@ def expect_scored(status: RunStatus) -> None:
 def scored_then_finished(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     status = run_status(store)
     states = [status, status, replace(status, finished=True, content_hash="abcd")]
-    monkeypatch.setattr(status, "run_status", lambda _: states.pop(0))
+    monkeypatch.setattr(status_module, "run_status", lambda _: states.pop(0))
 
 
 def test_watching_goes_on_until_the_run_is_finished(
@@ -260,7 +260,7 @@ def test_watching_on_a_terminal_draws_over_what_was_there(
     scored: LocalStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr(status, "console", Console(file=screen, force_terminal=True, width=120))
+    monkeypatch.setattr(status_module, "console", Console(file=screen, force_terminal=True, width=120))
     scored_then_finished(scored, monkeypatch)
     assert printed(capsys, scored.uri, "--watch", "--every", "0.5") == ""
     assert screen.getvalue().count("\x1b[2K") >= 2

@@ -17,7 +17,7 @@ from enformer_ray.catalogue.build import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.plan import job
+from enformer_ray.plan import job as job_module
 from enformer_ray.readers import bgzf
 
 BASES = "ACGTACGGTCAA" * 5000
@@ -33,7 +33,7 @@ def reference(tmp_path: Path) -> ReferenceGenome:
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bgzf, "SPLIT_BYTES", 0)
     monkeypatch.setattr(bgzf, "PART_BYTES", 20_000)
-    monkeypatch.setattr(job, "_LANES", 2)
+    monkeypatch.setattr(job_module, "_LANES", 2)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
 
@@ -69,7 +69,7 @@ def build(path: Path, reference: ReferenceGenome, scratch: Path, parallel: bool,
     config = CatalogueConfig(**options)
     scratch.mkdir()
     job: Any = _Job(reference, config)
-    load = job.part_loader(job) if parallel else None
+    load = job_module.part_loader(job) if parallel else None
     return build_catalogue([path], reference, config, 256, "binned", scratch, load=load)
 
 

@@ -56,7 +56,7 @@ def test_every_event_is_documented() -> None:
     root = Path(__file__).parents[2]
     documented = (root / "docs" / "run_directory.md").read_text()
     told: dict[str, set[str]] = {}
-    for path in (root / "enformer_ray" / "run").glob("*.py"):
+    for path in (root / "enformer_ray").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add"):
                 continue

@@ -24,8 +24,8 @@ from enformer_ray.rundir.local import LocalStore
 HOLDER = """
 import sys, time
 from pathlib import Path
-from enformer_ray.run.lease import hold
-from enformer_ray.run.store import LocalStore
+from enformer_ray.rundir.lease import hold
+from enformer_ray.rundir.local import LocalStore
 with hold(LocalStore(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(600)

@@ -268,7 +268,7 @@ def test_copies_are_downloaded_once_and_removed_at_exit(bucket: str, faulty: Fau
     with faulty() as proxy:
         ObjectStore(bucket).replace("plan/shards.parquet", b"bytes")
         program = (
-            "import sys; from enformer_ray.run.store import open_store; "
+            "import sys; from enformer_ray.rundir.store import open_store; "
             "paths = [open_store(sys.argv[1]).local_path('plan/shards.parquet') for _ in range(5)]; "
             "assert len(set(paths)) == 1 and paths[0].read_bytes() == b'bytes'; print(paths[0])"
         )
@@ -283,7 +283,7 @@ def test_copies_are_downloaded_once_and_removed_at_exit(bucket: str, faulty: Fau
 def test_copies_of_a_killed_process_are_removed_by_the_next(bucket: str) -> None:
     ObjectStore(bucket).replace("plan/shards.parquet", b"bytes")
     program = (
-        "import sys; from enformer_ray.run.store import open_store; "
+        "import sys; from enformer_ray.rundir.store import open_store; "
         "print(open_store(sys.argv[1]).local_path('plan/shards.parquet'), flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, bucket]

@@ -60,7 +60,7 @@ def test_of_many_creators_one_succeeds_and_its_bytes_stay(store: RunStore) -> No
 def test_of_many_processes_one_creates(store: RunStore) -> None:
     program = """
 import sys
-from enformer_ray.run.store import open_store
+from enformer_ray.rundir.store import open_store
 store = open_store(sys.argv[1])
 store.check_writable()
 print("ready", flush=True)

@@ -43,7 +43,7 @@ def as_before() -> Iterator[None]:
 
 def test_a_line_says_what_the_process_is_at(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_stderr("info")
-    log = logging.getLogger("enformer_ray.run.somewhere")
+    log = logging.getLogger("enformer_ray.engine.somewhere")
     with working(Work("0123456789abcdef", 2, "2.0")):
         set_part("00012.0")
         log.info("all is well in %s", "[here]")
@@ -78,7 +78,7 @@ def test_a_command_logs_warnings_unless_it_is_told_otherwise(
     from enformer_ray.cli import status
 
     def talkative(*_: object) -> None:
-        log = logging.getLogger("enformer_ray.run.x")
+        log = logging.getLogger("enformer_ray.engine.x")
         for level in (logging.DEBUG, logging.INFO, logging.WARNING):
             log.log(level, "level %d", level)
 
@@ -114,12 +114,12 @@ def test_a_warning_goes_above_the_progress_bar(monkeypatch: pytest.MonkeyPatch) 
             return True
 
     screen, raw = Terminal(), Terminal()
-    monkeypatch.setattr(printing, "_console", Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(printing, "console", Console(file=screen, force_terminal=True, width=100))
     monkeypatch.setattr(sys, "stderr", raw)
     log_to_stderr("warning")
     with printing.progress_reporter() as report:
         report(Progress(0, 6, 0, 21, 0.0, None))
-        logging.getLogger("enformer_ray.run.x").warning("a worker died")
+        logging.getLogger("enformer_ray.engine.x").warning("a worker died")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert re.search(rf"(^|[\r\n]){TIME} WARNING a worker died\n", plain)
     assert raw.getvalue() == ""
