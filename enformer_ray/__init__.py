@@ -1,3 +1,24 @@
 """enformer-ray: ref-vs-alt effect scores of genetic variants with Enformer, as a batch job on Ray."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from enformer_ray.dataset.dataset import open_scores
+    from enformer_ray.model.hub import load_enformer
+
+else:
+    # Looked up when they are used: whoever reads finished scores should not wait for torch.
+    _MODULES = {"load_enformer": "model.hub", "open_scores": "dataset.dataset"}
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "load_enformer", "open_scores"]
