@@ -163,7 +163,7 @@ def test_an_unfinished_run_says_what_to_do(command: Command, tmp_path: Path) -> 
 def test_nothing_is_loaded_that_only_scoring_needs(run: Path, arguments: list[str]) -> None:
     words = [str(run) if word == "RUN" else word for word in arguments]
     code = (
-        "import sys\nfrom enformer_ray.cli import main\n"
+        "import sys\nfrom enformer_ray.cli.main import main\n"
         f"try:\n    main({words!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "print('loaded:', *sorted({'torch', 'ray', 'pysam'} & set(sys.modules)))\n"
     )

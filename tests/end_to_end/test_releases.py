@@ -170,7 +170,7 @@ def test_a_start_with_nothing_to_do_loads_nothing_heavy(scheduled: Scheduled) ->
     (scheduled.releases / "2026-11.vcf").write_text(scheduled.text(3))
     words = ["releases", "--config", "job.yaml", "--settle", "3600"]
     code = (
-        f"import sys\nfrom enformer_ray.cli import main\ntry:\n    main({words!r})\n"
+        f"import sys\nfrom enformer_ray.cli.main import main\ntry:\n    main({words!r})\n"
         "except SystemExit as stop:\n    print(stop.code, *sorted({'torch', 'ray'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
