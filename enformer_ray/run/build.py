@@ -20,13 +20,12 @@ from enformer_ray.run import layout
 from enformer_ray.run.audit_sample import Values
 from enformer_ray.run.compact import ReleaseRows, ScoreFile
 from enformer_ray.run.content_hash import ROW_DIGEST_BYTES, Scores, blocks, row_digests
-from enformer_ray.run.parquet import track_columns
+from enformer_ray.run.parquet import sha256_of, track_columns
 from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.release import merged_tables
 from enformer_ray.run.staged import ReceivedPart, part_tables
 from enformer_ray.run.store import RunStore, open_store
 from enformer_ray.run.whole_file import whole_file
-from enformer_ray.run.worker import sha256_of
 
 _BUILD_FORMAT = 1
 """Raised when the same receipts would give another file or another result."""

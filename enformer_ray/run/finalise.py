@@ -28,7 +28,7 @@ from enformer_ray.run.final_variants import scored_genes, write_variants
 from enformer_ray.run.interrupt import interruptible
 from enformer_ray.run.lease import Lease, hold
 from enformer_ray.run.manifest import Manifest, ManifestFile, read_manifest
-from enformer_ray.run.parquet import write_table
+from enformer_ray.run.parquet import sha256_of, write_table
 from enformer_ray.run.parts import Part, covering
 from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.read_ahead import read_ahead
@@ -38,7 +38,6 @@ from enformer_ray.run.run_document import run_document
 from enformer_ray.run.staged import read_received
 from enformer_ray.run.store import RunStore
 from enformer_ray.run.totals import RunTotals
-from enformer_ray.run.worker import sha256_of
 
 __all__ = ["FinaliseProgress", "Manifest", "finalise"]
 

@@ -1,7 +1,8 @@
-"""How score files are encoded, in staging and in the finished dataset."""
+"""How score files are encoded, in staging and in the finished dataset, and the digest that pins one."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -61,3 +62,9 @@ def score_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def write_table(table: pa.Table, path: Path, row_group_size: int = 16_384) -> None:
     """Write a table that holds no scores."""
     pq.write_table(table, path, compression="zstd", row_group_size=row_group_size)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

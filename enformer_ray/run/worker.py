@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import platform
@@ -26,7 +25,7 @@ from enformer_ray.model.tracks import read_track_table
 from enformer_ray.run import layout
 from enformer_ray.run.audit import audited_in, audited_variants, plain_options
 from enformer_ray.run.logs import Work, log_in_worker, set_part, set_work
-from enformer_ray.run.parquet import score_writer
+from enformer_ray.run.parquet import score_writer, sha256_of
 from enformer_ray.run.parts import Part
 from enformer_ray.run.plan import Plan, load_plan
 from enformer_ray.run.planned import PlannedVariants
@@ -35,7 +34,7 @@ from enformer_ray.run.receipts import Receipt, StagedFile, Timings
 from enformer_ray.run.store import RunStore, open_store
 from enformer_ray.scoring import DirectGeneScorer, DirectScorer, GeneScorer, VariantScorer
 from enformer_ray.scoring.base import Scorer
-from enformer_ray.scoring.device import resolve_device
+from enformer_ray.scoring.device import resolve_device, score_in_memory
 from enformer_ray.variants.variant import Variant
 
 _log = logging.getLogger(__name__)
@@ -180,22 +179,7 @@ class ScoringWorker:
         ).model_dump(mode="json")
 
     def _score_in_memory(self, variants: Sequence[Variant]) -> tuple[dict[str, pa.Table], int]:
-        """Tables of scores, and the batch size: half of the planned one, and half again, while memory is too short."""
-        planned = self._scorer.batch_size
-        try:
-            while True:
-                try:
-                    return self._scorer.score(variants), self._scorer.batch_size
-                except torch.OutOfMemoryError:
-                    if self._scorer.batch_size == 1:
-                        raise
-                self._scorer.batch_size //= 2
-                _log.warning("out of GPU memory: going on with batches of %d", self._scorer.batch_size)
-                if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
-        finally:
-            # The next shard may fit again, and only the planned size gives the bits of an undisturbed run.
-            self._scorer.batch_size = planned
+        return score_in_memory(self._scorer, variants)
 
     def _stage(self, part: Part, attempt: str, prefix: str, tables: Mapping[str, pa.Table]) -> dict[str, StagedFile]:
         with tempfile.TemporaryDirectory(prefix="enformer-ray-") as scratch:
@@ -266,9 +250,3 @@ def _stage(store: RunStore, table: pa.Table, scratch: Path, path: str) -> Staged
     staged = StagedFile(path=path, rows=rows, bytes=local.stat().st_size, sha256=sha256_of(local))
     store.put_file(local, path)
     return staged
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

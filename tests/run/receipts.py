@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from enformer_ray.run import layout
-from enformer_ray.run.parquet import score_writer
+from enformer_ray.run.parquet import score_writer, sha256_of
 from enformer_ray.run.parts import Part, whole
 from enformer_ray.run.plan import Shard, load_plan
 from enformer_ray.run.receipts import Failure, FailureReason, Receipt, StagedFile, publish, read_receipt
 from enformer_ray.run.store import LocalStore
-from enformer_ray.run.worker import sha256_of
 
 
 def restage(store: LocalStore, shard: int, change: Callable[[pa.Table], pa.Table]) -> None:

@@ -14,13 +14,13 @@ from enformer_ray.genome import ReferenceGenome
 from enformer_ray.model import load_enformer
 from enformer_ray.run import layout
 from enformer_ray.run.finalise import finalise
+from enformer_ray.run.parquet import sha256_of
 from enformer_ray.run.parts import whole
 from enformer_ray.run.plan import load_plan
 from enformer_ray.run.planned import PlannedVariants
 from enformer_ray.run.receipts import Receipt, publish, read_receipt
 from enformer_ray.run.store import LocalStore
 from enformer_ray.run.verify import verify
-from enformer_ray.run.worker import sha256_of
 from enformer_ray.scoring import VariantScorer
 from tests.run.conftest import ALLELES, SNVS
 from tests.run.receipts import restage
