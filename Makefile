@@ -62,9 +62,9 @@ gpu-check: $(STAMP)  ## what the scorer does on one GPU, in six minutes: make gp
 BUNDLE ?= annotated-types pydantic pydantic_core typing-inspection typing_extensions PyYAML safetensors pyarrow \
   packaging pyfaidx enformer-pytorch==0.8.12 einops
 
-gpu-bundle: $(STAMP)  ## wheels that such a machine may lack, into gpu-bundle/: make gpu-bundle PYTHON_VERSION=3.12
+gpu-bundle:  ## wheels that such a machine may lack, into gpu-bundle/: make gpu-bundle PYTHON_VERSION=3.12
 	rm -rf gpu-bundle
-	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --python-version $(or $(PYTHON_VERSION),3.12) \
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version $(or $(PYTHON_VERSION),3.12) \
 	  --implementation cp $(foreach n,28 27 24 17 12 5,--platform manylinux_2_$(n)_x86_64) \
 	  --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
 	  --constraint constraints.txt --dest gpu-bundle $(BUNDLE)
