@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-model test slow-tests trials driver-bench slurm-trial bench fuzz check format clean
+.PHONY: demo demo-model test slow-tests trials driver-bench slurm-trial bench gpu-check gpu-bundle fuzz check format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +54,22 @@ bench: $(STAMP)  ## ratios: one attention layer, rounding, and variants/s agains
 	$(BIN)/python benchmarks/bench_reprocess.py
 	@command -v bcftools >/dev/null && $(BIN)/python benchmarks/bench_plan.py || echo "bench_plan.py needs bcftools"
 
+# Where torch is there already: PYTHONPATH=. python benchmarks/gpu_check.py (benchmarks/README.md).
+gpu-check: $(STAMP)  ## what the scorer does on one GPU, in six minutes: make gpu-check SECONDS=360, or TINY=1 on a CPU
+	$(BIN)/python benchmarks/gpu_check.py --seconds $(or $(SECONDS),360) $(if $(TINY),--tiny)
+
+# No torch and no numpy: a machine with a GPU has its own. The last one is the peer of the benchmarks.
+BUNDLE ?= annotated-types pydantic pydantic_core typing-inspection typing_extensions PyYAML safetensors pyarrow \
+  packaging pyfaidx enformer-pytorch==0.8.12 einops
+
+gpu-bundle:  ## wheels that such a machine may lack, into gpu-bundle/: make gpu-bundle PYTHON_VERSION=3.12
+	rm -rf gpu-bundle
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version $(or $(PYTHON_VERSION),3.12) \
+	  --implementation cp $(foreach n,28 27 24 17 12 5,--platform manylinux_2_$(n)_x86_64) \
+	  --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
+	  --constraint constraints.txt --dest gpu-bundle $(BUNDLE)
+	@du -sh gpu-bundle
+
 check: $(STAMP)  ## lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,4 +81,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-run
+	rm -rf $(VENV) demo-run gpu-check gpu-bundle

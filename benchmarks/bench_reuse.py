@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -50,21 +52,33 @@ def cases(shared: int, binned: int, centred: int) -> list[Case]:
 class Peer:
     """enformer-pytorch as its README uses it."""
 
-    def __init__(self, reference: ReferenceGenome) -> None:
-        from enformer_pytorch import Enformer, EnformerConfig
+    def __init__(
+        self, reference: ReferenceGenome, geometry: EnformerConfig | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        try:
+            import polars  # noqa: F401
+        except ImportError:  # its readers of data sets need Polars, its network does not
+            sys.modules["polars"] = ModuleType("polars")
+        from enformer_pytorch import Enformer
+        from enformer_pytorch import EnformerConfig as PeerConfig
 
-        self._reference = reference
-        self._model = Enformer(EnformerConfig()).eval()
+        self._reference, self._device = reference, device
+        self._length = (geometry or EnformerConfig()).sequence_length
+        options = {} if geometry is None else geometry.to_dict()
+        options.pop("model_type", None)
+        self._model = Enformer(PeerConfig(**options)).eval().to(device)
 
     def score(self, variant: Variant) -> torch.Tensor:
         """Sums of differences (tracks,) by two passes."""
-        start = window_start(variant.start, 196_608, "binned")
-        codes = torch.from_numpy(self._reference.codes("1", start, start + 196_608)).long()
+        start = window_start(variant.start, self._length, "binned")
+        codes = torch.from_numpy(self._reference.codes("1", start, start + self._length)).long()
         changed = codes.clone()
         changed[variant.start - start] = "ACGT".index(variant.alternate_allele)
         with torch.inference_mode():
-            reference, alternate = (self._model(one[None], head="human")[0] for one in (codes, changed))
-        return (alternate - reference).sum(0)
+            reference, alternate = (
+                self._model(one[None].to(self._device), head="human")[0] for one in (codes, changed)
+            )
+        return (alternate - reference).sum(0).cpu()
 
     def flops(self, variant: Variant) -> int:
         """Counted operations of a variant."""

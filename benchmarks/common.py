@@ -9,20 +9,18 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig
-from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.shards import whole
-from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local import LocalStore
-from enformer_ray.rundir.receipts import Receipt, publish
+
+if TYPE_CHECKING:
+    from enformer_ray.engine.worker import ScoringWorker
 
 TINY = EnformerConfig(
     sequence_length=1024,
@@ -39,10 +37,11 @@ TINY = EnformerConfig(
 OTHER = {"A": "G", "C": "T", "G": "A", "T": "C"}
 
 
-def random_model(seed: int = 0) -> Enformer:
-    """The published geometry with random weights."""
+def random_model(seed: int = 0, config: EnformerConfig | None = None, device: torch.device | str = "cpu") -> Enformer:
+    """Random weights, of the published geometry if not of another one."""
     torch.manual_seed(seed)
-    return Enformer(EnformerConfig())
+    with torch.device(device):
+        return Enformer(config or EnformerConfig())
 
 
 def random_genome(length: int, seed: int = 0) -> ReferenceGenome:
@@ -61,6 +60,13 @@ def substitutions(reference: ReferenceGenome, positions: Sequence[int]) -> list[
 
 def finish(job: JobConfig, worker_class: type[ScoringWorker]) -> Path:
     """Plan, score and finalise a job by one worker in this process; returns the run directory."""
+    # Here, since a benchmark that only scores should not need what a run needs.
+    from enformer_ray.plan.plan import load_plan, make_plan
+    from enformer_ray.plan.shards import whole
+    from enformer_ray.publish.finalise import finalise
+    from enformer_ray.rundir.local import LocalStore
+    from enformer_ray.rundir.receipts import Receipt, publish
+
     store = LocalStore(Path(job.output))
     make_plan(job, store)
     worker = worker_class(store.uri)

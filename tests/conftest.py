@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -12,7 +14,10 @@ from tests.s3 import bucket, faulty, s3_server
 
 pytest_plugins = ["tests.run_fixtures"]
 
-__all__ = ["bucket", "faulty", "s3_server", "shared"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["bucket", "device", "faulty", "s3_server", "shared"]
 
 
 # Ray reads it when it is imported, which some tests do before a session of this project sets it: loopback alone.
@@ -30,3 +35,16 @@ def shared() -> Path:
     if not (folder / "parity").is_dir():
         pytest.skip(f"no shared data at {folder} (ENFORMER_RAY_SHARED names another place)")
     return folder
+
+
+@pytest.fixture(scope="session", params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Every device that there is; what is computed in float32 is computed in float32 on each."""
+    import torch  # which most tests do without
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device on this machine")
+    settings_before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield torch.device(request.param)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = settings_before

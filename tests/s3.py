@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.faulty_proxy import FaultyProxy
-from tests.s3_server import ACCESS_KEY
+
+ACCESS_KEY = "loopback"
+"""Of the server's only user; here, so that tests that need no server can do without moto."""
 
 
 class S3Server(NamedTuple):
@@ -54,7 +56,7 @@ def environment_of(endpoint: str) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """One server for the session; buckets keep tests apart."""
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("s3_server.py"))]
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("s3_server.py")), ACCESS_KEY]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None

@@ -1,6 +1,6 @@
 """An S3-speaking server on loopback (moto), and of Google Cloud Storage as much as is spelled differently.
 
-A program of its own: prints its port, and ends when its standard input does.
+A program of its own, given the access key of its only user: prints its port, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-ACCESS_KEY = "loopback"
+ACCESS_KEY = sys.argv[1]
 
 _DENIED = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>InvalidAccessKeyId</Code><Message>The AWS Access Key Id you '

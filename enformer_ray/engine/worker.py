@@ -36,7 +36,7 @@ from enformer_ray.rundir.layout import score_writer
 from enformer_ray.rundir.receipts import Receipt, StagedFile, Timings
 from enformer_ray.rundir.store import RunStore, open_store
 from enformer_ray.runtime.process import Work, log_in_worker, set_part, set_work
-from enformer_ray.scoring.device import resolve_device
+from enformer_ray.scoring.device import resolve_device, score_in_memory
 from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer
 from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
 
@@ -228,22 +228,7 @@ class ScoringWorker:
         ).model_dump(mode="json")
 
     def _score_in_memory(self, variants: Sequence[Variant]) -> tuple[dict[str, pa.Table], int]:
-        """Tables of scores, and the batch size: half of the planned one, and half again, while memory is too short."""
-        planned = self._scorer.batch_size
-        try:
-            while True:
-                try:
-                    return self._scorer.score(variants), self._scorer.batch_size
-                except torch.OutOfMemoryError:
-                    if self._scorer.batch_size == 1:
-                        raise
-                self._scorer.batch_size //= 2
-                _log.warning("out of GPU memory: going on with batches of %d", self._scorer.batch_size)
-                if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
-        finally:
-            # The next shard may fit again, and only the planned size gives the bits of an undisturbed run.
-            self._scorer.batch_size = planned
+        return score_in_memory(self._scorer, variants)
 
     def _stage(self, part: Part, attempt: str, prefix: str, tables: Mapping[str, pa.Table]) -> dict[str, StagedFile]:
         with tempfile.TemporaryDirectory(prefix="enformer-ray-") as scratch:

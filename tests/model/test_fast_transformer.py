@@ -57,7 +57,7 @@ def random_tokens(config: EnformerConfig, batch: int, dtype: torch.dtype = torch
 
 
 def plain(model: Enformer, tokens: Tensor, tracks: list[int], head: str = "human") -> Tensor:
-    return model.predict(model.embed(tokens), head, torch.tensor(tracks))
+    return model.predict(model.embed(tokens), head, torch.tensor(tracks, device=tokens.device))
 
 
 @contextmanager
@@ -80,9 +80,9 @@ def threads(count: int) -> Iterator[None]:
     count=st.sampled_from([1, 2]),
 )
 def test_equal_to_the_plain_path(
-    config: EnformerConfig, batch: int, tracks: list[int], block: int, attend: str, count: int
+    device: torch.device, config: EnformerConfig, batch: int, tracks: list[int], block: int, attend: str, count: int
 ) -> None:
-    model, tokens = random_model(config), random_tokens(config, batch)
+    model, tokens = random_model(config).to(device), random_tokens(config, batch).to(device)
     with pytest.MonkeyPatch.context() as patch, threads(count):
         patch.setattr(fast, "attend_in_blocks", getattr(fast, attend))
         patch.setattr(fast, "BLOCK", block)
@@ -117,18 +117,20 @@ def test_the_view_shows_every_distance_at_its_key(tokens: int, data: st.DataObje
             assert (distance[:, r, j] == j - (first + r)).all()
 
 
-def test_keys_of_distances_follow_the_number_of_tokens(tiny_config: EnformerConfig) -> None:
-    model = random_model(tiny_config)
+def test_keys_of_distances_follow_the_number_of_tokens(tiny_config: EnformerConfig, device: torch.device) -> None:
+    model = random_model(tiny_config).to(device)
     transformer = FastTransformer(model, "mouse", [2, 0])
     for count in (tiny_config.tokens, 9, 20, tiny_config.tokens):
-        tokens = torch.randn(1, count, tiny_config.channels, dtype=torch.float64)
+        tokens = torch.randn(1, count, tiny_config.channels, dtype=torch.float64, device=device)
         expected = plain(model, tokens, [2, 0], "mouse")
         torch.testing.assert_close(transformer.predict(tokens), expected, rtol=1e-11, atol=1e-14)
 
 
-def test_input_is_left_alone_and_repeats_are_equal_to_the_bit(tiny_config: EnformerConfig) -> None:
-    transformer = FastTransformer(random_model(tiny_config), "human", range(5))
-    tokens = random_tokens(tiny_config, 2)
+def test_input_is_left_alone_and_repeats_are_equal_to_the_bit(
+    tiny_config: EnformerConfig, device: torch.device
+) -> None:
+    transformer = FastTransformer(random_model(tiny_config).to(device), "human", range(5))
+    tokens = random_tokens(tiny_config, 2).to(device)
     kept = tokens.clone()
     first = transformer.predict(tokens)
     assert torch.equal(tokens, kept)
@@ -156,10 +158,12 @@ def test_threads_of_blocks_change_no_bit_and_no_setting() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rounds_no_worse_than_the_plain_path(tiny_config: EnformerConfig, dtype: torch.dtype) -> None:
-    model, tokens = random_model(tiny_config), random_tokens(tiny_config, 4)
+def test_rounds_no_worse_than_the_plain_path(
+    tiny_config: EnformerConfig, dtype: torch.dtype, device: torch.device
+) -> None:
+    model, tokens = random_model(tiny_config).to(device), random_tokens(tiny_config, 4).to(device)
     exact = plain(model, tokens, [0, 1, 2, 3, 4])
-    model, tokens = random_model(tiny_config, dtype=dtype), random_tokens(tiny_config, 4, dtype)
+    model, tokens = random_model(tiny_config, dtype=dtype).to(device), random_tokens(tiny_config, 4, dtype).to(device)
     error, error_of_plain = (
         (prediction.double() - exact).square().mean().sqrt()
         for prediction in (
@@ -170,10 +174,11 @@ def test_rounds_no_worse_than_the_plain_path(tiny_config: EnformerConfig, dtype:
     assert 0 < error <= 1.3 * error_of_plain
 
 
-def test_autocast_ends_before_the_head(tiny_config: EnformerConfig) -> None:
-    model, tokens = random_model(tiny_config, dtype=torch.float32), random_tokens(tiny_config, 2, torch.float32)
+def test_autocast_ends_before_the_head(tiny_config: EnformerConfig, device: torch.device) -> None:
+    model = random_model(tiny_config, dtype=torch.float32).to(device)
+    tokens = random_tokens(tiny_config, 2, torch.float32).to(device)
     transformer = FastTransformer(model, "human", range(5))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16):
         mixed = transformer.predict(tokens)
         embedding = model.embed(tokens)
     assert mixed.dtype == torch.float32
@@ -192,14 +197,14 @@ def test_compiled_is_equal(tiny_config: EnformerConfig) -> None:
     torch.testing.assert_close(compiled, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_outputs_equal_the_official_model(parity: Path, parity_inputs: dict[str, Tensor]) -> None:
-    model = load_enformer(parity / "hf_mini", sequence_length=16_384, target_length=64)
-    tokens = model.trunk(parity_inputs["short"])
+def test_outputs_equal_the_official_model(parity: Path, parity_inputs: dict[str, Tensor], device: torch.device) -> None:
+    model = load_enformer(parity / "hf_mini", sequence_length=16_384, target_length=64, device=device)
+    tokens = model.trunk(parity_inputs["short"].to(device))
     for head, count in model.config.output_heads.items():
         expected = np.load(parity / "io" / f"short_expected_{head}.npy")
         predicted = FastTransformer(model, head, range(count)).predict(tokens)
         assert predicted.shape == expected.shape
-        assert np.abs(predicted.numpy() - expected).max() <= 1e-4
+        assert np.abs(predicted.cpu().numpy() - expected).max() <= 1e-4
 
 
 @given(config=geometries(), block=st.integers(1, 24))

@@ -45,10 +45,10 @@ def test_context_of_the_published_trunk() -> None:
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), batch=st.integers(1, 3), seed=st.integers(0, 9))
 def test_every_stretch_of_a_window_equals_the_plain_trunk(
-    config: EnformerConfig, data: st.DataObject, batch: int, seed: int
+    device: torch.device, config: EnformerConfig, data: st.DataObject, batch: int, seed: int
 ) -> None:
-    model = random_model(config)
-    window = random_bases(batch, config.sequence_length, seed)
+    model = random_model(config).to(device)
+    window = random_bases(batch, config.sequence_length, seed).to(device)
     expected = model.trunk(window)
     context = trunk_context(config)
     edge = -(-context // config.bin)
@@ -77,19 +77,19 @@ def test_cost_of_the_published_geometry() -> None:
     assert 0.85 < fast_trunk_flops(config, config.tokens, 2) / trunk_flops(config, config.tokens) < 0.95
 
 
-def test_rounds_no_worse_than_the_plain_trunk() -> None:
-    window = random_bases(2, CONFIG.sequence_length)
-    exact = random_model(CONFIG).trunk(window)
-    model = random_model(CONFIG, torch.float32)
+def test_rounds_no_worse_than_the_plain_trunk(device: torch.device) -> None:
+    window = random_bases(2, CONFIG.sequence_length).to(device)
+    exact = random_model(CONFIG).to(device).trunk(window)
+    model = random_model(CONFIG, torch.float32).to(device)
     plain = model.trunk(window.float())
     fast = FastTrunk(model)(window.float(), starts_window=True, ends_window=True)
     error, error_of_plain = ((tokens.double() - exact).square().mean().sqrt() for tokens in (fast, plain))
     assert 0 < error <= 1.5 * error_of_plain
 
 
-def test_bfloat16_weights_make_bfloat16_tokens() -> None:
-    window = random_bases(1, CONFIG.sequence_length)
-    model = random_model(CONFIG)
+def test_bfloat16_weights_make_bfloat16_tokens(device: torch.device) -> None:
+    window = random_bases(1, CONFIG.sequence_length).to(device)
+    model = random_model(CONFIG).to(device)
     tokens = FastTrunk(model, torch.bfloat16)(window.bfloat16(), starts_window=True, ends_window=True)
     assert tokens.dtype == torch.bfloat16
     torch.testing.assert_close(tokens.double(), model.trunk(window), rtol=0.1, atol=0.1)

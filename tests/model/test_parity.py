@@ -52,15 +52,20 @@ def sonnet(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_outputs_equal_the_official_model(
-    layout: str, length: str, parity: Path, parity_inputs: dict[str, Tensor], request: pytest.FixtureRequest
+    layout: str,
+    length: str,
+    parity: Path,
+    parity_inputs: dict[str, Tensor],
+    request: pytest.FixtureRequest,
+    device: torch.device,
 ) -> None:
-    model = load_enformer(request.getfixturevalue(layout), **LENGTHS[length])
-    outputs = model(parity_inputs[length])
+    model = load_enformer(request.getfixturevalue(layout), device=device, **LENGTHS[length])
+    outputs = model(parity_inputs[length].to(device))
     assert set(outputs) == {"human", "mouse"}
     for head, output in outputs.items():
         expected = np.load(parity / "io" / f"{length}_expected_{head}.npy")
         assert output.shape == expected.shape == (1, model.config.bins, model.config.output_heads[head])
-        assert np.abs(output.numpy() - expected).max() <= TOLERANCE
+        assert np.abs(output.cpu().numpy() - expected).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("layout", ["hf_safetensors", "ours", "sonnet"])

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from enformer_ray.results import ScoreDataset, open_scores
 
+from enformer_ray.dataset.dataset import ScoreDataset, open_scores
 from tests.end_to_end.conftest import Command, Finished
 from tests.old_runs.archive import EXPECTED, machine, unpack
 

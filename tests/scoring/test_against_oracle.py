@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,7 @@ def scorer(request: pytest.FixtureRequest) -> type[Scorer]:
 def test_one_variant(
     tmp_path_factory: pytest.TempPathFactory,
     scorer: type[Scorer],
+    device: torch.device,
     kind: str,
     data: st.DataObject,
     config: ScoringConfig,
@@ -88,7 +90,7 @@ def test_one_variant(
     genome = random_genome(seed)
     reference = write_genome(genome, tmp_path_factory.mktemp("genome"), seed)
     variant = data.draw(variants_of(genome, [kind]))
-    tables = scorer(tiny_model(), reference, config, TRACKS, TABLE).score([variant])
+    tables = scorer(tiny_model(device=device), reference, config, TRACKS, TABLE).score([variant])
     assert_agrees(tables, [variant], oracle_of(config, genome))
 
 
@@ -97,6 +99,7 @@ def test_one_variant(
 def test_several_variants_in_a_batch(
     tmp_path_factory: pytest.TempPathFactory,
     scorer: type[Scorer],
+    device: torch.device,
     data: st.DataObject,
     config: ScoringConfig,
     batch_size: int,
@@ -104,7 +107,7 @@ def test_several_variants_in_a_batch(
     genome = random_genome(21)
     reference = write_genome(genome, tmp_path_factory.mktemp("genome"))
     variants = data.draw(st.lists(variants_of(genome), min_size=2, max_size=4))
-    tables = scorer(tiny_model(), reference, config, TRACKS, TABLE, batch_size).score(variants)
+    tables = scorer(tiny_model(device=device), reference, config, TRACKS, TABLE, batch_size).score(variants)
     assert_agrees(tables, variants, oracle_of(config, genome))
 
 

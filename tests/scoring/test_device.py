@@ -52,8 +52,10 @@ def _scores(
     return {statistic: table_values(table) for statistic, table in tables.items()}
 
 
-def test_float32_is_within_the_stated_bound_of_float64(reference: ReferenceGenome, variants: list[Variant]) -> None:
-    single = _scores(float32_model(), reference, variants, "float32")
+def test_float32_is_within_the_stated_bound_of_float64(
+    reference: ReferenceGenome, variants: list[Variant], device: torch.device
+) -> None:
+    single = _scores(float32_model(device), reference, variants, "float32")
     oracle = Oracle(tiny_model(), GENOME, TRACKS)
     for row, v in enumerate(variants):
         exact = oracle.scores(v.chromosome, v.position, v.reference_allele, v.alternate_allele)
@@ -62,13 +64,33 @@ def test_float32_is_within_the_stated_bound_of_float64(reference: ReferenceGenom
         assert (single["sad"][row] != exact["sad"]).any(), "float64 was compared with itself"
 
 
-def test_bfloat16_runs_and_stays_near(reference: ReferenceGenome, variants: list[Variant]) -> None:
-    single = _scores(float32_model(), reference, variants, "float32")
-    half = _scores(float32_model(), reference, variants, "bfloat16")
+def test_bfloat16_runs_and_stays_near(
+    reference: ReferenceGenome, variants: list[Variant], device: torch.device
+) -> None:
+    single = _scores(float32_model(device), reference, variants, "float32")
+    half = _scores(float32_model(device), reference, variants, "bfloat16")
     relative = np.abs(half["sad"] - single["sad"]) / (single["ref"] + 1)
     assert relative.max() < 0.1
     assert relative.max() > 1e-4, "bfloat16 was not used"
     assert (np.abs(half["ref"] - single["ref"]) <= 0.1 * (single["ref"] + 1)).all()
+
+
+def test_tf32_runs_and_stays_near(reference: ReferenceGenome, variants: list[Variant], device: torch.device) -> None:
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        pytest.skip(f"{device} has no TensorFloat-32")
+    try:
+        rounded = _scores(float32_model(device), reference, variants, "tf32")
+        single = _scores(float32_model(device), reference, variants, "float32")
+    finally:
+        set_precision("float32", device)
+    relative = np.abs(rounded["sad"] - single["sad"]) / (single["ref"] + 1)
+    assert 0 < relative.max() < 0.01
+
+
+def test_memory_of_a_card_holds_the_batch_that_is_planned(device: torch.device) -> None:
+    if device.type != "cuda":
+        pytest.skip("no memory of a card")
+    assert 1 <= default_batch_size(EnformerConfig(), device) <= 32
 
 
 def test_tf32_is_refused_on_a_cpu(reference: ReferenceGenome) -> None:

@@ -141,7 +141,7 @@ def test_an_edit_of_the_start_keeps_what_is_upstream(
     assert np.abs(there - elsewhere).max() > 1e-6
 
 
-def test_one_window_for_all(reference: ReferenceGenome) -> None:
+def test_one_window_for_all(reference: ReferenceGenome, device: torch.device) -> None:
     """In any order, with all placements, shifts, bins and batches, and two genes that begin at one base."""
     rows = [found for found, _ in CASES.values()][:9]
     rows += [GeneVariant("1", *_alleles(row), "G2", "TWO", "-", TSS) for row in rows[:4]]
@@ -158,8 +158,8 @@ def test_one_window_for_all(reference: ReferenceGenome) -> None:
                 "reverse_complement": True,
             }
         )
-        fast = GeneScorer(tiny_model(), reference, config, TRACKS, batch, around=around).score(rows)
-        plain = DirectGeneScorer(tiny_model(), reference, config, TRACKS, around=around).score(rows)
+        fast = GeneScorer(tiny_model(device=device), reference, config, TRACKS, batch, around=around).score(rows)
+        plain = DirectGeneScorer(tiny_model(device=device), reference, config, TRACKS, around=around).score(rows)
         for name, table in fast.items():
             deviation = np.abs(table_values(table) - table_values(plain[name]))
             assert (deviation <= 1e-9 * (1 + np.abs(table_values(plain["ref"])))).all(), name

@@ -43,10 +43,14 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
 
 
 def _scorer(
-    reference: ReferenceGenome, batch_size: int = 1, kind: type[Scorer] = VariantScorer, **options: object
+    reference: ReferenceGenome,
+    batch_size: int = 1,
+    kind: type[Scorer] = VariantScorer,
+    device: torch.device | str = "cpu",
+    **options: object,
 ) -> Scorer:
     config = ScoringConfig.model_validate({"statistics": DIFFERENCES + SUMS, **options})
-    return kind(tiny_model(), reference, config, TRACKS, TABLE, batch_size)
+    return kind(tiny_model(device=device), reference, config, TRACKS, TABLE, batch_size)
 
 
 def _values(tables: Mapping[str, pa.Table]) -> dict[str, NDArray[np.float64]]:
@@ -140,11 +144,13 @@ def test_a_genome_read_backwards_gives_the_flip(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("reverse_complement", [False, True])
-def test_batch_size_changes_nothing_and_order_is_kept(reference: ReferenceGenome, reverse_complement: bool) -> None:
+def test_batch_size_changes_nothing_and_order_is_kept(
+    reference: ReferenceGenome, reverse_complement: bool, device: torch.device
+) -> None:
     variants = _mixed_variants(5, seed=6)
-    one_by_one = [_scorer(reference, reverse_complement=reverse_complement).score([v]) for v in variants]
+    one_by_one = [_scorer(reference, device=device, reverse_complement=reverse_complement).score([v]) for v in variants]
     for batch_size in (2, 3, 16):
-        tables = _scorer(reference, batch_size, reverse_complement=reverse_complement).score(variants)
+        tables = _scorer(reference, batch_size, device=device, reverse_complement=reverse_complement).score(variants)
         for statistic, table in tables.items():
             alone = pa.concat_tables([tables_of_one[statistic] for tables_of_one in one_by_one])
             assert table.drop_columns(_tracks(table)).equals(alone.drop_columns(_tracks(alone)))
@@ -156,9 +162,9 @@ def _tracks(table: pa.Table) -> list[str]:
     return [name for name in table.column_names if name.startswith("track_")]
 
 
-def test_the_same_batch_gives_the_same_bits(reference: ReferenceGenome) -> None:
+def test_the_same_batch_gives_the_same_bits(reference: ReferenceGenome, device: torch.device) -> None:
     variants = _mixed_variants(5, seed=7)
-    first, second = (_scorer(reference, 4).score(variants) for _ in range(2))
+    first, second = (_scorer(reference, 4, device=device).score(variants) for _ in range(2))
     assert all(first[statistic].equals(second[statistic]) for statistic in first)
 
 

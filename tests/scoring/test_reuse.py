@@ -167,6 +167,7 @@ def long_variants(draw: st.DrawFn, bases: str) -> Variant:
 )
 def test_equal_to_two_plain_passes(
     reference: ReferenceGenome,
+    device: torch.device,
     variants: list[Variant],
     placement: str,
     stride: int,
@@ -180,7 +181,8 @@ def test_equal_to_two_plain_passes(
     options = {"placement": placement, "stride": stride, "indel": indel, "shifts": shifts, "statistics": STATISTICS}
     config = ScoringConfig.model_validate(options | {"reverse_complement": reverse_complement})
     fast, plain = (
-        kind(tiny_model(), reference, config, TRACKS, TABLE).score(variants) for kind in (VariantScorer, DirectScorer)
+        kind(tiny_model(device=device), reference, config, TRACKS, TABLE).score(variants)
+        for kind in (VariantScorer, DirectScorer)
     )
     for statistic in STATISTICS:
         expected = table_values(plain[statistic])
@@ -197,7 +199,13 @@ def test_equal_to_two_plain_passes(
     reverse_complement=st.booleans(),
 )
 def test_the_cache_changes_no_bit(
-    reference: ReferenceGenome, seed: int, batch_size: int, placement: str, indel: str, reverse_complement: bool
+    reference: ReferenceGenome,
+    device: torch.device,
+    seed: int,
+    batch_size: int,
+    placement: str,
+    indel: str,
+    reverse_complement: bool,
 ) -> None:
     generator = random.Random(seed)
     chromosome = {"1": GENOME["1"]}
@@ -205,7 +213,7 @@ def test_the_cache_changes_no_bit(
     config = ScoringConfig.model_validate(
         {"placement": placement, "stride": 4, "indel": indel, "reverse_complement": reverse_complement}
     )
-    model = float32_model()
+    model = float32_model(device)
     tile = tile_tokens(GEOMETRY) * GEOMETRY.channels * 4
     scorers = [VariantScorer(model, reference, config, TRACKS, None, batch_size, size) for size in (0, tile, 2**30)]
     tables = [scorer.score(variants) for scorer in scorers]
@@ -226,13 +234,15 @@ def test_the_cache_stays_within_its_bound_and_forgets_the_oldest(reference: Refe
 
 
 @pytest.mark.parametrize("indel", ["local", "anchored"])
-def test_rounds_no_worse_than_twice_the_plain_path(reference: ReferenceGenome, indel: str) -> None:
+def test_rounds_no_worse_than_twice_the_plain_path(
+    reference: ReferenceGenome, device: torch.device, indel: str
+) -> None:
     generator = random.Random(81)
     variants = [random_variant(generator, {"1": GENOME["1"]}, KINDS[i % len(KINDS)]) for i in range(60)]
     config = ScoringConfig.model_validate({"statistics": ("sad", "log2_ratio", "d2", "ref"), "indel": indel})
     exact = DirectScorer(tiny_model(), reference, config, TRACKS, TABLE).score(variants)
-    fast = VariantScorer(float32_model(), reference, config, TRACKS, TABLE).score(variants)
-    plain = DirectScorer(float32_model(), reference, config, TRACKS, TABLE).score(variants)
+    fast = VariantScorer(float32_model(device), reference, config, TRACKS, TABLE).score(variants)
+    plain = DirectScorer(float32_model(device), reference, config, TRACKS, TABLE).score(variants)
     sums = table_values(exact["ref"]) + 1
     for statistic in ("sad", "log2_ratio", "d2"):
         scale = 1 if statistic == "log2_ratio" else sums

@@ -42,7 +42,7 @@ CENTRE_WIDTH = [501, 2001, 501, 501]
 
 
 @lru_cache
-def tiny_model(seed: int = 0) -> Enformer:
+def tiny_model(seed: int = 0, device: torch.device | str = "cpu") -> Enformer:
     """Random float64 weights for which a changed base changes the sums by some per mille."""
     model = Enformer(GEOMETRY)
     generator = torch.Generator().manual_seed(seed)
@@ -63,13 +63,13 @@ def tiny_model(seed: int = 0) -> Enformer:
         else:
             state[name] = 1.4 * noise(value) / math.sqrt(value[0].numel())
     model.load_state_dict(state)
-    return model.double()
+    return model.double().to(device)
 
 
-def float32_model() -> Enformer:
+def float32_model(device: torch.device | str = "cpu") -> Enformer:
     model = Enformer(GEOMETRY)
     model.load_state_dict(tiny_model().state_dict())
-    return model
+    return model.to(device)
 
 
 @lru_cache(maxsize=32)
