@@ -30,7 +30,7 @@ from enformer_ray.dataset.query import run_query
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.scoring.statistics import score_tables
+from enformer_ray.scoring.tables import score_tables
 
 BASES_BETWEEN = 10
 TRACK = "track_0042"

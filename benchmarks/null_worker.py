@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.scoring.statistics import score_tables
+from enformer_ray.scoring.tables import score_tables
 
 SECONDS = "ENFORMER_RAY_NULL_SECONDS"
 """Environment variable: what scoring a shard takes."""

@@ -15,9 +15,8 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import score_writer
-from enformer_ray.scoring.device import score_in_memory
-from enformer_ray.scoring.scorer import VariantScorer
-from enformer_ray.scoring.statistics import score_tables
+from enformer_ray.scoring.scorer import VariantScorer, score_in_memory
+from enformer_ray.scoring.tables import score_tables
 from gpu.report import CheckFailedError, Step, Values
 from gpu.world import SHARED, TIMED, World
 

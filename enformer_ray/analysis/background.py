@@ -16,7 +16,7 @@ from enformer_ray.analysis.exports.text import LONGEST_TBI, Writer, bgzip_writer
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CalibrationError, UnknownContigError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers import read_batches
+from enformer_ray.readers.formats import read_batches
 from enformer_ray.rundir.files import Outputs, refuse_inputs
 
 _BASES = "ACGT"

@@ -36,9 +36,9 @@ from enformer_ray.rundir.layout import score_writer
 from enformer_ray.rundir.receipts import Receipt, StagedFile, Timings
 from enformer_ray.rundir.store import RunStore, open_store
 from enformer_ray.runtime.process import Work, log_in_worker, set_part, set_work
-from enformer_ray.scoring.device import resolve_device, score_in_memory
+from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer
-from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer, score_in_memory
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

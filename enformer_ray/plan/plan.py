@@ -40,7 +40,7 @@ from enformer_ray.rundir.manifest import AccountLine, account
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.runtime.process import interruptible
 from enformer_ray.scoring import SCORER_VERSION
-from enformer_ray.scoring.statistics import KEY_COLUMNS
+from enformer_ray.scoring.tables import KEY_COLUMNS
 
 FORMAT_VERSION = 1
 

@@ -25,7 +25,7 @@ from enformer_ray.rundir import layout
 from enformer_ray.rundir.manifest import finished_manifest
 from enformer_ray.rundir.store import open_store
 from enformer_ray.scoring.device import resolve_device
-from enformer_ray.scoring.statistics import stored_for
+from enformer_ray.scoring.tables import stored_for
 
 KEYS = ("position", "reference_allele", "alternate_allele")
 """What makes a variant, on its chromosome."""

@@ -17,7 +17,7 @@ from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.shards import Part
 from enformer_ray.rundir import layout
-from enformer_ray.scoring.statistics import KEY_COLUMNS
+from enformer_ray.scoring.tables import KEY_COLUMNS
 
 _GENE_ARGUMENTS = (*KEY_COLUMNS[1:], "gene_id", "gene_name", "gene_strand", "tss_position")
 

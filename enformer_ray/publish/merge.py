@@ -26,7 +26,7 @@ from enformer_ray.publish.staged import ReceivedPart, part_tables
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import score_schema, score_writer
 from enformer_ray.rundir.store import whole_file
-from enformer_ray.scoring.statistics import KEY_COLUMNS, derive, stored_for
+from enformer_ray.scoring.tables import KEY_COLUMNS, derive, stored_for
 
 
 class EarlierRows:

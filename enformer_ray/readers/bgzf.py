@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers import format_of
 from enformer_ray.readers.bcf import read_bcf_part
+from enformer_ray.readers.formats import format_of
 from enformer_ray.readers.text import TextBlocks, is_bgzf, open_text, readable
 from enformer_ray.readers.vcf import parse_vcf, read_layout
 

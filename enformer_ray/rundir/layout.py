@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import GENE_COLUMNS, GENE_FIELDS
 from enformer_ray.model.tracks import column_name
-from enformer_ray.scoring.statistics import KEY_COLUMNS
+from enformer_ray.scoring.tables import KEY_COLUMNS
 
 PLAN = "plan/plan.json"
 PLAN_FOLDER = "plan"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,14 +11,6 @@ from enformer_ray.config import Device, Precision
 from enformer_ray.errors import DeviceError
 from enformer_ray.model.fast_attention import FUSED_BLOCK
 from enformer_ray.model.geometry import EnformerConfig
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from enformer_ray.catalogue.variant import Variant
-    from enformer_ray.scoring.scorer import Scorer
-
-_log = logging.getLogger(__name__)
 
 _STEM_ACTIVATIONS = 5
 """Copies of the stem's activation that live at once in a plain pass, of which the audit does one at a time."""
@@ -82,28 +71,3 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
-
-
-def score_in_memory(scorer: Scorer, variants: Sequence[Variant]) -> tuple[dict[str, pa.Table], int]:
-    """Score with half of the scorer's batch size, and half again, while memory of the device is too short.
-
-    Returns:
-        Tables of scores, and the batch size that they were computed with.
-
-    Raises:
-        torch.OutOfMemoryError: one sequence does not fit.
-    """
-    planned = scorer.batch_size
-    try:
-        while True:
-            try:
-                return scorer.score(variants), scorer.batch_size
-            except torch.OutOfMemoryError:
-                if scorer.batch_size == 1:
-                    raise
-            scorer.batch_size //= 2
-            _log.warning("out of GPU memory: going on with batches of %d", scorer.batch_size)
-            torch.cuda.empty_cache()  # nothing where CUDA is not in use
-    finally:
-        # The next shard may fit again, and only the planned size gives the bits of an undisturbed run.
-        scorer.batch_size = planned

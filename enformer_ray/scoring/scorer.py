@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -30,8 +31,11 @@ from enformer_ray.scoring.edits import (
     local_sequences,
     local_tokens,
 )
-from enformer_ray.scoring.statistics import Predictions, reduce_predictions, score_tables
+from enformer_ray.scoring.statistics import Predictions, reduce_predictions
+from enformer_ray.scoring.tables import score_tables
 from enformer_ray.scoring.tokens import WindowTokens, alternate_tokens
+
+_log = logging.getLogger(__name__)
 
 
 class Scorer(ABC):
@@ -282,3 +286,28 @@ class DirectScorer(Scorer):
             with autocast(self.config.precision, self.device):
                 embedding = self.model.embed(batch).to(self.dtype)
             yield from self.model.predict(embedding, self.config.head, index)[:items]
+
+
+def score_in_memory(scorer: Scorer, variants: Sequence[Variant]) -> tuple[dict[str, pa.Table], int]:
+    """Score with half of the scorer's batch size, and half again, while memory of the device is too short.
+
+    Returns:
+        Tables of scores, and the batch size that they were computed with.
+
+    Raises:
+        torch.OutOfMemoryError: one sequence does not fit.
+    """
+    planned = scorer.batch_size
+    try:
+        while True:
+            try:
+                return scorer.score(variants), scorer.batch_size
+            except torch.OutOfMemoryError:
+                if scorer.batch_size == 1:
+                    raise
+            scorer.batch_size //= 2
+            _log.warning("out of GPU memory: going on with batches of %d", scorer.batch_size)
+            torch.cuda.empty_cache()  # nothing where CUDA is not in use
+    finally:
+        # The next shard may fit again, and only the planned size gives the bits of an undisturbed run.
+        scorer.batch_size = planned

@@ -6,18 +6,13 @@ Everything is summed in float64: SAD is a small difference of large sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Statistic
-from enformer_ray.model.tracks import column_name
 
 
 @dataclass(frozen=True)
@@ -104,88 +99,3 @@ def reduce_predictions(predictions: Predictions, statistics: Sequence[Statistic]
         predictions.centre_width,
     )
     return torch.stack([_REDUCTIONS[statistic](exact) for statistic in statistics])
-
-
-_FROM: dict[Statistic, tuple[Statistic, ...]] = {
-    "log2_ratio": ("sad", "ref"),
-    "alt": ("ref", "sad"),
-    "ref": ("alt", "sad"),
-}
-
-
-def stored_for(statistic: Statistic, stored: Collection[str], shifts: int) -> tuple[Statistic, ...] | None:
-    """What a statistic is read from: itself where it is stored, else what it follows from; None if it does not.
-
-    Args:
-        statistic: which one.
-        stored: statistics that there are.
-        shifts: windows that they are means of.
-    """
-    if statistic in stored:
-        return (statistic,)
-    needed = _FROM.get(statistic)
-    if needed is None or not set(needed) <= set(stored) or (statistic == "log2_ratio" and shifts > 1):
-        return None
-    return needed
-
-
-def derive(statistic: Statistic, tables: list[pa.Table], tracks: list[str]) -> pa.Table:
-    """A table of a statistic from tables of what it follows from, as `stored_for` has them.
-
-    Args:
-        statistic: which one.
-        tables: of the same rows.
-        tracks: columns of scores.
-    """
-    if len(tables) == 1:
-        return tables[0]
-    result = tables[0]
-    for name in tracks:
-        first, second = (table.column(name).to_numpy().astype(np.float64) for table in tables)
-        if statistic == "log2_ratio":
-            values = np.log1p(first / (second + 1)) / math.log(2)
-        else:
-            values = first + second if statistic == "alt" else first - second
-        field = result.schema.field(name)
-        result = result.set_column(
-            result.schema.get_field_index(name), field, pa.array(values.astype(np.float32), field.type)
-        )
-    return result
-
-
-KEY_COLUMNS = ("variant_id", "chromosome", "position", "reference_allele", "alternate_allele")
-
-
-def score_tables(
-    variants: Sequence[Variant],
-    conventions: Sequence[str],
-    statistics: Sequence[str],
-    tracks: Sequence[int],
-    scores: NDArray,  # type: ignore[type-arg]
-    more: Mapping[str, pa.Array] | None = None,
-) -> dict[str, pa.Table]:
-    """Tables of scores, one a statistic.
-
-    Args:
-        variants: the rows.
-        conventions: `indel_convention` of each row.
-        statistics: names, in the order of the first axis of `scores`.
-        tracks: indices of the tracks in the head, in the order of the last axis.
-        scores: (statistics, variants, tracks).
-        more: further columns of each row, before the tracks.
-    """
-    keys = {
-        "variant_id": pa.array([v.variant_id for v in variants], pa.string()),
-        "chromosome": pa.array([v.chromosome for v in variants], pa.string()),
-        "position": pa.array([v.position for v in variants], pa.int32()),
-        "reference_allele": pa.array([v.reference_allele for v in variants], pa.string()),
-        "alternate_allele": pa.array([v.alternate_allele for v in variants], pa.string()),
-        "indel_convention": pa.array(conventions, pa.string()),
-        **(more or {}),
-    }
-    names = [column_name(track) for track in tracks]
-    tables = {}
-    for statistic, values in zip(statistics, scores, strict=True):
-        columns = dict(zip(names, (pa.array(column.copy()) for column in values.T), strict=True))
-        tables[statistic] = pa.table({**keys, **columns})
-    return tables

@@ -23,7 +23,7 @@ from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome.contig import ContigBases
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers import read_batches
+from enformer_ray.readers.formats import read_batches
 from enformer_ray.readers.schema import RECORD_SCHEMA
 from tests.catalogue.worlds import make_reference
 

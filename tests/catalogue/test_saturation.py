@@ -24,7 +24,7 @@ from enformer_ray.errors import (
     UnknownContigError,
 )
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers import format_of
+from enformer_ray.readers.formats import format_of
 from tests.catalogue.worlds import make_reference, records_of
 
 CONTIGS = {"chr1": "acGTNRGGGTACCA" * 8, "2": "AAAC", "chr10": "ACGT" * 100}

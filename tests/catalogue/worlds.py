@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers import read_batches
+from enformer_ray.readers.formats import read_batches
 from enformer_ray.readers.schema import RECORD_SCHEMA, InputRecord
 
 HEADER = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"

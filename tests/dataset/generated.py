@@ -17,7 +17,7 @@ from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
-from enformer_ray.scoring.statistics import score_tables
+from enformer_ray.scoring.tables import score_tables
 
 Scores = Callable[[Sequence[Variant]], NDArray[np.float32]]
 """Scores (statistics, variants, tracks) of variants of one chromosome, in the order of the job's statistics."""

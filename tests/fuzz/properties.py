@@ -15,7 +15,7 @@ from enformer_ray.catalogue.build import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError, VariantFileError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers import format_of, read_batches
+from enformer_ray.readers.formats import format_of, read_batches
 from enformer_ray.readers.schema import RECORD_SCHEMA
 from enformer_ray.readers.text import open_unpacked
 

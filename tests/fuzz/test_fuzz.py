@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.readers import read_batches
+from enformer_ray.readers.formats import read_batches
 from tests.fuzz.mutations import PACKINGS, Change, apply
 from tests.fuzz.properties import check
 from tests.fuzz.seeds import SEEDS

@@ -14,7 +14,7 @@ from pyarrow import csv
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
-from enformer_ray.readers import format_of, read_batches
+from enformer_ray.readers.formats import format_of, read_batches
 from enformer_ray.readers.schema import RECORD_SCHEMA
 
 TAB = "\t"

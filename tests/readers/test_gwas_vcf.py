@@ -8,7 +8,7 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers import read_batches
+from enformer_ray.readers.formats import read_batches
 
 # The example of the specification (MRCIEU/gwas-vcf-specification), shortened.
 HEAD = """##fileformat=VCFv4.2

@@ -13,7 +13,8 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
-from enformer_ray.readers import read_batches, text
+from enformer_ray.readers import text
+from enformer_ray.readers.formats import read_batches
 from tests.catalogue.worlds import HEADER, records_of, vcf_text
 from tests.fuzz.seeds import SEEDS
 

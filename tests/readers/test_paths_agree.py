@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers import format_of, gwas_vcf, read_batches, tables, text, vcf
+from enformer_ray.readers import gwas_vcf, tables, text, vcf
+from enformer_ray.readers.formats import format_of, read_batches
 
 VCF = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 FIELDS = "".join(f'##FORMAT=<ID={key},Number=A,Type=Float,Description="x">\n' for key in ("ES", "SE", "LP"))

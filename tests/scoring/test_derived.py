@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from enformer_ray.config import Statistic
-from enformer_ray.scoring.statistics import Predictions, derive, reduce_predictions, stored_for
+from enformer_ray.scoring.statistics import Predictions, reduce_predictions
+from enformer_ray.scoring.tables import derive, stored_for
 
 TRACKS = 300
 

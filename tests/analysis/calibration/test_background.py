@@ -12,7 +12,7 @@ from enformer_ray.analysis.background import make_background
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CalibrationError, OutputExistsError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers import read_batches
+from enformer_ray.readers.formats import read_batches
 from tests.analysis.exports.conftest import World
 from tests.genome.fasta import write_fasta
 
