@@ -19,7 +19,7 @@ from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.scoring.cost import Alleles, plain_flops
+from enformer_ray.scoring.cost import Alleles, direct_flops
 from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, gene_costs
 
 GENOME, TSS = 400_000, 200_001
@@ -54,10 +54,10 @@ def counted_ratio(geometry: EnformerConfig, rows: Sequence[GeneVariant]) -> floa
     """Operations of two plain passes a variant, over those that are done."""
     columns = zip(*((v.position, len(v.reference_allele), len(v.alternate_allele)) for v in rows), strict=True)
     alleles = Alleles(*(np.array(column, np.int64) for column in columns))
-    starts, backward = np.full(len(rows), TSS), np.zeros(len(rows), bool)
+    starts, minus_strand = np.full(len(rows), TSS), np.zeros(len(rows), bool)
     tracks = geometry.output_heads["human"]
-    costs = gene_costs(geometry, OPTIONS, alleles, starts, backward, tracks, around=3)
-    return float(plain_flops(geometry, OPTIONS, tracks) / costs.flops.mean())
+    costs = gene_costs(geometry, OPTIONS, alleles, starts, minus_strand, tracks, around=3)
+    return float(direct_flops(geometry, OPTIONS, tracks) / costs.flops.mean())
 
 
 def measured_ratios(

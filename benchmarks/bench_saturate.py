@@ -17,7 +17,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.model.geometry import EnformerConfig, pass_flops
 from enformer_ray.plan.shards import DEFAULT_SHARD_SIZE
-from enformer_ray.scoring.cost import Alleles, plain_flops, variant_costs
+from enformer_ray.scoring.cost import Alleles, direct_flops, variant_costs
 from enformer_ray.scoring.scorer import VariantScorer
 
 GEOMETRY = EnformerConfig()
@@ -74,7 +74,7 @@ def main() -> None:
                     f"passes / this {4 * one_pass / base:.2f}, three pairs / this {6 * one_pass / base:.2f}"
                 )
     audited = min(32, -(-3 * options.bases // 100))
-    audit = audited * plain_flops(GEOMETRY, ScoringConfig(), TRACKS) / options.bases
+    audit = audited * direct_flops(GEOMETRY, ScoringConfig(), TRACKS) / options.bases
     print(f"the audit of a run adds {audit / 1e12:.3f} TFLOP a base ({audited} variants by plain passes)")
 
 

@@ -151,7 +151,7 @@ class DatasetCorruptError(EnformerRayError, ValueError):
     """Files that do not agree with their receipt or manifest."""
 
 
-class EarlierRunError(EnformerRayError, ValueError):
+class PreviousRunError(EnformerRayError, ValueError):
     """An earlier run whose scores are to be taken, and which is not there, not finished or not what it was."""
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.exports.text import LONGEST_TBI, Writer, bgzip_writer, index
+from enformer_ray.analysis.exports.text import MAX_TBI_POSITION, Writer, bgzip_writer, index
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CalibrationError, UnknownContigError
 from enformer_ray.genome.reference import ReferenceGenome
@@ -94,7 +94,7 @@ def make_background(
                 for lines in _lines(reference, name, places, alternates):
                     target.write(lines)
         if path.suffix in _PACKED and drawn:
-            outputs.path(".csi" if longest >= LONGEST_TBI else ".tbi")
+            outputs.path(".csi" if longest >= MAX_TBI_POSITION else ".tbi")
             index(path, longest, chromosome=0, start=1)
     return Background(outputs.written, drawn, total, skipped, count - drawn)
 

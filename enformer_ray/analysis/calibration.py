@@ -91,7 +91,7 @@ def signed_quantiles(values: NDArray[np.float32], grid: NDArray[np.float32], cou
 
 
 FORMAT_VERSION = 1
-LEAST_VARIANTS = 100
+MIN_VARIANTS = 100
 """Background below which quantiles say nothing."""
 
 _KEY = b"enformer_ray.calibration"
@@ -120,7 +120,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibratedScores:
     """What a table was made of."""
 
     path: Path
@@ -174,7 +174,7 @@ def reference_digests(store: RunStore) -> dict[str, str]:
 
 def calibrate(
     run_directory: str, output: Path, statistics: Sequence[str] = (), points: int = POINTS, force: bool = False
-) -> Calibrated:
+) -> CalibratedScores:
     """Make the table of a finished background run.
 
     Args:
@@ -193,9 +193,9 @@ def calibrate(
     run = FinishedRun(open_store(run_directory))
     store, manifest = run.store, run.manifest
     scored = manifest.rows - manifest.failed
-    if scored < LEAST_VARIANTS:
+    if scored < MIN_VARIANTS:
         raise CalibrationError(
-            f"{store.uri} has scores of {scored} variants, too few to calibrate by (at least {LEAST_VARIANTS}; 10,000 "
+            f"{store.uri} has scores of {scored} variants, too few to calibrate by (at least {MIN_VARIANTS}; 10,000 "
             "or more are better). Score a larger background: common variants, or those of `enformer-ray calibrate "
             "background`."
         )
@@ -207,7 +207,7 @@ def calibrate(
             rows = StatisticRows(run, name)
             for batch in _grids(rows, name, tracks, points):
                 writer.write_table(pa.Table.from_pylist(batch, schema))
-    return Calibrated(output, names, len(tracks), scored)
+    return CalibratedScores(output, names, len(tracks), scored)
 
 
 def _origin(store: RunStore, manifest: Manifest, points: int) -> dict[str, Any]:

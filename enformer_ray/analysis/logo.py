@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.plots import BLUE, GREEN, ORANGE, VERMILLION, new_figure
-from enformer_ray.analysis.sweep import Swept
+from enformer_ray.analysis.sweep import SweepResult
 from enformer_ray.dataset.rows import StatisticRows
 from enformer_ray.dataset.tracks import assays, labels
 from enformer_ray.errors import shortened
@@ -23,7 +23,7 @@ BASES = "ACGT"
 COLOURS = dict(zip(BASES, (GREEN, BLUE, ORANGE, VERMILLION), strict=True))
 """Of Okabe and Ito: people with colour-blindness tell them apart, and the letters differ anyway."""
 
-_LEAST = 20  # bases that a line has room for
+_MIN_LINE_BASES = 20  # bases that a line has room for
 _CROWDED = 60  # above which there is no room for a label at each tick
 _SHARE = 0.92  # of its place that a letter is wide
 
@@ -58,7 +58,7 @@ def draw_logo(lines: Sequence[LogoLine], title: str, statistic: str, width: floa
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    most = max(_LEAST, *(len(line.reference) for line in lines))
+    most = max(_MIN_LINE_BASES, *(len(line.reference) for line in lines))
     heights = np.concatenate([line.importance for line in lines])
     low, high = min(0.0, np.nanmin(heights, initial=0)), max(0.0, np.nanmax(heights, initial=0))
     margin = 0.06 * (high - low or 1)
@@ -129,19 +129,19 @@ def _places(above: Axes, below: Axes, line: LogoLine, most: int) -> None:
     below.xaxis.label.set_horizontalalignment("left")
 
 
-def draw_heatmap(swept: Swept, most_tracks: int, width: float) -> Figure:
+def draw_heatmap(sweep_result: SweepResult, most_tracks: int, width: float) -> Figure:
     """Signed scores, variants down and tracks across; colours are linear in each assay, as assays differ in scale.
 
     Args:
-        swept: of the run; its top variants are shown.
+        sweep_result: of the run; its top variants are shown.
         most_tracks: tracks at most, those with the largest scores of these variants relative to their assay.
         width: inches.
     """
     from matplotlib.cm import ScalarMappable
 
-    there = StatisticRows(swept.run, swept.statistic)
-    scores = there.scores(swept.top.column("variant").to_pylist(), swept.columns)
-    groups = np.array(assays(swept.tracks))
+    there = StatisticRows(sweep_result.run, sweep_result.statistic)
+    scores = there.scores(sweep_result.top.column("variant").to_pylist(), sweep_result.columns)
+    groups = np.array(assays(sweep_result.tracks))
     scale = np.ones(len(groups))
     for group in np.unique(groups):
         largest = np.nanmax(np.abs(scores[:, groups == group]), initial=0)
@@ -149,8 +149,8 @@ def draw_heatmap(swept: Swept, most_tracks: int, width: float) -> Figure:
     relative = scores / scale
     strongest = np.argsort(-np.nanmax(np.abs(relative), axis=0), kind="stable")[:most_tracks]
     shown = sorted(strongest.tolist(), key=lambda track: (list(dict.fromkeys(groups)).index(groups[track]), track))
-    names = [shortened(name, 44) for name in labels(swept.tracks)]
-    rows = [shortened(row["source_id"] or row["variant_id"], 32) for row in swept.top.to_pylist()]
+    names = [shortened(name, 44) for name in labels(sweep_result.tracks)]
+    rows = [shortened(row["source_id"] or row["variant_id"], 32) for row in sweep_result.top.to_pylist()]
     figure = new_figure(width, 1.9 + 0.17 * len(rows))
     axes = figure.subplots()
     image = axes.imshow(relative[:, shown], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
@@ -160,10 +160,10 @@ def draw_heatmap(swept: Swept, most_tracks: int, width: float) -> Figure:
     axes.spines[:].set_visible(False)
     _separate_assays(axes, groups[shown])
     bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=axes, shrink=0.7, pad=0.01, aspect=30)
-    bar.set_label(f"{swept.statistic} / largest of its assay", fontsize=7)
+    bar.set_label(f"{sweep_result.statistic} / largest of its assay", fontsize=7)
     bar.outline.set_visible(False)
     limits = ", ".join(f"{g} {scale[groups == g][0]:.3g}" for g in dict.fromkeys(groups[shown].tolist()))
-    axes.set_title(f"largest |{swept.statistic}|: {limits}", fontsize=7, loc="left", pad=3)
+    axes.set_title(f"largest |{sweep_result.statistic}|: {limits}", fontsize=7, loc="left", pad=3)
     return figure
 
 

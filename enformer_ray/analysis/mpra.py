@@ -186,7 +186,7 @@ UNMATCHED = {
 """Why a row of a table is not compared."""
 
 _FEWEST = 3
-_MOST_MOVED = 64  # bases by which a deletion in a repeat is moved to the left at most
+_MAX_MOVED = 64  # bases by which a deletion in a repeat is moved to the left at most
 
 Values = NDArray[np.float64]
 
@@ -338,7 +338,7 @@ def _of_regions(dataset: ScoreDataset, rows: Sequence[Measured]) -> ScoreDataset
     names = dict.fromkeys(row.chromosome for row in rows)
     spans = {name: [row.position for row in rows if row.chromosome == name] for name in names}
     return dataset.where(
-        region=[f"{name}:{max(1, min(found) - _MOST_MOVED)}-{max(found)}" for name, found in spans.items()]
+        region=[f"{name}:{max(1, min(found) - _MAX_MOVED)}-{max(found)}" for name, found in spans.items()]
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.profiles import Profile, TopProfile
-from enformer_ray.analysis.sweep import Swept
+from enformer_ray.analysis.sweep import SweepResult
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import ConfigError, shortened
 from enformer_ray.genome.annotation import Gene
@@ -152,18 +152,18 @@ def genome_axis(points: pa.Table) -> tuple[list[Stretch], NDArray[np.int64], NDA
 _NAMED = 5
 """Top variants whose names are written."""
 
-_LEAST_SHARE = 0.025
+_MIN_SHARE = 0.025
 """Share of the axis below which a chromosome's name has no room."""
 
 
-def draw_manhattan(swept: Swept, width: float) -> Figure:
+def draw_manhattan(sweep_result: SweepResult, width: float) -> Figure:
     """Variants along the genome, -log10 p or |score|, coloured by score; the top variants are ringed.
 
     Args:
-        swept: of the run.
+        sweep_result: of the run.
         width: inches.
     """
-    points = swept.points
+    points = sweep_result.points
     stretches, _, x = genome_axis(points)
     height, score = points.column("height").to_numpy(), points.column("score").to_numpy()
     breaks = limits(np.abs(score))
@@ -183,27 +183,27 @@ def draw_manhattan(swept: Swept, width: float) -> Figure:
             rasterized=True,  # a hundred thousand vector points would make a file that no one can open
             label=_class_name(number - middle, breaks),
         )
-    _ring(axes, swept, x)
+    _ring(axes, sweep_result, x)
     _chromosomes(axes, stretches)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("-log10 p" if swept.study.has_p else f"largest |{swept.statistic}|")
+    axes.set_ylabel("-log10 p" if sweep_result.study.has_p else f"largest |{sweep_result.statistic}|")
     outside_legend(
         axes,
         handles=[handles[number] for number in sorted(handles)],
         ncols=len(handles),
         markerscale=1.6,
         columnspacing=0.9,
-        title=f"{swept.statistic} in the track where it is largest",
+        title=f"{sweep_result.statistic} in the track where it is largest",
         title_fontsize=7,
         alignment="left",
     )
     return figure
 
 
-def _ring(axes: Axes, swept: Swept, x: np.ndarray) -> None:
+def _ring(axes: Axes, sweep_result: SweepResult, x: np.ndarray) -> None:
     """Rings round the top variants, and the names of the first ones."""
-    row = {variant: i for i, variant in enumerate(swept.points.column("variant").to_pylist())}
-    for rank, top in enumerate(swept.top.to_pylist()):
+    row = {variant: i for i, variant in enumerate(sweep_result.points.column("variant").to_pylist())}
+    for rank, top in enumerate(sweep_result.top.to_pylist()):
         if top["variant"] not in row:
             continue
         at = (x[row[top["variant"]]], top["height"])
@@ -226,7 +226,7 @@ def _chromosomes(axes: Axes, stretches: list[Stretch]) -> None:
     whole = stretches[-1].end or 1
     for stretch in stretches[1::2]:
         axes.axvspan(stretch.offset, stretch.end, color="#1b2430", alpha=0.05, linewidth=0)
-    named = [s for s in stretches if (s.end - s.offset) / whole > _LEAST_SHARE or len(stretches) < 12]
+    named = [s for s in stretches if (s.end - s.offset) / whole > _MIN_SHARE or len(stretches) < 12]
     axes.set_xticks([(s.offset + s.end) / 2 for s in named], [shortened(s.name, 24) for s in named])
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.01 * whole, 1.01 * whole)

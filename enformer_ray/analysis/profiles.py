@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.sweep import Swept
+from enformer_ray.analysis.sweep import SweepResult
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import Floats, StatisticRows
@@ -144,11 +144,11 @@ class Picked:
     numbers: list[int]
 
 
-def pick_top(swept: Swept, number: int) -> Picked:
+def pick_top(sweep_result: SweepResult, number: int) -> Picked:
     """The first top variants of a sweep."""
-    numbers = swept.top.column("variant").to_pylist()[:number]
-    rows = StatisticRows(swept.run, swept.statistic)
-    return Picked(swept.plan, rows, swept.tracks, top_variants(swept)[:number], numbers)
+    numbers = sweep_result.top.column("variant").to_pylist()[:number]
+    rows = StatisticRows(sweep_result.run, sweep_result.statistic)
+    return Picked(sweep_result.plan, rows, sweep_result.tracks, top_variants(sweep_result)[:number], numbers)
 
 
 def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Sequence[str]) -> Picked:
@@ -166,10 +166,10 @@ def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Se
     return Picked(plan, rows, chosen_tracks(run, tracks), [variant], [number])
 
 
-def top_variants(swept: Swept) -> list[Variant]:
+def top_variants(sweep_result: SweepResult) -> list[Variant]:
     """The variants of `swept.top`."""
     names = ("chromosome", "position", "reference_allele", "alternate_allele")
-    return [Variant(**row) for row in swept.top.select(list(names)).to_pylist()]
+    return [Variant(**row) for row in sweep_result.top.select(list(names)).to_pylist()]
 
 
 def top_profiles(

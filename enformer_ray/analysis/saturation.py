@@ -218,8 +218,8 @@ def _table(sites: Sites, values: Values, schema: pa.Schema, rows: int) -> pa.Tab
     return pa.table([*columns, *(pa.array(column) for column in values.T.astype(np.float32))], schema=schema)
 
 
-MOST_TRACKS = 50
-MOST_BASES = 5000
+MAX_TRACKS = 50
+MAX_BASES = 5000
 LINE = 100
 """Bases of a line."""
 
@@ -252,15 +252,15 @@ def draw_logos(
     check_logo(output)
     name = _signed(dataset, statistic)
     table = dataset.track_table
-    if table.num_rows > MOST_TRACKS:
+    if table.num_rows > MAX_TRACKS:
         raise ConfigError(
-            f"a logo is drawn of one track, and {table.num_rows:,} are selected; --tracks names at most {MOST_TRACKS}."
+            f"a logo is drawn of one track, and {table.num_rows:,} are selected; --tracks names at most {MAX_TRACKS}."
         )
     sites: list[Sites] = []
     for part in SiteReader(dataset, name):
         sites.append(part)
-        if sum(len(one.position) for one in sites) > MOST_BASES:
-            raise ConfigError(f"a logo has room for {MOST_BASES:,} bases, and more are selected; --region names fewer.")
+        if sum(len(one.position) for one in sites) > MAX_BASES:
+            raise ConfigError(f"a logo has room for {MAX_BASES:,} bases, and more are selected; --region names fewer.")
     if not sites:
         raise ConfigError(f"{dataset.uri} has no base there of which all three substitutions were scored.")
     columns = table.column("column").to_pylist()

@@ -139,7 +139,7 @@ def quantile(counts: NDArray[np.int64], zero: int, share: float) -> float:
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """What one pass found.
 
     Attributes:
@@ -174,7 +174,7 @@ class Swept:
 
 def sweep(
     store: RunStore, statistic: str | None = None, tracks: Sequence[str] = (), top: int = 10, points: int = POINTS
-) -> Swept:
+) -> SweepResult:
     """Go once through the scores of a finished run.
 
     Args:
@@ -202,7 +202,7 @@ def sweep(
             height = np.abs(group.score).astype(np.float64)
         kept.add(group, height)
         largest.add(group, height)
-    return Swept(
+    return SweepResult(
         plan=plan,
         run=run,
         study=study,

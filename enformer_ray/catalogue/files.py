@@ -84,7 +84,7 @@ def _characters(text: pa.Array) -> memoryview:
 
 
 _MEMORY = "1GB"
-_MOST_THREADS = 8  # each thread of a sort wants its share of the memory
+_MAX_THREADS = 8  # each thread of a sort wants its share of the memory
 
 
 def open_database(folder: Path) -> duckdb.DuckDBPyConnection:
@@ -96,7 +96,7 @@ def open_database(folder: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
         config={
             "memory_limit": _MEMORY,
-            "threads": str(min(_MOST_THREADS, os.cpu_count() or 1)),
+            "threads": str(min(_MAX_THREADS, os.cpu_count() or 1)),
             "temp_directory": str(folder / "spill"),
             "autoinstall_known_extensions": "false",  # nothing is ever downloaded from here
         },

@@ -145,10 +145,10 @@ class _Joined:
             first_rows = np.full(len(chosen.first), _NOWHERE)
             before = self.rows
             with open_writer(to, GENE_ROWS_SCHEMA) as writer:
-                for of_start, of_variant in chosen.pairs(~too_unknown):
-                    numbers = self.rows + np.arange(len(of_start))
+                for tss_index, of_variant in chosen.pairs(~too_unknown):
+                    numbers = self.rows + np.arange(len(tss_index))
                     np.minimum.at(first_rows, of_variant, numbers)
-                    batch = _rows(chosen, of_start, of_variant, numbers, first_rows[of_variant])
+                    batch = _rows(chosen, tss_index, of_variant, numbers, first_rows[of_variant])
                     self.digest.update(f"rows {name}", batch)
                     writer.write_batch(batch)
                     self.rows += len(batch)
@@ -247,21 +247,21 @@ class _Chosen:
         Yields:
             Indices of starts, ascending, and of variants, ascending within each start.
         """
-        of_start: list[Integers] = []
+        tss_index: list[Integers] = []
         of_variant: list[Integers] = []
         held = 0
         for start in np.flatnonzero(wanted).tolist():
             inside = np.arange(self._begin[start], self._behind[start])
             # Behind the last variant that may begin in a window is none, but its reference allele may reach out of it.
             inside = inside[self._end[inside] <= self._within[start]]
-            of_start.append(np.full(len(inside), start))
+            tss_index.append(np.full(len(inside), start))
             of_variant.append(inside)
             held += len(inside)
             if held >= _BATCH_ROWS:
-                yield np.concatenate(of_start), np.concatenate(of_variant)
-                of_start, of_variant, held = [], [], 0
+                yield np.concatenate(tss_index), np.concatenate(of_variant)
+                tss_index, of_variant, held = [], [], 0
         if held:
-            yield np.concatenate(of_start), np.concatenate(of_variant)
+            yield np.concatenate(tss_index), np.concatenate(of_variant)
 
     def take(self, of_variant: Integers) -> pa.RecordBatch:
         """Rows of variants by their index; later calls ask for none that lie before the first of this one."""
@@ -274,22 +274,22 @@ class _Chosen:
 
 
 def _rows(
-    chosen: _Chosen, of_start: Integers, of_variant: Integers, numbers: Integers, first_rows: Integers
+    chosen: _Chosen, tss_index: Integers, of_variant: Integers, numbers: Integers, first_rows: Integers
 ) -> pa.RecordBatch:
-    variants, at = chosen.take(of_variant), pa.array(of_start)
+    variants, at = chosen.take(of_variant), pa.array(tss_index)
     texts = {name: text.take(at) for name, text in chosen.texts.items()}
-    position = chosen.positions[of_start]
+    position = chosen.positions[tss_index]
     along = chosen.first[of_variant] + 1 - position
-    backward = pc.equal(texts["strand"], "-").to_numpy(zero_copy_only=False)
+    minus_strand = pc.equal(texts["strand"], "-").to_numpy(zero_copy_only=False)
     columns = {name: variants.column(name) for name in VARIANTS_SCHEMA.names}
     columns |= {
         "variant": pa.array(numbers),
-        "unknown_bases": pa.array(chosen.unknown_bases[of_start]),
+        "unknown_bases": pa.array(chosen.unknown_bases[tss_index]),
         "gene_id": texts["gene_id"],
         "gene_name": texts["gene_name"],
         "gene_strand": texts["strand"],
         "tss_position": pa.array(position.astype(np.int32)),
-        "tss_distance": pa.array(np.where(backward, -along, along).astype(np.int32)),
+        "tss_distance": pa.array(np.where(minus_strand, -along, along).astype(np.int32)),
         FIRST_ROW: pa.array(first_rows),
     }
     return pa.record_batch([columns[field.name] for field in GENE_ROWS_SCHEMA], schema=GENE_ROWS_SCHEMA)

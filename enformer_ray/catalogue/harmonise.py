@@ -57,7 +57,7 @@ ENOUGH = 20
 AGREEMENT = 0.99
 """Share of them that must agree."""
 
-MOST_BATCHES = 4
+MAX_BATCHES = 4
 """Batches in which they are looked for, from the beginning of a file."""
 
 
@@ -77,7 +77,7 @@ class Orientation:
 
     def look(self, batch: pa.RecordBatch, reference: ReferenceGenome) -> None:
         """Count the records of a batch; one that comes when enough is known is left alone."""
-        if self.batches == MOST_BATCHES or self.as_other + self.as_effect >= ENOUGH:
+        if self.batches == MAX_BATCHES or self.as_other + self.as_effect >= ENOUGH:
             return
         self.batches += 1
         if batch.column("effect_allele").null_count == len(batch):

@@ -74,7 +74,7 @@ def prepared(batch: pa.RecordBatch) -> pa.RecordBatch:
 SCRATCH_SCHEMA = pa.schema([*PREPARED_SCHEMA, pa.field("input", pa.int64())])
 
 _FLUSH_ROWS = 131_072
-_MOST_ROWS = 1_048_576
+_MAX_ROWS = 1_048_576
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
@@ -102,7 +102,7 @@ class ScratchWriter:
             cuts = [0, *(np.flatnonzero(np.diff(contigs)) + 1).tolist(), len(batch)]
             for start, end in pairwise(cuts):
                 self._keep(int(contigs[start]), batch.slice(start, end - start))
-        if sum(self._rows.values()) > _MOST_ROWS:
+        if sum(self._rows.values()) > _MAX_ROWS:
             self.flush()
 
     def flush(self) -> None:

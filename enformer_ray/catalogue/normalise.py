@@ -47,7 +47,7 @@ REASONS = {
 _BASES = "ACGTN"
 _SINGLE_BASES = frozenset(_BASES)
 _FIRST_LOOK = 64
-_LONGEST_LOOK = 8_192
+_MAX_LOOK = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _roll_left(chromosome: str, anchor: int, change: str, reference: BaseSource)
         moved += same
         if same < size:
             break
-        look = min(2 * look, _LONGEST_LOOK)
+        look = min(2 * look, _MAX_LOOK)
     return anchor - moved, _rotate(change, moved)
 
 

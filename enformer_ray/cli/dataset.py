@@ -83,7 +83,7 @@ def _format_of(output: Path | None) -> Format | None:
 
 
 _COLUMN_WIDTH = 12
-_MOST_LETTERS = 60
+_MAX_LETTERS = 60
 
 
 def print_table(result: QueryResult, most: int) -> None:
@@ -115,7 +115,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else _text(value)
-    return text if len(text) <= _MOST_LETTERS or "\n" in text else f"{text[: _MOST_LETTERS - 3]}..."
+    return text if len(text) <= _MAX_LETTERS or "\n" in text else f"{text[: _MAX_LETTERS - 3]}..."
 
 
 def _text(value: Any) -> str:
@@ -299,8 +299,8 @@ def plot_heatmap(
     from enformer_ray.analysis.sweep import sweep
     from enformer_ray.rundir.store import open_store
 
-    swept = sweep(open_store(run_directory), statistic, tracks or [], top)
-    save(output, lambda: draw_heatmap(swept, most_tracks, width))
+    sweep_result = sweep(open_store(run_directory), statistic, tracks or [], top)
+    save(output, lambda: draw_heatmap(sweep_result, most_tracks, width))
     _tell(output)
 
 

@@ -142,11 +142,11 @@ def print_preview(preview: Preview, rate: float) -> None:
             f"{cost.passes:,}",
             f"{cost.tiles:,}",
             f"{cost.teraflop:,.2f}",
-            f"1/{preview.plain_teraflop / cost.teraflop:.1f}" if cost.teraflop else "-",
+            f"1/{preview.direct_teraflop / cost.teraflop:.1f}" if cost.teraflop else "-",
             f"{cost.teraflop / rate / 3600:,.4g}",
         )
     console.print(table)
-    audit = preview.audited * preview.plain_teraflop / max(1, preview.variants)
+    audit = preview.audited * preview.direct_teraflop / max(1, preview.variants)
     print_line(f"The audit adds {audit:,.2f} TFLOP: {preview.audited:,} of them scored again by plain passes.")
     print_line(
         f"* this job: {preview.variants:,} variants, {preview.tracks:,} tracks x {preview.statistics} statistics "

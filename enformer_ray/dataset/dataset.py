@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from enformer_ray.dataset import rows
-from enformer_ray.dataset.finished import FinishedRun, check_together
+from enformer_ray.dataset.finished import FinishedRun, check_compatible
 from enformer_ray.dataset.rows import top_rows
 from enformer_ray.dataset.selection import Rows, parse_regions, parse_variant_ids
 from enformer_ray.dataset.tracks import select_columns, track_column
@@ -299,5 +299,5 @@ def open_scores(run_directory: str | Path | Sequence[str | Path]) -> ScoreDatase
     if len(set(uris)) < len(uris):
         raise ConfigError(f"the same run directory is given twice ({', '.join(uris)}); name each once.")
     runs = [FinishedRun(store) for store in stores]
-    check_together(runs)
+    check_compatible(runs)
     return ScoreDataset(runs)

@@ -158,7 +158,7 @@ _OF_THE_HARDWARE = ("device", "batch_size", "threads", "compile")
 _NAMES = 5
 
 
-def check_together(runs: Sequence[FinishedRun]) -> None:
+def check_compatible(runs: Sequence[FinishedRun]) -> None:
     """Refuse runs whose scores do not belong into one table.
 
     Raises:

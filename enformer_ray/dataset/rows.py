@@ -27,7 +27,7 @@ BATCH_VALUES = 2**24
 """Numbers in memory at a time: 64 MiB of scores."""
 
 _BLOCK_VALUES = 2**22
-_MOST_ROWS = 65_536
+_MAX_ROWS = 65_536
 _KEPT_GROUPS = 4
 _POSITION = ROW_COLUMNS.index("position")
 
@@ -223,7 +223,7 @@ class StatisticRows:
 
 def batch_rows(columns: int) -> int:
     """Rows of so many columns that are handled at a time."""
-    return max(1, min(_MOST_ROWS, BATCH_VALUES // max(1, columns)))
+    return max(1, min(_MAX_ROWS, BATCH_VALUES // max(1, columns)))
 
 
 _NOTHING = pa.schema(

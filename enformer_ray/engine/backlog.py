@@ -17,7 +17,7 @@ from enformer_ray.rundir.receipts import Failure, FailureReason
 LOST_RETRIES = 20
 """Attempts at a part that end through no fault of it (a lost machine, a store out of reach) before the run gives up."""
 
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 """Seconds between two attempts that the store made fail."""
 
 HOPELESS = 3
@@ -167,7 +167,7 @@ class Backlog:
                 "goes on from there."
             )
         if cause.blame is Blame.STORE:
-            task.not_before = time.monotonic() + min(LONGEST_PAUSE, 0.5 * 2**task.lost)
+            task.not_before = time.monotonic() + min(MAX_PAUSE, 0.5 * 2**task.lost)
         self._again.appendleft(task)
 
 

@@ -15,12 +15,12 @@ from enformer_ray.engine.backlog import HOPELESS, Backlog, Blame, Cause, Task
 from enformer_ray.engine.pool import (
     SHARDS_IN_FLIGHT,
     Attempt,
-    Owed,
+    PendingCall,
     Pool,
     Worker,
-    cause_in_words,
     death_of,
-    lone_receipt,
+    describe_error,
+    failure_receipt,
 )
 from enformer_ray.engine.progress import Progress, RunMetrics, RunTally
 from enformer_ray.errors import EnformerRayError, ShardFailedError, WorkersLostError
@@ -37,7 +37,7 @@ TICK = 1.0
 FIRST_TIMEOUT = 4 * 3600.0
 """Seconds for a shard while nothing tells how fast workers are."""
 
-LEAST_TIMEOUT = 600.0
+MIN_TIMEOUT = 600.0
 TIMES_THE_MEDIAN = 20.0
 """A shard may take that many times as long as its cost takes at the median speed."""
 
@@ -82,7 +82,7 @@ class Dispatcher:
         self._speeds: deque[float] = deque(maxlen=101)  # seconds a FLOP
         self._last_death = ""
         # Variants that failed before any was scored, or on one worker that has scored none: it may be to blame.
-        self._doubtful: list[tuple[Task, Receipt]] = []
+        self._unconfirmed_failures: list[tuple[Task, Receipt]] = []
         self._ticked = -float("inf")
         self._checked = time.monotonic()
         self._waited_since = time.monotonic()
@@ -91,15 +91,15 @@ class Dispatcher:
         """Go on until every variant of the plan is scored or failed."""
         with ThreadPoolExecutor(_PUBLISHERS, "publish") as publishers:
             self._publishers = publishers
-            while self._busy() or self._doubtful:
+            while self._busy() or self._unconfirmed_failures:
                 if not self._busy():
-                    self._settle_doubts()
+                    self._resolve_unconfirmed_failures()
                 self._tick()
-                self._hand_out()
+                self._assign()
                 for reference, owed in self._pool.ready(0.05 if self._publishing else TICK):
                     if owed.worker in self._pool.workers:
                         self._take(reference, owed)
-                        self._hand_out()
+                        self._assign()
                 self._take_published()
         self._metrics.measure(self._tally.progress(), ())
 
@@ -129,11 +129,11 @@ class Dispatcher:
         if now - self._checked > SECONDS_BETWEEN_CHECKS:
             self._checked = now
             self._lease.check()  # one that only waits for workers publishes nothing, and is to find out, too
-        self._tell_of_waiting(now)
+        self._warn_no_workers(now)
         self._metrics.measure(self._tally.progress(), self._pool.workers)
         self._events.write_if_due()
 
-    def _tell_of_waiting(self, now: float) -> None:
+    def _warn_no_workers(self, now: float) -> None:
         if any(worker.is_open for worker in self._pool.workers):
             self._waited_since = now
         elif now - self._waited_since > SECONDS_TO_WAIT_SILENTLY:
@@ -147,13 +147,13 @@ class Dispatcher:
         if asked is not None:
             return asked
         if worker.begun is None:
-            return LEAST_TIMEOUT  # for a sign that it has begun, which takes no time at all
+            return MIN_TIMEOUT  # for a sign that it has begun, which takes no time at all
         if not self._speeds:
             return FIRST_TIMEOUT
         cost = worker.begun[0].task.part.shard.cost
-        return max(LEAST_TIMEOUT, TIMES_THE_MEDIAN * cost * float(np.median(self._speeds)))
+        return max(MIN_TIMEOUT, TIMES_THE_MEDIAN * cost * float(np.median(self._speeds)))
 
-    def _hand_out(self) -> None:
+    def _assign(self) -> None:
         """One part for every worker, then a second one each as long as that leaves none without."""
         ready = [worker for worker in self._pool.workers if worker.is_open]
         alone = len(ready) == 1
@@ -166,7 +166,7 @@ class Dispatcher:
                     if task is not None:
                         self._pool.give(worker, task)
 
-    def _take(self, reference: Any, owed: Owed) -> None:
+    def _take(self, reference: Any, owed: PendingCall) -> None:
         import ray
 
         worker, what, attempt = owed
@@ -194,10 +194,10 @@ class Dispatcher:
     def _scored(self, part: Part, receipt: Receipt) -> None:
         self._speeds.append(receipt.timings.score * part.shard.variants / (part.shard.cost * part.rows))
         self._publish(part, receipt)
-        for task, _ in self._doubtful:
+        for task, _ in self._unconfirmed_failures:
             task.own -= 1
             self._backlog.give_back(task)
-        self._doubtful.clear()
+        self._unconfirmed_failures.clear()
 
     def _arrived(self, worker: Worker, what: str, answer: Any, now: float) -> None:
         if what == "where":
@@ -222,16 +222,16 @@ class Dispatcher:
         if isinstance(error, EnformerRayError) and not isinstance(error, OSError):
             raise error from None
         blame = Blame.STORE if isinstance(error, OSError) else Blame.SCORING_ERROR
-        cause = Cause(blame, cause_in_words(error))
+        cause = Cause(blame, describe_error(error))
         if attempt is None:
             self._lose(worker, Cause(Blame.WORKER_CRASHED, f"it could not start: {cause.detail}"))
             return
         self._pool.settle(worker, attempt)
         self._charge(attempt.task, cause, worker)
-        if self._pool.is_bad(worker, attempt.task):
+        if self._pool.is_faulty(worker, attempt.task):
             for waiting in worker.attempts:
                 self._backlog.give_back(waiting.task)
-            self._pool.put_aside(worker)
+            self._pool.quarantine(worker)
             self._events.add("worker_put_aside", worker=worker.name, place=worker.lineage.number, detail=cause.detail)
         elif type(error).__name__ == "AcceleratorError":
             self._lose(worker, Cause(Blame.LOST, "its GPU context is broken"))
@@ -273,28 +273,28 @@ class Dispatcher:
         )
         if failure is None:
             return
-        receipt = lone_receipt(self._plan, task.part, failure, self._lease.epoch, worker)
+        receipt = failure_receipt(self._plan, task.part, failure, self._lease.epoch, worker)
         if self._pool.successes and (worker.scored or len(task.blamed) > 1):
             self._publish(task.part, receipt)
             return
-        self._doubtful.append((task, receipt))
-        if len(self._doubtful) >= HOPELESS and not self._pool.successes and not self._pool.opening():
-            self._give_up()
+        self._unconfirmed_failures.append((task, receipt))
+        if len(self._unconfirmed_failures) >= HOPELESS and not self._pool.successes and not self._pool.opening():
+            self._abort()
 
-    def _settle_doubts(self) -> None:
+    def _resolve_unconfirmed_failures(self) -> None:
         """Nothing else is left: variants that one worker failed at are failed, if others were scored before."""
         if not self._tally.variants_done:
-            self._give_up()
-        for task, receipt in self._doubtful:
+            self._abort()
+        for task, receipt in self._unconfirmed_failures:
             self._publish(task.part, receipt)
-        self._doubtful.clear()
+        self._unconfirmed_failures.clear()
 
-    def _give_up(self) -> None:
-        failure = self._doubtful[-1][1].failure
+    def _abort(self) -> None:
+        failure = self._unconfirmed_failures[-1][1].failure
         raise ShardFailedError(
             f"none of the variants of {self._plan.store.uri} that were tried could be scored, "
-            f"{len(self._doubtful)} of them alone, the last one with: {failure.detail if failure else ''}. The fault "
-            "is not theirs: check the weights, the GPU and the installation of the workers, then run the same command "
+            f"{len(self._unconfirmed_failures)} of them alone, the last one with: {failure.detail if failure else ''}. "
+            "The fault is not theirs: check the weights, the GPU and the installation of the workers, then run the same command "
             "again. Nothing was published of them."
         )
 

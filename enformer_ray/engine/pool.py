@@ -21,7 +21,7 @@ SHARDS_IN_FLIGHT = 2
 REPLACEMENTS = 3
 """Successors in a row of a worker that score nothing, after which its place is closed."""
 
-BAD_SHARDS = 3
+FAULTY_SHARDS = 3
 """Shards in a row that only this worker fails at, after which it is put aside."""
 
 OPENING_SECONDS = 1800.0
@@ -68,7 +68,7 @@ class Worker:
         begun: what it is at, and since when.
         due: when it should have begun with the first of its attempts.
         scored: parts that it scored.
-        bad_shards: shards that it failed at since it last scored one.
+        faulty_shards: shards that it failed at since it last scored one.
         successes_before: receipts of all workers when it first failed at one of them.
     """
 
@@ -83,7 +83,7 @@ class Worker:
     begun: tuple[Attempt, float] | None = None
     due: float = 0.0
     scored: int = 0
-    bad_shards: set[int] = field(default_factory=set)
+    faulty_shards: set[int] = field(default_factory=set)
     successes_before: int = 0
 
     @property
@@ -99,7 +99,7 @@ class Worker:
         return "starting" if self.opened is None else "scoring" if self.attempts else "idle"
 
 
-class Owed(NamedTuple):
+class PendingCall(NamedTuple):
     """What a reference stands for: `where`, `opening`, `begun` or `receipt` of a worker."""
 
     worker: Worker
@@ -132,7 +132,7 @@ class Pool:
         groups = {"ahead": 1}
         self._actor = remote(**resources, max_restarts=0, max_task_retries=0, concurrency_groups=groups)(worker_class)
         self._requests = self._places = 0
-        self._owed: dict[Any, Owed] = {}
+        self._owed: dict[Any, PendingCall] = {}
         self.workers: list[Worker] = []
         self.aside = self.closed = self.successes = 0
         self.used: set[str] = set()
@@ -170,8 +170,8 @@ class Pool:
         self._requests += 1
         actor = self._actor.remote(*self._arguments, name, self._epoch)
         worker = Worker(name, lineage, actor, time.monotonic())
-        self._owed[actor.node.remote()] = Owed(worker, "where", None)
-        self._owed[actor.open.remote()] = Owed(worker, "opening", None)
+        self._owed[actor.node.remote()] = PendingCall(worker, "where", None)
+        self._owed[actor.open.remote()] = PendingCall(worker, "opening", None)
         self.workers.append(worker)
         return worker
 
@@ -183,13 +183,13 @@ class Pool:
         else:
             worker.due = time.monotonic()
         begun = worker.actor.begin.remote(task.part)
-        self._owed[begun] = Owed(worker, "begun", attempt)
+        self._owed[begun] = PendingCall(worker, "begun", attempt)
         receipt = worker.actor.score.remote(task.part, attempt.name)
-        self._owed[receipt] = Owed(worker, "receipt", attempt)
+        self._owed[receipt] = PendingCall(worker, "receipt", attempt)
         worker.attempts.append(attempt)
         return attempt
 
-    def ready(self, seconds: float) -> Iterator[tuple[Any, Owed]]:
+    def ready(self, seconds: float) -> Iterator[tuple[Any, PendingCall]]:
         """References whose answers have come, at most `seconds` from now. What a removed worker owed is forgotten."""
         import ray
 
@@ -218,21 +218,21 @@ class Pool:
         self.used.add(worker.name)
         worker.scored += 1
         worker.lineage.deaths = 0
-        worker.bad_shards.clear()
+        worker.faulty_shards.clear()
 
-    def is_bad(self, worker: Worker, task: Task) -> bool:
+    def is_faulty(self, worker: Worker, task: Task) -> bool:
         """Note that a worker failed at a part; whether it is the worker that is bad, since others succeed meanwhile."""
-        if not worker.bad_shards:
+        if not worker.faulty_shards:
             worker.successes_before = self.successes
-        worker.bad_shards.add(task.part.shard.shard)
+        worker.faulty_shards.add(task.part.shard.shard)
         others = any(other.is_open for other in self.workers if other is not worker)
-        return others and len(worker.bad_shards) >= BAD_SHARDS and self.successes > worker.successes_before
+        return others and len(worker.faulty_shards) >= FAULTY_SHARDS and self.successes > worker.successes_before
 
     def opening(self) -> bool:
         """Whether a worker that has a machine is not open yet."""
         return any(worker.arrived is not None and not worker.is_open for worker in self.workers)
 
-    def put_aside(self, worker: Worker) -> None:
+    def quarantine(self, worker: Worker) -> None:
         """End a bad worker and leave its place empty."""
         self.remove(worker)
         self.aside += 1
@@ -268,7 +268,7 @@ class Pool:
         return worker.arrived is not None and not worker.is_open and now - worker.arrived > OPENING_SECONDS
 
 
-_LONGEST_DETAIL = 1000
+_MAX_DETAIL = 1000
 
 
 def death_of(error: Exception, node: str) -> Cause:
@@ -280,7 +280,7 @@ def death_of(error: Exception, node: str) -> Cause:
     """
     import ray
 
-    detail = cause_in_words(error)
+    detail = describe_error(error)
     if getattr(error, "preempted", False):
         return Cause(Blame.PREEMPTED, detail)
     # Unavailable: the connection broke and nothing is known of the process, as when its node is lost.
@@ -290,13 +290,13 @@ def death_of(error: Exception, node: str) -> Cause:
     return Cause(Blame.WORKER_CRASHED, detail)
 
 
-def cause_in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Class and message of an error, in one line."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return text if len(text) <= _LONGEST_DETAIL else text[: _LONGEST_DETAIL - 3] + "..."
+    return text if len(text) <= _MAX_DETAIL else text[: _MAX_DETAIL - 3] + "..."
 
 
-def lone_receipt(plan: Plan, part: Part, failure: Failure, epoch: int, worker: Worker) -> Receipt:
+def failure_receipt(plan: Plan, part: Part, failure: Failure, epoch: int, worker: Worker) -> Receipt:
     """Receipt of a part of one variant that failed."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return Receipt(

@@ -19,9 +19,9 @@ from enformer_ray.rundir.receipts import read_receipt, received
 from enformer_ray.rundir.store import RunStore
 
 WINDOW_SECONDS = 600.0
-"""The rate is that of so many seconds, or of longer where they hold fewer than `LEAST_PARTS`."""
+"""The rate is that of so many seconds, or of longer where they hold fewer than `MIN_PARTS`."""
 
-LEAST_PARTS = 20
+MIN_PARTS = 20
 
 WorkerState = Literal["requested", "starting", "idle", "scoring", "lost", "put aside", "let go", "gone"]
 """`requested` waits for room in the cluster, `gone` ended with its driver."""
@@ -157,7 +157,7 @@ class History:
             return
         at = _seconds(event["at"])
         self._recent.append((at, event["rows"]))
-        while len(self._recent) > LEAST_PARTS + 1 and self._recent[1][0] < at - WINDOW_SECONDS:
+        while len(self._recent) > MIN_PARTS + 1 and self._recent[1][0] < at - WINDOW_SECONDS:
             self._recent.popleft()
         worker = self._workers.get(event["worker"])
         if worker is not None:

@@ -29,7 +29,7 @@ from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import read_track_table
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.plan.shards import Part
-from enformer_ray.plan.variants import PlannedVariants, audited_in, audited_variants, plain_options
+from enformer_ray.plan.variants import PlannedVariants, audited_in, audited_variants, direct_options
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import score_writer
@@ -144,7 +144,7 @@ class ScoringWorker:
         self._sample = audited_variants(self._plan)
         self._variants = Prefetcher(PlannedVariants(self._plan).variants)
         self._idle_since = time.monotonic()
-        opened = Opened(device_in_words(self._device), platform.node(), os.getpid())
+        opened = Opened(device_name(self._device), platform.node(), os.getpid())
         _log.info("ready on %s", opened.device)
         return opened
 
@@ -159,7 +159,7 @@ class ScoringWorker:
         model, reference = load_planned_model(self._plan, self._device), open_planned_reference(self._plan)
         planned = self._plan.document.config.token_cache_mb
         cache = (planned if self._token_cache_mb is None else self._token_cache_mb) * 2**20
-        genes, plain = self._plan.document.config.genes, plain_options(scoring)
+        genes, plain = self._plan.document.config.genes, direct_options(scoring)
         if genes is not None:
             batch, around = scoring.batch_size or 1, genes.bins
             return (
@@ -222,7 +222,7 @@ class ScoringWorker:
             failure=None,
             batch_size=batch_size,
             timings=Timings(started=watch.started, waited=round(watch.waited, 3), **watch.laps),
-            device=device_in_words(self._device),
+            device=device_name(self._device),
             host=platform.node(),
             worker=self._name,
         ).model_dump(mode="json")
@@ -254,7 +254,7 @@ class _Watch:
         self._last = now
 
 
-def device_in_words(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """Model name of a GPU, or the processor architecture."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
 

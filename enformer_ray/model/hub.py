@@ -141,7 +141,7 @@ TRACK_TABLES = {
 """Address and sha256 of the table of each published head."""
 
 TIMEOUT_S = 60
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 
 
 def fetch_track_table(head: str, to: Path, *, offline: bool = False, url: str | None = None) -> Path:
@@ -186,7 +186,7 @@ def fetch_track_table(head: str, to: Path, *, offline: bool = False, url: str | 
 def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
-            content: bytes = response.read(_MOST_BYTES)
+            content: bytes = response.read(_MAX_BYTES)
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection

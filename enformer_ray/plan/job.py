@@ -29,7 +29,7 @@ from enformer_ray.readers.bgzf import Part
 from enformer_ray.runtime.cluster import ray_session, run_tasks
 from enformer_ray.scoring.cost import Alleles, Costs
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
-from enformer_ray.scoring.genes import bins_around, gene_costs
+from enformer_ray.scoring.genes import bins_near_tss, gene_costs
 
 
 class Job(NamedTuple):
@@ -102,7 +102,7 @@ def _annotation(config: JobConfig, geometry: EnformerConfig) -> Annotation | Non
     """Transcription starts of a job with genes, once its bins are known to fit into the network's output."""
     if config.genes is None:
         return None
-    bins_around(geometry, config.scoring, config.genes.bins)
+    bins_near_tss(geometry, config.scoring, config.genes.bins)
     return read_annotation(config.genes.gtf, config.genes.gene_types, config.genes.genes)
 
 
@@ -209,8 +209,8 @@ def row_costs(job: Job, scoring: ScoringConfig, rows: pa.Table, alleles: Alleles
     """
     assert job.config.genes is not None
     starts = rows.column("tss_position").to_numpy().astype(np.int64)
-    backward = pc.equal(rows.column("gene_strand"), "-").to_numpy()
-    return gene_costs(job.geometry, scoring, alleles, starts, backward, len(job.tracks), job.config.genes.bins)
+    minus_strand = pc.equal(rows.column("gene_strand"), "-").to_numpy()
+    return gene_costs(job.geometry, scoring, alleles, starts, minus_strand, len(job.tracks), job.config.genes.bins)
 
 
 def first_of_window(rows: pa.Table) -> list[int]:

@@ -21,7 +21,7 @@ from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
 from enformer_ray.plan.fingerprint import Parts, fingerprint, gene_parts, model_parts, refuse_if_other, scoring_parts
 from enformer_ray.plan.job import Job, open_job, part_loader, rows_at_starts, variant_options
-from enformer_ray.plan.previous import as_before, open_earlier
+from enformer_ray.plan.previous import as_before, open_previous
 from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse, put_reuse
 from enformer_ray.plan.shards import (
     Shard,
@@ -202,7 +202,7 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
         LeaseHeldError: a driver is at work in it.
         PlanMismatchError: it holds the plan of another job.
         RunInterruptedError: Ctrl-C or SIGTERM; nothing is planned then.
-        EarlierRunError: an earlier run that the job names cannot be used.
+        PreviousRunError: an earlier run that the job names cannot be used.
         EnformerRayError: what the catalogue, reference, weights or tracks raise.
     """
     store.check_writable()
@@ -212,7 +212,7 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
             with hold(store, take_over):
                 return _accept(load_plan(store), config, scratch, watch)
         _refuse_foreign(store)
-        earlier = open_earlier(config.previous)
+        earlier = open_previous(config.previous)
         job = open_job(as_before(config, earlier))
         catalogue = catalogue_of(job, scratch / "catalogue", watch)
         reuse = find_reuse(job, catalogue, earlier, scratch / "reuse", watch) if earlier else None
@@ -262,7 +262,7 @@ def _refuse_early(existing: Plan, job: Job) -> None:
         name: job.reference.digests(name) for name in existing.document.variants if name in job.reference.lengths
     }
     asked = _parts_without_input(job) | {"reference": reference_digest(job.reference, digests)}
-    earlier = open_earlier(job.config.previous)
+    earlier = open_previous(job.config.previous)
     asked |= {"previous": [run.manifest_sha256 for run in earlier] or None}
     refuse_if_other(existing.document.parts, asked, existing.store.uri)
 

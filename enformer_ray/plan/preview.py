@@ -14,12 +14,12 @@ from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.config import JobConfig, Placement
 from enformer_ray.plan.job import Job, open_job
 from enformer_ray.plan.plan import catalogue_of
-from enformer_ray.plan.previous import as_before, open_earlier
+from enformer_ray.plan.previous import as_before, open_previous
 from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse
 from enformer_ray.plan.shards import cost_columns, job_costs
 from enformer_ray.plan.variants import audit_size
 from enformer_ray.rundir.manifest import AccountLine, account
-from enformer_ray.scoring.cost import plain_flops
+from enformer_ray.scoring.cost import direct_flops
 from enformer_ray.scoring.genes import bins_fit
 
 
@@ -53,7 +53,7 @@ class Preview:
         variants: unique variants that would be scored.
         placement: the placement of the job.
         costs: what it would cost, with each placement; shards, a bounded cache and batches that are not full add to it.
-        plain_teraflop: two whole passes for each variant, shift and strand.
+        direct_teraflop: two whole passes for each variant, shift and strand.
         audited: variants that are scored again by plain passes.
         tracks: selected tracks.
         statistics: statistics.
@@ -69,7 +69,7 @@ class Preview:
     variants: int
     placement: Placement
     costs: tuple[PlacementCost, ...]
-    plain_teraflop: float
+    direct_teraflop: float
     audited: int
     tracks: int
     statistics: int
@@ -85,7 +85,7 @@ def preview(config: JobConfig) -> Preview:
     Raises:
         EnformerRayError: what the catalogue, reference, weights or tracks raise.
     """
-    earlier = open_earlier(config.previous)
+    earlier = open_previous(config.previous)
     job = open_job(as_before(config, earlier))
     with tempfile.TemporaryDirectory(prefix="enformer-ray-preview-") as folder:
         catalogue = catalogue_of(job, Path(folder))
@@ -104,7 +104,7 @@ def _count(job: Job, catalogue: Catalogue, reuse: Reuse | None) -> Preview:
         variants=variants,
         placement=scoring.placement,
         costs=tuple(_cost(job, to_score, placement) for placement in _placements(job)),
-        plain_teraflop=variants * plain_flops(job.geometry, scoring, tracks) / 1e12,
+        direct_teraflop=variants * direct_flops(job.geometry, scoring, tracks) / 1e12,
         audited=audit_size(job.config, variants),
         tracks=tracks,
         statistics=statistics,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.config import JobConfig, Statistic
-from enformer_ray.errors import DeviceError, EarlierRunError, EnformerRayError
+from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.plan.fingerprint import differing, model_parts, ranges, scoring_parts
 from enformer_ray.plan.job import Job
@@ -33,7 +33,7 @@ KEYS = ("position", "reference_allele", "alternate_allele")
 _BATCH_ROWS = 131_072
 
 
-class EarlierFile(NamedTuple):
+class PreviousFile(NamedTuple):
     """A finished file of scores; `first` is the number of its first row in the run."""
 
     path: str
@@ -43,7 +43,7 @@ class EarlierFile(NamedTuple):
     sha256: str
 
 
-class EarlierRun:
+class PreviousRun:
     """A finished run.
 
     Args:
@@ -51,7 +51,7 @@ class EarlierRun:
         manifest_sha256: what its manifest.json must be, if that is known.
 
     Raises:
-        EarlierRunError: it is not there, is not finished, lacks files, or is another one than expected.
+        PreviousRunError: it is not there, is not finished, lacks files, or is another one than expected.
     """
 
     def __init__(self, uri: str, manifest_sha256: str | None = None) -> None:
@@ -61,12 +61,12 @@ class EarlierRun:
             self.manifest = finished_manifest(self.store)
             self.manifest_sha256 = hashlib.sha256(self.store.read_bytes(layout.MANIFEST)).hexdigest()
         except EnformerRayError as error:
-            raise EarlierRunError(
+            raise PreviousRunError(
                 f"the earlier run {uri} cannot be used: {error} Put it back as it was, or plan without it (--previous) "
                 "in a new run directory."
             ) from None
         if manifest_sha256 not in (None, self.manifest_sha256):
-            raise EarlierRunError(
+            raise PreviousRunError(
                 f"the earlier run {uri} is not the one that this plan was made with: its {layout.MANIFEST} has the "
                 f"sha256 {self.manifest_sha256} instead of {manifest_sha256}. Put that one back, or plan again "
                 "in a new run directory."
@@ -95,13 +95,13 @@ class EarlierRun:
             wanted = pc.field("chromosome") == chromosome
             return pq.read_table(path, columns=["digest"], filters=wanted, partitioning=None).column("digest")
 
-    def files(self, statistic: str) -> list[EarlierFile]:
+    def files(self, statistic: str) -> list[PreviousFile]:
         """Files of a statistic, in the order of their rows."""
         files, first = [], 0
         for file in self.manifest.under(f"{layout.SCORES}/{statistic}"):
             assert file.rows is not None  # they are tables
             chromosome = layout.scored_chromosome(file.path)
-            files.append(EarlierFile(file.path, chromosome, first, file.rows, file.sha256))
+            files.append(PreviousFile(file.path, chromosome, first, file.rows, file.sha256))
             first += file.rows
         return files
 
@@ -135,14 +135,14 @@ class EarlierRun:
         """What goes wrong while a file of the run is read is the error that it is damaged."""
         try:
             yield
-        except EarlierRunError:
+        except PreviousRunError:
             raise
         except (EnformerRayError, OSError, pa.ArrowException, KeyError) as error:
             raise self.damaged(path, f"cannot be read ({error})") from None
 
-    def damaged(self, path: str, what: str) -> EarlierRunError:
+    def damaged(self, path: str, what: str) -> PreviousRunError:
         """The error that a file of the run is not what it should be, and what to do."""
-        return EarlierRunError(
+        return PreviousRunError(
             f"the earlier run {self.uri} cannot be used: {path} {what}. Copy it again from where it is whole "
             f"(`enformer-ray verify {self.uri}`), or plan without it (--previous) in a new run directory."
         )
@@ -156,16 +156,16 @@ class EarlierRun:
         return pads.dataset(source.paths, filesystem=source.filesystem, format="parquet", partitioning=None)
 
 
-def open_earlier(uris: Sequence[str]) -> list[EarlierRun]:
+def open_previous(uris: Sequence[str]) -> list[PreviousRun]:
     """Earlier runs in the order given.
 
     Raises:
-        EarlierRunError: one of them cannot be used, or is given twice.
+        PreviousRunError: one of them cannot be used, or is given twice.
     """
-    runs = [EarlierRun(uri) for uri in uris]
+    runs = [PreviousRun(uri) for uri in uris]
     for number, run in enumerate(runs):
         if run.manifest_sha256 in [other.manifest_sha256 for other in runs[:number]]:
-            raise EarlierRunError(f"the earlier run {run.uri} is given twice (--previous); give each once.")
+            raise PreviousRunError(f"the earlier run {run.uri} is given twice (--previous); give each once.")
     return runs
 
 
@@ -173,7 +173,7 @@ _SUBSETS = ("tracks", "statistics", "centre_widths")
 """Parts of which an earlier run may hold more."""
 
 
-def as_before(config: JobConfig, earlier: Sequence[EarlierRun]) -> JobConfig:
+def as_before(config: JobConfig, earlier: Sequence[PreviousRun]) -> JobConfig:
     """The job with batch size and threads of the first earlier run where it leaves them open.
 
     They change the last bits of a score, and a default that depends on the machine must not decide whether scores are
@@ -192,7 +192,7 @@ def as_before(config: JobConfig, earlier: Sequence[EarlierRun]) -> JobConfig:
     return config.model_copy(update={"scoring": scoring.model_copy(update=kept)})
 
 
-def differences(earlier: EarlierRun, job: Job) -> tuple[str, ...]:
+def differences(earlier: PreviousRun, job: Job) -> tuple[str, ...]:
     """How the scores of an earlier run are made otherwise than those of a job, in words; none if in no way."""
     asked = model_parts(job.weights_digest, job.geometry) | scoring_parts(
         job.config.scoring, job.tracks, job.track_table
@@ -217,13 +217,13 @@ def differences(earlier: EarlierRun, job: Job) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def derived(earlier: EarlierRun, job: Job) -> tuple[Statistic, ...]:
+def derived(earlier: PreviousRun, job: Job) -> tuple[Statistic, ...]:
     """Statistics of a job that an earlier run has not stored, and that follow from those that it has."""
     stored, shifts = earlier.manifest.statistics, job.config.scoring.shifts
     return tuple(s for s in job.config.scoring.statistics if s not in stored and stored_for(s, stored, shifts))
 
 
-def _centre_widths(earlier: EarlierRun) -> dict[int, int]:
+def _centre_widths(earlier: PreviousRun) -> dict[int, int]:
     """Widths of the statistic `centre`, by track, as the run's own table of tracks has them."""
     rows = pq.read_table(pa.BufferReader(earlier.store.read_bytes(layout.TRACKS))).to_pylist()
     names = ("identifier", "assay", "description", "genome")

@@ -19,11 +19,11 @@ from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.catalogue.files import errors_of_the_disk, open_database, open_writer
 from enformer_ray.genome.reference import BLOCK, BLOCK_DIGEST_BYTES
 from enformer_ray.plan.job import Job
-from enformer_ray.plan.previous import KEYS, EarlierRun, derived, differences
+from enformer_ray.plan.previous import KEYS, PreviousRun, derived, differences
 from enformer_ray.plan.shards import alleles_of
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
-from enformer_ray.scoring.cost import touched_bases
+from enformer_ray.scoring.cost import affected_bases
 
 Origin = Literal["reused", "new", "changed", "failed"]
 """Where the score of a variant comes from; all but `reused` are scored.
@@ -39,7 +39,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EarlierAccount(_Frozen):
+class PreviousRunAccount(_Frozen):
     """One earlier run.
 
     Attributes:
@@ -71,7 +71,7 @@ class ReuseAccount(_Frozen):
         to_score: variants that are scored, by chromosome; chromosomes without any are left out.
     """
 
-    runs: tuple[EarlierAccount, ...]
+    runs: tuple[PreviousRunAccount, ...]
     origins: Mapping[Origin, int]
     gone: int
     to_score: Mapping[str, int]
@@ -95,7 +95,7 @@ _ORIGIN_OF: dict[int, Origin] = {
 }
 _ORIGIN_NAMES = pa.array([_ORIGIN_OF[worth] for worth in range(5)])
 
-_EARLIER_SCHEMA = pa.schema(
+_PREVIOUS_SCHEMA = pa.schema(
     {
         "position": pa.int32(),
         "reference_allele": pa.string(),
@@ -113,7 +113,7 @@ _ORIGIN_FIELDS = (
 )
 """`run` counts the earlier runs from 0, `row` their rows, `scored` the variants that are scored; null where none."""
 
-_GONE_SCHEMA = pa.schema({"chromosome": pa.string(), **{name: _EARLIER_SCHEMA.field(name).type for name in KEYS}})
+_GONE_SCHEMA = pa.schema({"chromosome": pa.string(), **{name: _PREVIOUS_SCHEMA.field(name).type for name in KEYS}})
 _JOIN = "SELECT variant, run, row, worth FROM release JOIN earlier USING (position, reference_allele, alternate_allele)"
 _GONE = (
     "SELECT DISTINCT position, reference_allele, alternate_allele FROM earlier "
@@ -143,7 +143,7 @@ class Reuse(NamedTuple):
 def find_reuse(
     job: Job,
     catalogue: Catalogue,
-    earlier: Sequence[EarlierRun],
+    earlier: Sequence[PreviousRun],
     scratch: Path,
     watch: Callable[[], None] = lambda: None,
 ) -> Reuse:
@@ -157,7 +157,7 @@ def find_reuse(
         watch: called between chromosomes; it raises to stop.
 
     Raises:
-        EarlierRunError: one of the runs cannot be read.
+        PreviousRunError: one of the runs cannot be read.
         DiskError: the disk of `scratch` is full.
     """
     scratch.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ class _Search:
         self,
         job: Job,
         catalogue: Catalogue,
-        earlier: Sequence[EarlierRun],
+        earlier: Sequence[PreviousRun],
         scratch: Path,
         database: duckdb.DuckDBPyConnection,
         workspace: Path,
@@ -207,7 +207,7 @@ class _Search:
 
     def chromosome(self, name: str) -> None:
         """Go on with the next chromosome of the catalogue, or one that only earlier runs have."""
-        self._write_earlier(name)
+        self._write_previous_file(name)
         self._database.read_parquet(str(self._held), hive_partitioning=False).create_view("earlier", replace=True)
         path = self._catalogue.variants.get(name)
         if path is not None:
@@ -222,7 +222,7 @@ class _Search:
         """What was found, once all chromosomes were gone through."""
         self._gone.close()
         runs = tuple(
-            EarlierAccount(
+            PreviousRunAccount(
                 uri=run.uri,
                 manifest_sha256=run.manifest_sha256,
                 rows=run.manifest.rows,
@@ -239,12 +239,12 @@ class _Search:
         account = ReuseAccount(runs=runs, origins=origins, gone=self._gone_rows, to_score=self._scored)
         return Reuse(self._variants, self._to_score, self._scratch / "gone.parquet", self._digests, account)
 
-    def _write_earlier(self, chromosome: str) -> None:
+    def _write_previous_file(self, chromosome: str) -> None:
         """All variants of a chromosome in earlier runs, each with what it is worth."""
         if chromosome in self._catalogue.variants:
             self._digests[chromosome] = self._job.reference.digests(chromosome)
         now = pa.array(self._digests.get(chromosome, []), pa.binary(BLOCK_DIGEST_BYTES))
-        with pq.ParquetWriter(self._held, _EARLIER_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(self._held, _PREVIOUS_SCHEMA, compression="zstd") as writer:
             for number, run in enumerate(self._earlier):
                 unchanged = _Unchanged(self._job, now, run.reference_digests(chromosome))
                 failed = run.failed(chromosome)
@@ -254,7 +254,7 @@ class _Search:
                     worth[:] = _OTHERWISE if self._differences[number] else worth
                     worth[np.isin(rows, failed, assume_unique=True)] = _FAILED
                     columns = [*keys.columns, pa.repeat(pa.scalar(number, pa.int32()), len(keys)), pa.array(rows)]
-                    batch = pa.record_batch([*columns, pa.array(worth, pa.int32())], schema=_EARLIER_SCHEMA)
+                    batch = pa.record_batch([*columns, pa.array(worth, pa.int32())], schema=_PREVIOUS_SCHEMA)
                     writer.write_batch(batch)
 
     def _matches(self, path: Path) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -326,7 +326,7 @@ class _Unchanged:
     def of(self, keys: pa.RecordBatch) -> NDArray[np.bool_]:
         """For each of some variants whether no block that its windows touch has changed."""
         alleles = alleles_of(pa.Table.from_batches([keys]))
-        first, end = touched_bases(self._job.geometry.sequence_length, self._job.config.scoring, alleles)
+        first, end = affected_bases(self._job.geometry.sequence_length, self._job.config.scoring, alleles)
         most = len(self._changed_before) - 1
         first_block, end_block = np.clip(first // BLOCK, 0, most), np.clip(-(-end // BLOCK), 0, most)
         unchanged: NDArray[np.bool_] = self._changed_before[first_block] == self._changed_before[end_block]

@@ -100,12 +100,12 @@ class PlannedVariants:
         )
 
 
-LARGEST_SHARE = 0.01
+MAX_SHARE = 0.01
 
 
 def audit_size(config: JobConfig, planned: int) -> int:
     """How many of the variants that are scored are scored again."""
-    return min(config.audit, math.ceil(LARGEST_SHARE * planned))
+    return min(config.audit, math.ceil(MAX_SHARE * planned))
 
 
 def audited_variants(plan: Plan) -> NDArray[np.int64]:
@@ -122,7 +122,7 @@ def audited_in(sample: NDArray[np.int64], first_variant: int, rows: int) -> list
     return [int(variant) - first_variant for variant in sample[first:last]]
 
 
-def plain_options(scoring: ScoringConfig) -> ScoringConfig:
+def direct_options(scoring: ScoringConfig) -> ScoringConfig:
     """Options of the plain passes: float32, and with the sums that bounds are relative to."""
     return scoring.model_copy(update={"precision": "float32", "statistics": with_sums(scoring.statistics)})
 

@@ -22,7 +22,7 @@ from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.model.tracks import column_name
 from enformer_ray.plan.plan import Plan
-from enformer_ray.plan.previous import EarlierRun
+from enformer_ray.plan.previous import PreviousRun
 from enformer_ray.plan.shards import Part
 from enformer_ray.plan.variants import PlannedVariants, with_sums
 from enformer_ray.publish.staged import ReceivedPart, audit_table, part_tables, read_received, unlike
@@ -71,7 +71,7 @@ def read_sample(plan: Plan, parts: Iterable[tuple[Part, list[int]]]) -> Sample:
             (table,) = part_tables(plan, [received], name)
             pieces.append(_values(table.take(rows)))
         for name, pieces in plain.items():
-            pieces.append(_values(_plain_table(plan, received, name, expected)))
+            pieces.append(_values(_direct_table(plan, received, name, expected)))
         sample.variant_ids.extend(expected)
     tracks = len(plan.document.tracks)
     sample.scored.update({name: np.concatenate([*pieces, np.empty((0, tracks))]) for name, pieces in scored.items()})
@@ -79,7 +79,7 @@ def read_sample(plan: Plan, parts: Iterable[tuple[Part, list[int]]]) -> Sample:
     return sample
 
 
-def _plain_table(plan: Plan, received: ReceivedPart, name: Statistic, expected: list[str]) -> pa.Table:
+def _direct_table(plan: Plan, received: ReceivedPart, name: Statistic, expected: list[str]) -> pa.Table:
     table = audit_table(plan, received.receipt, name)
     if table.column("variant_id").to_pylist() != expected:
         raise unlike(plan.store, received.receipt, "lists other audited variants than the plan's sample")
@@ -296,18 +296,18 @@ class Floors(NamedTuple):
     floors: Mapping[Statistic, Values]
 
 
-def earlier_floors(plan: Plan) -> list[Floors]:
+def pooled_noise(plan: Plan) -> list[Floors]:
     """Floors of the earlier runs of which a plan takes rows, for its tracks and what they have of its statistics.
 
     Raises:
-        EarlierRunError: one of the runs is not there, or not what it was.
+        PreviousRunError: one of the runs is not there, or not what it was.
     """
     reuse = plan.document.reuse
-    runs = [EarlierRun(run.uri, run.manifest_sha256) for run in (reuse.runs if reuse else ()) if run.reused]
+    runs = [PreviousRun(run.uri, run.manifest_sha256) for run in (reuse.runs if reuse else ()) if run.reused]
     return [_floors_of(run, plan) for run in runs]
 
 
-def _floors_of(run: EarlierRun, plan: Plan) -> Floors:
+def _floors_of(run: PreviousRun, plan: Plan) -> Floors:
     data = run.store.read_bytes(layout.AUDIT)
     if hashlib.sha256(data).hexdigest() not in {f.sha256 for f in run.manifest.files if f.path == layout.AUDIT}:
         raise run.damaged(layout.AUDIT, "has another sha256 than its manifest.json lists")

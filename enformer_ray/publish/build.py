@@ -19,12 +19,12 @@ from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.publish.audit import Values
-from enformer_ray.publish.merge import ReleaseRows, ScoreFile, merged_tables
+from enformer_ray.publish.merge import MergedRows, ScoreFile, merged_tables
 from enformer_ray.publish.staged import ReceivedPart, part_tables
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, Scores, blocks, row_digests, track_columns
-from enformer_ray.rundir.store import RunStore, open_store, whole_file
+from enformer_ray.rundir.store import RunStore, open_store, open_with_digest
 from enformer_ray.runtime.cluster import cpus_and_one, ray_session, run_tasks
 
 _BUILD_FORMAT = 1
@@ -54,7 +54,7 @@ class BuildTask(NamedTuple):
     group_rows: int
     key: str
     chromosome: str = ""
-    rows: ReleaseRows | None = None
+    rows: MergedRows | None = None
 
 
 class BuiltFile(BaseModel):
@@ -91,7 +91,7 @@ def build_key(
     parts: Sequence[ReceivedPart],
     floors: Values,
     group_rows: int,
-    rows: ReleaseRows | None,
+    rows: MergedRows | None,
 ) -> str:
     """Name of the result of a task: the same exactly when the plan, the attempts that are received and the floors are.
 
@@ -127,7 +127,7 @@ def build_file(task: BuildTask) -> BuiltFile:
 
     Raises:
         DatasetCorruptError: staged files, receipts and plan do not agree.
-        EarlierRunError: a run from which rows are taken is not there, or not what it was.
+        PreviousRunError: a run from which rows are taken is not there, or not what it was.
         AuditError: a score is no number.
     """
     store = open_store(task.store_uri)
@@ -154,7 +154,7 @@ def _moved_before(store: RunStore, task: BuildTask) -> BuiltFile | None:
         return None
     if store.size(built.path) != built.bytes:
         return None
-    with whole_file(store, built.path) as (_, sha256):
+    with open_with_digest(store, built.path) as (_, sha256):
         return built if sha256 == built.sha256 else None
 
 

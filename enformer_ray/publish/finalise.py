@@ -18,7 +18,7 @@ from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInte
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.plan.shards import Part, covering
 from enformer_ray.plan.variants import audited_in, audited_variants
-from enformer_ray.publish.audit import Audit, Floors, earlier_floors, read_sample, together
+from enformer_ray.publish.audit import Audit, Floors, pooled_noise, read_sample, together
 from enformer_ray.publish.build import BuildTask, BuiltFile, build_key, built_before, result_path, run_builds
 from enformer_ray.publish.documents import RunTotals, run_document, scored_genes, write_variants
 from enformer_ray.publish.merge import FILE_ROW_GROUPS, finished_files, row_group_rows
@@ -76,7 +76,7 @@ def finalise(
     Raises:
         RunIncompleteError: there is no plan, or shards are not wholly received.
         AuditError: plain passes do not confirm the scores.
-        EarlierRunError: a run from which rows are taken is not there, or not what it was.
+        PreviousRunError: a run from which rows are taken is not there, or not what it was.
         DatasetCorruptError: staged files, plan and receipts do not agree, or the counts do not add up.
         LeaseHeldError, LeaseLostError: another driver is, or came to be, at work there.
         RunInterruptedError: Ctrl-C or SIGTERM.
@@ -118,7 +118,7 @@ class _Finalise:
         audit = Audit(self._plan, read_sample(self._plan, self._check_complete()))
         if self._plan.document.reuse is not None:
             own = Floors(audit.floor_variants, audit.floors)
-            audit.floor_variants, audit.floors = together(own, earlier_floors(self._plan))
+            audit.floor_variants, audit.floors = together(own, pooled_noise(self._plan))
         for built in run_builds(self._tasks(audit), self._score_bytes, address, workers, watch):
             self._take(built)
         hashes: dict[str, str] = {name: self._content_hash(name) for name in self._statistics}

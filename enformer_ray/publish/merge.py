@@ -19,17 +19,17 @@ from enformer_ray.config import Statistic
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.model.tracks import column_name
 from enformer_ray.plan.plan import Plan, PlanDocument
-from enformer_ray.plan.previous import EarlierFile, EarlierRun
+from enformer_ray.plan.previous import PreviousFile, PreviousRun
 from enformer_ray.plan.shards import Shard
 from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.publish.staged import ReceivedPart, part_tables
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import score_schema, score_writer
-from enformer_ray.rundir.store import whole_file
+from enformer_ray.rundir.store import open_with_digest
 from enformer_ray.scoring.tables import KEY_COLUMNS, derive, stored_for
 
 
-class EarlierRows:
+class PreviousRows:
     """Takes rows by number, in any order, though only in ascending order each file and row group is read once.
 
     Args:
@@ -38,18 +38,18 @@ class EarlierRows:
         schema: columns that are taken.
     """
 
-    def __init__(self, run: EarlierRun, statistic: str, schema: pa.Schema) -> None:
+    def __init__(self, run: PreviousRun, statistic: str, schema: pa.Schema) -> None:
         self._run, self._schema = run, schema
         self._files = run.files(statistic)
         self._ends = np.array([file.first + file.rows for file in self._files], np.int64)
         self._stack = ExitStack()
-        self._file: EarlierFile | None = None
+        self._file: PreviousFile | None = None
         self._table: pq.ParquetFile
         self._starts = np.zeros(1, np.int64)
         self._group = -1
         self._held: pa.Table
 
-    def __enter__(self) -> EarlierRows:
+    def __enter__(self) -> PreviousRows:
         return self
 
     def __exit__(
@@ -64,7 +64,7 @@ class EarlierRows:
             rows: their numbers in the run.
 
         Raises:
-            EarlierRunError: a file is not the one that the manifest lists, or has no such rows or columns.
+            PreviousRunError: a file is not the one that the manifest lists, or has no such rows or columns.
         """
         pieces: list[pa.Table] = []
         files = np.searchsorted(self._ends, rows, side="right")
@@ -78,13 +78,13 @@ class EarlierRows:
                 pieces.append(self._read(group).take(pa.array(inside[first:last] - self._starts[group])))
         return pa.concat_tables(pieces) if pieces else self._schema.empty_table()
 
-    def _open(self, file: EarlierFile) -> None:
+    def _open(self, file: PreviousFile) -> None:
         if file == self._file:
             return
         self._stack.close()
         self._file, self._group = None, -1
         with self._run.reading(file.path):
-            source, sha256 = self._stack.enter_context(whole_file(self._run.store, file.path))
+            source, sha256 = self._stack.enter_context(open_with_digest(self._run.store, file.path))
             if sha256 != file.sha256:
                 raise self._run.damaged(file.path, f"has the sha256 {sha256} instead of {file.sha256}")
             self._table = self._stack.enter_context(pq.ParquetFile(source))
@@ -124,7 +124,7 @@ FILE_SHARDS = 4096
 _PIECES = 64
 
 
-class ReleaseRows(NamedTuple):
+class MergedRows(NamedTuple):
     """Consecutive variants of a release, some of which are scored, the others taken from earlier runs.
 
     Attributes:
@@ -153,7 +153,7 @@ class FileShards(NamedTuple):
     chromosome: str
     number: int
     shards: tuple[Shard, ...]
-    rows: ReleaseRows | None = None
+    rows: MergedRows | None = None
 
     def has(self, first_variant: int, rows: int) -> bool:
         """Whether one of some consecutive scored variants is in the file."""
@@ -265,7 +265,7 @@ def _files_of(plan: Plan, chromosome: str, first: int, shards: Sequence[Shard], 
             to_shard = from_shard + FILE_SHARDS
             to_scored = int(ends[to_shard - 1])
             end = int(scored_at[to_scored - 1]) + 1
-        part = ReleaseRows(first + begin, end - begin, scored_before + from_scored, to_scored - from_scored)
+        part = MergedRows(first + begin, end - begin, scored_before + from_scored, to_scored - from_scored)
         yield FileShards(chromosome, number, tuple(shards[from_shard:to_shard]), part)
         number, begin = number + 1, end
 
@@ -294,7 +294,7 @@ def numbers_in_dataset(plan: Plan, numbers: NDArray[np.int64]) -> NDArray[np.int
 
 
 def merged_tables(
-    plan: Plan, parts: Sequence[ReceivedPart], statistic: Statistic, chromosome: str, rows: ReleaseRows
+    plan: Plan, parts: Sequence[ReceivedPart], statistic: Statistic, chromosome: str, rows: MergedRows
 ) -> Iterator[tuple[bool, pa.Table]]:
     """Scores of consecutive variants of a release, in order.
 
@@ -310,7 +310,7 @@ def merged_tables(
 
     Raises:
         DatasetCorruptError: staged files, receipts and plan do not agree.
-        EarlierRunError: an earlier run is not there, or not what it was.
+        PreviousRunError: an earlier run is not there, or not what it was.
     """
     assert plan.document.reuse is not None
     schema = score_schema(plan.document.tracks)
@@ -329,7 +329,7 @@ def merged_tables(
 class _Scored:
     """Rows that this run scored, one after the other."""
 
-    def __init__(self, plan: Plan, parts: Sequence[ReceivedPart], statistic: str, rows: ReleaseRows) -> None:
+    def __init__(self, plan: Plan, parts: Sequence[ReceivedPart], statistic: str, rows: MergedRows) -> None:
         self._uri, self._tables = plan.store.uri, part_tables(plan, parts, statistic)
         self._skip = rows.scored_first - parts[0].part.first_variant if parts else 0
         self._held: pa.Table = score_schema(plan.document.tracks).empty_table()
@@ -361,12 +361,12 @@ class _Earlier:
         self._runs, self._shifts = document.reuse.runs, document.config.scoring.shifts
         self._statistic, self._stack, self._schema = statistic, stack, score_schema(document.tracks)
         self._tracks = [column_name(track) for track in document.tracks]
-        self._opened: dict[int, tuple[EarlierRun, list[EarlierRows]]] = {}
+        self._opened: dict[int, tuple[PreviousRun, list[PreviousRows]]] = {}
 
     def take(self, number: int, rows: NDArray[np.int64], keys: pa.Table) -> pa.Table:
         """Rows of one of the runs, checked against the keys that they have in the plan."""
         if number not in self._opened:
-            self._opened[number] = self._open(EarlierRun(self._runs[number].uri, self._runs[number].manifest_sha256))
+            self._opened[number] = self._open(PreviousRun(self._runs[number].uri, self._runs[number].manifest_sha256))
         run, opened = self._opened[number]
         table = derive(self._statistic, [one.take(rows) for one in opened], self._tracks)
         for name in KEY_COLUMNS:
@@ -377,9 +377,9 @@ class _Earlier:
                 raise run.damaged(f"scores/{self._statistic}", f"has {found} in row {rows[at]}, not {wanted}")
         return table
 
-    def _open(self, run: EarlierRun) -> tuple[EarlierRun, list[EarlierRows]]:
+    def _open(self, run: PreviousRun) -> tuple[PreviousRun, list[PreviousRows]]:
         stored = stored_for(self._statistic, run.manifest.statistics, self._shifts) or (self._statistic,)
-        return run, [self._stack.enter_context(EarlierRows(run, name, self._schema)) for name in stored]
+        return run, [self._stack.enter_context(PreviousRows(run, name, self._schema)) for name in stored]
 
 
 def _merge(keys: pa.Table, scored: _Scored, earlier: _Earlier, schema: pa.Schema) -> pa.Table:

@@ -15,7 +15,7 @@ from enformer_ray.publish.documents import Counts, count_statuses
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import ContentHash, blocks, combined, row_digests, score_schema
 from enformer_ray.rundir.manifest import Manifest, ManifestFile, damaged, finished_manifest
-from enformer_ray.rundir.store import RunStore, whole_file
+from enformer_ray.rundir.store import RunStore, open_with_digest
 
 _BATCH_VALUES = 2**24  # 64 MiB of scores
 
@@ -102,7 +102,7 @@ class _Verification:
 
     def file(self, file: ManifestFile) -> None:
         """Check one file; tracks.parquet is the first, and the others come in the order of their rows."""
-        with whole_file(self._store, file.path) as (source, sha256):
+        with open_with_digest(self._store, file.path) as (source, sha256):
             if sha256 != file.sha256:
                 raise damaged(self._store, file.path, f"has the sha256 {sha256} instead of {file.sha256}")
             if not file.path.endswith(".parquet"):

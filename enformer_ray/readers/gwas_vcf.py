@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_of
+from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_code
 from enformer_ray.readers.text import Block, open_text
 from enformer_ray.readers.vcf import (
     VcfLayout,
@@ -136,7 +136,7 @@ def _irregular(
             site, cells = site_row(line, number, record, layout, path)
             rows += _alleles(site, cells[_FORMAT], cells[sample], path, number)
         except VariantFileError as error:
-            rows.append(readable_part(line, number, record, layout) | {"problem": problem_of(error, config)})
+            rows.append(readable_part(line, number, record, layout) | {"problem": problem_code(error, config)})
     return batch_from_rows(rows), record
 
 

@@ -20,7 +20,7 @@ from enformer_ray.errors import VariantFileError
 from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
 from enformer_ray.readers.dialect import Dialect, find_columns, is_mapped, study_columns
 from enformer_ray.readers.dialects import find_dialect, matching_dialects
-from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, none_if, problem_of
+from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, none_if, problem_code
 from enformer_ray.readers.text import readable
 
 _MAY_BE_NULL = {"source_id", "alternate_allele"}
@@ -132,7 +132,7 @@ def _find_nulls(
         error = VariantFileError(
             f"{path}, record {before + 1 + row}: the column {name} is null; fill it or take the row out."
         )
-        problems.setdefault(int(row), problem_of(error, config))
+        problems.setdefault(int(row), problem_code(error, config))
 
 
 def _cast(
@@ -153,7 +153,7 @@ def _cast(
             f"{path}, records {before + 1}-{before + len(column)}: the column {name} cannot be read as {kind}: "
             f"{error}. Correct it, or name another with `columns` in the job file's `catalogue`."
         )
-        problem_of(failure, config)
+        problem_code(failure, config)
         return pa.array([_cell(value, wanted, name, path, problems, i) for i, value in enumerate(column)], wanted)
 
 

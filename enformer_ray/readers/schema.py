@@ -59,14 +59,14 @@ RECORD_SCHEMA = pa.schema(
 """
 
 _COLUMNS: dict[pa.DataType, pa.Array] = {}
-_LEAST_ROWS = 131_072
+_MIN_ROWS = 131_072
 
 
 def null_column(kind: pa.DataType, rows: int) -> pa.Array:
     """A column of nulls of a type."""
     column = _COLUMNS.get(kind)
     if column is None or len(column) < rows:
-        column = _COLUMNS[kind] = pa.nulls(max(rows, _LEAST_ROWS), kind)
+        column = _COLUMNS[kind] = pa.nulls(max(rows, _MIN_ROWS), kind)
     return column.slice(0, rows)
 
 
@@ -85,7 +85,7 @@ def batch_from_columns(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
 
 
-def problem_of(error: VariantFileError, config: CatalogueConfig) -> str:
+def problem_code(error: VariantFileError, config: CatalogueConfig) -> str:
     """What to write in `problem` of a record that cannot be read.
 
     Raises:

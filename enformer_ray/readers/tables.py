@@ -25,7 +25,7 @@ from enformer_ray.readers.schema import (
     batch_from_columns,
     batch_from_rows,
     none_if,
-    problem_of,
+    problem_code,
 )
 from enformer_ray.readers.text import Block, TextBlocks, open_text, parse_position, regular_columns, regular_positions
 
@@ -256,7 +256,7 @@ def _row(
         row["position"] = parse_position(text, path, line)
         row |= {name: _number(value, name, path, line) for name, value in numbers.items()}
     except VariantFileError as error:
-        row["problem"] = problem_of(error, config)
+        row["problem"] = problem_code(error, config)
     return row
 
 

@@ -139,7 +139,7 @@ class _ZstdStream:
 
 
 BLOCK_BYTES = 4 << 20
-LONGEST_LINE = 64 << 20
+MAX_LINE_BYTES = 64 << 20
 """Bytes. A line of a million samples is a third of it; one that never ends must not fill the memory."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -224,9 +224,9 @@ class TextBlocks:
             held = b"\r" if data.endswith(b"\r") and not self._ended else b""
             data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
         self._rest += data
-        if len(self._rest) > LONGEST_LINE and b"\n" not in self._rest:
+        if len(self._rest) > MAX_LINE_BYTES and b"\n" not in self._rest:
             raise VariantFileError(
-                f"{self._path}, line {self._line}: the line is longer than {LONGEST_LINE >> 20} MiB and was not read "
+                f"{self._path}, line {self._line}: the line is longer than {MAX_LINE_BYTES >> 20} MiB and was not read "
                 "on. The file is damaged, or no text; if it is a VCF of very many samples, drop them with "
                 "`bcftools view --drop-genotypes`."
             )

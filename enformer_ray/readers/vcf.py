@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_of, split_alternates
+from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_code, split_alternates
 from enformer_ray.readers.text import Block, TextBlocks, open_text, parse_position, regular_columns, regular_positions
 
 _COLUMNS = ["#CHROM", "POS", "ID", "REF", "ALT"]
@@ -147,7 +147,7 @@ def _irregular(
         try:
             row, _ = site_row(line, number, record, layout, path)
         except VariantFileError as error:
-            problem = problem_of(error, config)
+            problem = problem_code(error, config)
             rows.append(readable_part(line, number, record, layout) | {"problem": problem})
             continue
         for alternate in row["alternate_allele"].split(","):

@@ -135,7 +135,7 @@ def open_store(uri: str) -> RunStore:
 
 
 @contextmanager
-def whole_file(store: RunStore, path: str) -> Iterator[tuple[pa.NativeFile, str]]:
+def open_with_digest(store: RunStore, path: str) -> Iterator[tuple[pa.NativeFile, str]]:
     """A file to read from, and the hex sha256 of just these bytes.
 
     Raises:

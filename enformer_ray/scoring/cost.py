@@ -48,7 +48,7 @@ class Costs(NamedTuple):
     flops: NDArray[np.float64]
 
 
-def plain_flops(geometry: EnformerConfig, scoring: ScoringConfig, tracks: int) -> float:
+def direct_flops(geometry: EnformerConfig, scoring: ScoringConfig, tracks: int) -> float:
     """Floating-point operations of two whole passes a variant, over all shifts and strands."""
     return 2.0 * strands_of(scoring) * scoring.shifts * pass_flops(geometry, scoring.head, tracks).total
 
@@ -195,7 +195,7 @@ def _new_tiles(starts: Integers, first: Integers | int, last: Integers, tile: in
     return new
 
 
-def touched_bases(sequence_length: int, scoring: ScoringConfig, alleles: Alleles) -> tuple[Integers, Integers]:
+def affected_bases(sequence_length: int, scoring: ScoringConfig, alleles: Alleles) -> tuple[Integers, Integers]:
     """First base and the one behind the last (0-based) of all windows of variants, over all shifts.
 
     A change of length by d also reads the windows d bp before and behind its own (docs/scores.md), on either strand. A

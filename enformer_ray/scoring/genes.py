@@ -40,22 +40,22 @@ class _AtStarts(Scorer):
     """Output bin that predictions begin with."""
 
     def _window_start(self, variant: Variant, offset: int) -> int:
-        start, config = _at_start(variant).tss_position - 1, self.config
+        start, config = _at_tss(variant).tss_position - 1, self.config
         return window_start(start, self.model.config.sequence_length, config.placement, offset, config.stride)
 
     def _edit(self, strand: Strand, variant: Variant) -> Edit:
-        return edit_on(strand, variant, right_stays(_at_start(variant), strand.reference))
+        return edit_on(strand, variant, right_stays(_at_tss(variant), strand.reference))
 
     def _compared(self, variant: Variant, start: int, reference: Tensor, alternate: Tensor) -> Predictions:
         geometry = self.model.config
-        middle = (_at_start(variant).tss_position - 1 - start) // BIN - geometry.crop
+        middle = (_at_tss(variant).tss_position - 1 - start) // BIN - geometry.crop
         first = middle - self._around // 2
         here = slice(first - self._first_bin, first - self._first_bin + self._around)
         first_bin = start + (geometry.crop + first) * BIN - variant.start
         return Predictions(reference[here], alternate[here], first_bin, BIN)
 
     def _more_columns(self, variants: Sequence[Variant]) -> Mapping[str, pa.Array]:
-        rows = [_at_start(variant) for variant in variants]
+        rows = [_at_tss(variant) for variant in variants]
         return {
             "gene_id": pa.array([row.gene_id for row in rows], pa.string()),
             "gene_name": pa.array([row.gene_name for row in rows], pa.string()),
@@ -93,7 +93,7 @@ class GeneScorer(_AtStarts, VariantScorer):
     ) -> None:
         super().__init__(model, reference, config, tracks, None, batch_size, cache_bytes)
         self._around = around
-        bins = bins_around(model.config, config, around)
+        bins = bins_near_tss(model.config, config, around)
         self._first_bin = bins.start
         with torch.inference_mode():
             self._transformer = FastTransformer(model, config.head, self.tracks, compiled=config.compile, bins=bins)
@@ -102,7 +102,7 @@ class GeneScorer(_AtStarts, VariantScorer):
         # Genes that begin at one base, or in one window, have the predictions of a variant in common.
         alike: dict[tuple[object, ...], list[int]] = {}
         for i, (variant, start) in enumerate(zip(variants, starts, strict=True)):
-            row = _at_start(variant)
+            row = _at_tss(variant)
             moves = convention(row, self.config.indel) == "anchored" and right_stays(row, self.reference)
             alike.setdefault((start, row.variant_id, moves), []).append(i)
         members = list(alike.values())
@@ -138,11 +138,11 @@ class DirectGeneScorer(_AtStarts, DirectScorer):
         around: int = 3,
     ) -> None:
         super().__init__(model, reference, config, tracks, None, batch_size)
-        bins_around(model.config, config, around)
+        bins_near_tss(model.config, config, around)
         self._around = around
 
 
-def bins_around(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -> range:
+def bins_near_tss(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -> range:
     """Output bins that can lie around a transcription start, as many on either side of the middle of the window.
 
     Args:
@@ -168,7 +168,7 @@ def bins_around(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -
 
 
 def bins_fit(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -> bool:
-    """Whether `bins_around` finds room."""
+    """Whether `bins_near_tss` finds room."""
     return _symmetric_bins(geometry, scoring, around).start >= 0
 
 
@@ -192,7 +192,7 @@ def right_stays(row: GeneVariant, reference: ReferenceGenome) -> bool:
     return edit.end <= start
 
 
-def _at_start(variant: Variant) -> GeneVariant:
+def _at_tss(variant: Variant) -> GeneVariant:
     return cast(GeneVariant, variant)
 
 
@@ -201,7 +201,7 @@ def gene_costs(
     scoring: ScoringConfig,
     alleles: Alleles,
     tss_position: Integers,
-    backward: NDArray[np.bool_],
+    minus_strand: NDArray[np.bool_],
     tracks: int,
     around: int,
 ) -> Costs:
@@ -214,11 +214,11 @@ def gene_costs(
         scoring: options, with the device resolved.
         alleles: the variants, sorted by transcription start.
         tss_position: (n,), 1-based.
-        backward: (n,), whether the gene is on the strand -.
+        minus_strand: (n,), whether the gene is on the strand -.
         tracks: how many tracks are predicted.
         around: output bins around a start.
     """
-    counter = RowCounter(geometry, scoring, alleles, _right_stays(alleles, tss_position, backward))
+    counter = RowCounter(geometry, scoring, alleles, _right_stays(alleles, tss_position, minus_strand))
     windows = np.zeros(len(tss_position), np.int64)
     tiles, flops = np.zeros_like(windows), np.zeros(len(windows))
     for offset in shift_offsets(scoring.shifts):
@@ -231,15 +231,15 @@ def gene_costs(
         flops += new * counter.ends + added * counter.tile + counter.crops(starts)
     passes, strands = windows + scoring.shifts, strands_of(scoring)
     block = FUSED_BLOCK if scoring.device == "cuda" else BLOCK
-    flops += passes * fast_flops(geometry, tracks, block, bins_around(geometry, scoring, around))
+    flops += passes * fast_flops(geometry, tracks, block, bins_near_tss(geometry, scoring, around))
     return Costs(windows * strands, tiles * strands, passes * strands, flops * strands)
 
 
-def _right_stays(alleles: Alleles, tss_position: Integers, backward: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _right_stays(alleles: Alleles, tss_position: Integers, minus_strand: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """As `gene_scorer.right_stays`, from lengths alone: what longer alleles share is known for a first base alone."""
     shared = (alleles.reference_length != alleles.alternate_length) & (
         np.minimum(alleles.reference_length, alleles.alternate_length) == 1
     )
     start, end = alleles.position - 1 + shared, alleles.position - 1 + alleles.reference_length
     tss = tss_position - 1
-    return np.where((start <= tss) & (tss < end), backward, end <= tss)
+    return np.where((start <= tss) & (tss < end), minus_strand, end <= tss)

@@ -27,31 +27,31 @@ def matrix(run: Path, statistic: str, tracks: list[str | int] | None = None) -> 
 
 
 def test_a_sweep_finds_what_the_dataset_holds(hostile: Path) -> None:
-    swept = sweep(LocalStore(hostile), "log2_ratio", top=7)
+    sweep_result = sweep(LocalStore(hostile), "log2_ratio", top=7)
     values = matrix(hostile, "log2_ratio")
     best = np.abs(values).argmax(axis=1)
-    np.testing.assert_array_equal(swept.points.column("score").to_numpy(), values[np.arange(60), best])
-    np.testing.assert_array_equal(swept.points.column("track").to_numpy(), best)
+    np.testing.assert_array_equal(sweep_result.points.column("score").to_numpy(), values[np.arange(60), best])
+    np.testing.assert_array_equal(sweep_result.points.column("track").to_numpy(), best)
     ids = open_scores(hostile).to_arrow("log2_ratio", [0]).column("variant_id").to_pylist()
-    assert swept.points.column("variant_id").to_pylist() == ids
+    assert sweep_result.points.column("variant_id").to_pylist() == ids
     order = np.argsort(-np.abs(values).max(axis=1), kind="stable")[:7]
-    assert swept.top.column("variant_id").to_pylist() == [ids[row] for row in order]
+    assert sweep_result.top.column("variant_id").to_pylist() == [ids[row] for row in order]
 
 
 def test_heights_are_the_p_values_of_the_study(hostile: Path) -> None:
-    swept = sweep(LocalStore(hostile))
+    sweep_result = sweep(LocalStore(hostile))
     inputs = open_scores(hostile).variants().to_pylist()
     expected = {row["variant"]: (row["neg_log_10_p_value"], row["source_id"]) for row in inputs}
-    rows = swept.points.to_pylist()
+    rows = sweep_result.points.to_pylist()
     assert len(rows) == 60
     assert {row["variant"]: (row["height"], row["source_id"]) for row in rows} == expected
 
 
 def test_without_p_values_the_height_is_the_score(demo: Path) -> None:
-    swept = sweep(LocalStore(demo))
-    assert not swept.study.has_p
+    sweep_result = sweep(LocalStore(demo))
+    assert not sweep_result.study.has_p
     np.testing.assert_array_equal(
-        swept.points.column("height").to_numpy(), np.abs(swept.points.column("score").to_numpy())
+        sweep_result.points.column("height").to_numpy(), np.abs(sweep_result.points.column("score").to_numpy())
     )
 
 

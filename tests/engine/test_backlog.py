@@ -75,7 +75,7 @@ def test_a_part_that_failed_goes_to_another_worker_if_there_is_one() -> None:
 def test_what_a_shard_is_not_to_blame_for_has_a_budget_of_its_own(
     blame: Blame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(module, "MAX_PAUSE", 0.0)
     backlog = backlog_of(4)
     for _ in range(LOST_RETRIES):
         assert fail(backlog, blame) is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from enformer_ray.engine.status import LEAST_PARTS, WINDOW_SECONDS, History, WorkerStatus
+from enformer_ray.engine.status import MIN_PARTS, WINDOW_SECONDS, History, WorkerStatus
 
 BEGAN = datetime.fromisoformat("2026-01-31T12:00:00+00:00")
 
@@ -117,7 +117,7 @@ def test_the_rate_is_that_of_the_recent_minutes() -> None:
 def test_few_large_parts_make_the_recent_minutes_longer() -> None:
     history = History(started(0))
     for number in range(100):
-        history.see(scored(f"{number:05d}", 900.0 * (number + 1), rows=90 if number < 100 - LEAST_PARTS else 900))
+        history.see(scored(f"{number:05d}", 900.0 * (number + 1), rows=90 if number < 100 - MIN_PARTS else 900))
     assert rate(history, 90_000) == pytest.approx(1.0)
 
 

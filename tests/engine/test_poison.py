@@ -149,7 +149,7 @@ def test_a_bad_worker_is_put_aside_and_poisons_nothing(
 
 @pytest.mark.usefixtures("ray_here")
 def test_a_store_that_is_away_for_a_while_costs_nothing(planned: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(backlog, "MAX_PAUSE", 0.2)
     outcome = run_with(monkeypatch, workers.StoreIsAway, planned, 1)
     assert (outcome.variants, outcome.failed) == (VARIANTS, 0)
     assert [event["cause"] for event in events_of(planned, "attempt_failed")] == ["store"] * 3

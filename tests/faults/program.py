@@ -9,13 +9,13 @@ from enformer_ray.engine import backlog, pool
 from enformer_ray.publish import build
 
 OPENING_SECONDS = 90.0
-LONGEST_PAUSE = 4.0
+MAX_PAUSE = 4.0
 FINALISE_ON_RAY = "ENFORMER_RAY_TRIAL_FINALISE_ON_RAY"
 """Environment variable: when set, finished files are built by Ray tasks however few there are."""
 
 if __name__ == "__main__":
     pool.OPENING_SECONDS = OPENING_SECONDS
-    backlog.LONGEST_PAUSE = LONGEST_PAUSE
+    backlog.MAX_PAUSE = MAX_PAUSE
     if os.environ.get(FINALISE_ON_RAY):
         build.IN_PROCESS_BYTES = 0
     main()

@@ -301,7 +301,7 @@ def test_a_preview_counts_and_writes_nothing(planned: LocalStore, job: JobConfig
     teraflop = [by_placement[placement].teraflop for placement in ("shared", "binned", "centred")]
     assert teraflop == sorted(teraflop)
     assert 0 < teraflop[0] < teraflop[2]
-    assert counted.plain_teraflop > 0
+    assert counted.direct_teraflop > 0
     assert counted.output_bytes == (SNVS + 1) * 3 * 2 * 4
     assert not Path(job.output).exists()
 

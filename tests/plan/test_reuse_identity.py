@@ -10,7 +10,7 @@ import pytest
 from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.plan.job import open_job
-from enformer_ray.plan.previous import EarlierRun, differences
+from enformer_ray.plan.previous import PreviousRun, differences
 from enformer_ray.publish.audit import Floors, together
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
@@ -34,7 +34,7 @@ from tests.run_fixtures import SNVS, write_weights
     ],
 )
 def test_what_makes_other_scores(again: JobConfig, changes: dict[str, object], named: str) -> None:
-    earlier = EarlierRun(again.previous[0])
+    earlier = PreviousRun(again.previous[0])
     assert differences(earlier, open_job(again)) == ()
     (difference,) = differences(earlier, open_job(scoring_with(again, **changes)))
     assert named in difference

@@ -15,11 +15,11 @@ from enformer_ray.analysis.calibration import family
 from enformer_ray.cli.main import main
 from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.dataset.finished import FinishedRun, check_together
+from enformer_ray.dataset.finished import FinishedRun, check_compatible
 from enformer_ray.engine import driver
 from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.status import run_status
-from enformer_ray.errors import EarlierRunError, PlanMismatchError
+from enformer_ray.errors import PlanMismatchError, PreviousRunError
 from enformer_ray.genome.coordinates import shift_offsets, window_start
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.plan.preview import preview
@@ -76,7 +76,7 @@ def test_after_a_run_that_took_rows_itself(
     assert 0 < counted(LocalStore(Path(again.output))) < SNVS
     assert read_audit(LocalStore(Path(again.output))).floor_variants == 2
     one, two = FinishedRun(LocalStore(tmp_path / "half")), FinishedRun(LocalStore(Path(again.output)))
-    check_together([one, two])
+    check_compatible([one, two])
     assert family(one.parts) == family(two.parts)
     third = again.model_copy(update={"previous": (again.output,), "output": str(tmp_path / "third")})
     plan, account = planned(third)
@@ -209,7 +209,7 @@ def test_an_earlier_run_that_is_not_what_it_was(
         data[100] ^= 1
         path.write_bytes(data[:-1] if damage == "shorter" else data)
         named += ".*scores/sad/chr-2-0.parquet"
-    with pytest.raises(EarlierRunError, match=named):
+    with pytest.raises(PreviousRunError, match=named):
         finalise(plan.store)
     assert not plan.store.exists(layout.MANIFEST)
 
@@ -222,13 +222,13 @@ def test_an_earlier_run_that_cannot_be_read(
     shutil.copytree(finished_folder, copy)
     content = (copy / damaged).read_bytes()
     (copy / damaged).write_bytes(b"\0" * len(content))
-    with pytest.raises(EarlierRunError, match=f"{copy}.*{damaged} cannot be read"):
+    with pytest.raises(PreviousRunError, match=f"{copy}.*{damaged} cannot be read"):
         make_plan(again.model_copy(update={"previous": (str(copy),)}), LocalStore(Path(again.output)))
     assert not LocalStore(Path(again.output)).exists(layout.PLAN)
 
 
 def test_an_earlier_run_that_is_not_there(again: JobConfig) -> None:
-    with pytest.raises(EarlierRunError, match="nowhere"):
+    with pytest.raises(PreviousRunError, match="nowhere"):
         make_plan(again.model_copy(update={"previous": ("nowhere",)}), LocalStore(Path(again.output)))
     assert not LocalStore(Path(again.output)).exists(layout.PLAN)
 

@@ -85,7 +85,7 @@ def test_quotes_mean_something_where_the_header_has_them(tmp_path: Path) -> None
 
 
 def test_a_line_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "LONGEST_LINE", 1 << 16)
+    monkeypatch.setattr(text, "MAX_LINE_BYTES", 1 << 16)
     monkeypatch.setattr(text, "BLOCK_BYTES", 1 << 12)
     path = regenie(tmp_path, GOOD.format(1, 1), "A" * (1 << 18))
     with pytest.raises(VariantFileError, match="line 3"):

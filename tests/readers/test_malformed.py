@@ -107,7 +107,7 @@ def test_a_line_of_100_mb_is_refused_in_bounded_memory(tmp_path: Path, body: str
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 * text.LONGEST_LINE
+    assert peak < 4 * text.MAX_LINE_BYTES
 
 
 def test_mixed_line_ends_are_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

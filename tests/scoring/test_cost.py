@@ -14,7 +14,7 @@ from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.scoring.cost import Alleles, plain_flops, variant_costs
+from enformer_ray.scoring.cost import Alleles, direct_flops, variant_costs
 from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
 from tests.scoring.world import GEOMETRY, TRACKS, other, random_genome, tiny_model, write_genome
 
@@ -98,10 +98,10 @@ def test_counts_by_hand() -> None:
 
 def test_two_plain_passes_of_the_published_model(reference: ReferenceGenome) -> None:
     """3.29 TFLOP each, less the mouse head (9.0 GFLOP each)."""
-    assert plain_flops(EnformerConfig(), ScoringConfig(), 5313) == pytest.approx(2 * (3.293e12 - 9.0e9), rel=1e-3)
+    assert direct_flops(EnformerConfig(), ScoringConfig(), 5313) == pytest.approx(2 * (3.293e12 - 9.0e9), rel=1e-3)
     variant = variant_of(3001, 1, 1)
     direct = DirectScorer(tiny_model(), reference, ScoringConfig(reverse_complement=True, shifts=2), TRACKS)
-    assert counted(direct, [variant]) == plain_flops(GEOMETRY, direct.config, len(TRACKS))
+    assert counted(direct, [variant]) == direct_flops(GEOMETRY, direct.config, len(TRACKS))
 
 
 def test_order_of_a_large_catalogue_does_not_matter_to_the_sum() -> None:

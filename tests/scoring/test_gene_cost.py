@@ -13,7 +13,7 @@ from enformer_ray.catalogue.variant import GeneVariant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.scoring.cost import Alleles, Costs, plain_flops
+from enformer_ray.scoring.cost import Alleles, Costs, direct_flops
 from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, gene_costs
 from tests.scoring.test_cost import BASES, LENGTHS, variant_of
 from tests.scoring.world import GEOMETRY, TRACKS, tiny_model, write_genome
@@ -35,8 +35,8 @@ def row_of(position: int, kind: str, strand: str = "+") -> GeneVariant:
 def costs_of(rows: Sequence[GeneVariant], scoring: ScoringConfig) -> Costs:
     columns = zip(*((v.position, len(v.reference_allele), len(v.alternate_allele)) for v in rows), strict=True)
     alleles = Alleles(*(np.array(column, np.int64) for column in columns))
-    starts, backward = np.array([v.tss_position for v in rows]), np.array([v.gene_strand == "-" for v in rows])
-    return gene_costs(GEOMETRY, scoring, alleles, starts, backward, len(TRACKS), 3)
+    starts, minus_strand = np.array([v.tss_position for v in rows]), np.array([v.gene_strand == "-" for v in rows])
+    return gene_costs(GEOMETRY, scoring, alleles, starts, minus_strand, len(TRACKS), 3)
 
 
 def counted(scorer: GeneScorer | DirectGeneScorer, rows: Sequence[GeneVariant]) -> int:
@@ -63,7 +63,7 @@ def test_strands_and_shifts(reference: ReferenceGenome) -> None:
     # On the reverse strand tokens and tiles begin elsewhere.
     assert costs_of(rows, scoring).flops.sum() == pytest.approx(seen, rel=0.15)
     plain = counted(DirectGeneScorer(tiny_model(), reference, scoring, TRACKS), rows)
-    assert plain == len(rows) * plain_flops(GEOMETRY, scoring, len(TRACKS))
+    assert plain == len(rows) * direct_flops(GEOMETRY, scoring, len(TRACKS))
 
 
 @pytest.mark.parametrize(("share", "least"), [(0.0, 8.3), (0.1, 8.3)])
@@ -78,6 +78,6 @@ def test_two_hundred_variants_of_a_gene_at_full_size(share: float, least: float)
     scoring = ScoringConfig(placement="centred", indel="anchored", device="cpu")
     costs = gene_costs(geometry, scoring, alleles, np.full(variants, tss), np.zeros(variants, bool), 5313, 3)
     assert costs.windows.sum() == 1
-    ratio = plain_flops(geometry, scoring, 5313) / costs.flops.mean()
+    ratio = direct_flops(geometry, scoring, 5313) / costs.flops.mean()
     assert ratio >= least
     print(f"{share:.0%} indels: {ratio:.2f} times fewer operations a variant")

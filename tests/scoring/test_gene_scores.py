@@ -16,7 +16,7 @@ from enformer_ray.catalogue.variant import GeneVariant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, bins_around
+from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, bins_near_tss
 from tests.scoring.oracle import cut, flipped
 from tests.scoring.world import GEOMETRY, LENGTH, TRACKS, other, random_genome, table_values, tiny_model, write_genome
 
@@ -210,8 +210,8 @@ def test_local_indels_all_over_the_window(reference: ReferenceGenome, case: str)
 
 
 def test_bins_that_do_not_fit() -> None:
-    assert bins_around(GEOMETRY, ScoringConfig(placement="centred"), 3) == range(7, 11)
+    assert bins_near_tss(GEOMETRY, ScoringConfig(placement="centred"), 3) == range(7, 11)
     with pytest.raises(ConfigError, match="--bins"):
-        bins_around(GEOMETRY, ScoringConfig(placement="centred"), 19)
+        bins_near_tss(GEOMETRY, ScoringConfig(placement="centred"), 19)
     with pytest.raises(ConfigError, match="log2_ratio"):
-        bins_around(GEOMETRY, ScoringConfig(statistics=("centre",)), 3)
+        bins_near_tss(GEOMETRY, ScoringConfig(statistics=("centre",)), 3)

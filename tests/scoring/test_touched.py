@@ -10,7 +10,7 @@ from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.genome.coordinates import Codes
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.hub import load_enformer
-from enformer_ray.scoring.cost import Alleles, touched_bases
+from enformer_ray.scoring.cost import Alleles, affected_bases
 from enformer_ray.scoring.scorer import DirectScorer
 from tests.run_fixtures import GEOMETRY, write_genome, write_weights
 
@@ -48,7 +48,7 @@ def test_just_the_bases_that_are_read(tmp_path: Path, placement: Placement, inde
         DirectScorer(model, watched, config, [0]).score([Variant("1", at + 1, reference, alternate)])
         read = min(start for start, _ in watched.read), max(end for _, end in watched.read)
         lengths = (np.array([len(allele)]) for allele in (reference, alternate))
-        first, end = touched_bases(GEOMETRY.sequence_length, config, Alleles(np.array([at + 1]), *lengths))
+        first, end = affected_bases(GEOMETRY.sequence_length, config, Alleles(np.array([at + 1]), *lengths))
         assert first[0] <= read[0] < read[1] <= end[0]
         change = abs(len(alternate) - len(reference))
         assert read[0] - first[0] <= change

@@ -18,7 +18,7 @@ from enformer_ray.analysis.association.credible_sets import rank_sets
 from enformer_ray.analysis.association.models import equal_blocks
 from enformer_ray.analysis.association.options import AssociationOptions, Reader, check_order, reader_of
 from enformer_ray.analysis.association.statistics import (
-    LEAST_ROWS,
+    MIN_ROWS,
     AssayScores,
     Enrichment,
     TrackStatistics,
@@ -97,10 +97,10 @@ def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOp
     sample = draw_sample(study, covariates, options)
     matrix, names = design({n: v[sample.rows] for n, v in covariates.items()}, len(sample.rows))
     enrichment = enrichment_of(study, sample, matrix, options.blocks)
-    if effects < LEAST_ROWS and enrichment is None and not study.members.num_rows:
+    if effects < MIN_ROWS and enrichment is None and not study.members.num_rows:
         raise AssociationError(
-            f"only {effects} scored variants have an effect or a p-value, and there are no {LEAST_ROWS} cases with "
-            f"controls ({sample.rule}) and no credible sets: too few for any statistic, which needs {LEAST_ROWS}. Give "
+            f"only {effects} scored variants have an effect or a p-value, and there are no {MIN_ROWS} cases with "
+            f"controls ({sample.rule}) and no credible sets: too few for any statistic, which needs {MIN_ROWS}. Give "
             "more summary statistics with --sumstats, or another --p-threshold."
         )
     statistics = TrackStatistics(study, enrichment, options.blocks)

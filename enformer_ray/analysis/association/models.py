@@ -101,8 +101,8 @@ def two_sided(estimate: Values, error: Values, freedom: int) -> Values:
     return p
 
 
-_MOST_STEPS = 60
-_LEAST_STEP = 1e-9
+_MAX_STEPS = 60
+_MIN_STEP = 1e-9
 _RIDGE = 1e-11
 """Relative to the information's diagonal: it keeps a singular matrix solvable and moves no optimum."""
 
@@ -215,17 +215,17 @@ def _fit(model: _Model) -> tuple[Values, NDArray[np.bool_]]:
     beta = np.zeros((count, model.size))
     likelihood = model.likelihood(beta)
     resting = np.zeros(count, dtype=np.bool_)
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         probability = model.probability(beta)
         step = np.linalg.solve(model.information(probability), model.gradient(probability)[..., None])[..., 0]
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MAX_STEPS):
             tried = model.likelihood(beta + step)
             worse = tried < likelihood - 1e-9 * np.abs(likelihood)
             if not worse.any():
                 break
             step[worse] /= 2  # far from the optimum a whole step may overshoot
         beta, likelihood = beta + step, tried
-        resting = np.abs(step).max(axis=1) < _LEAST_STEP * (1 + np.abs(beta).max(axis=1))
+        resting = np.abs(step).max(axis=1) < _MIN_STEP * (1 + np.abs(beta).max(axis=1))
         if resting.all():
             break
     return beta, resting

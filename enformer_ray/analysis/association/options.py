@@ -91,7 +91,7 @@ def check_cases(text: str) -> CaseKind:
 
 
 _BATCH_VALUES = 2**26  # 256 MiB of float32
-_MOST_TRACKS = 64
+_MAX_TRACKS = 64
 
 
 class TrackBatch(NamedTuple):
@@ -114,7 +114,7 @@ def reader_of(dataset: ScoreDataset, statistic: str) -> Reader:
     """A reader of one statistic of a finished run; it reads the columns that it is asked for and no others."""
 
     def read(columns: Sequence[str], variants: NDArray[np.int64]) -> Iterator[TrackBatch]:
-        size = max(1, min(_MOST_TRACKS, _BATCH_VALUES // max(1, dataset.manifest.rows)))
+        size = max(1, min(_MAX_TRACKS, _BATCH_VALUES // max(1, dataset.manifest.rows)))
         for start in range(0, len(columns), size):
             names = list(columns[start : start + size])
             frame = dataset.to_polars(statistic, names).select(names).collect()

@@ -130,7 +130,7 @@ def q_values(p_values: Values) -> Values:
 CORRELATIONS = ("abs_pearson", "abs_spearman", "signed_pearson", "signed_spearman")
 """|score| with chi-square, and signed score with z."""
 
-LEAST_ROWS = 20
+MIN_ROWS = 20
 """Variants below which there is no correlation, and cases and controls below which there is no enrichment."""
 
 _BATCH_VALUES = 2**21
@@ -160,7 +160,7 @@ class Enrichment:
 def enrichment_of(study: Study, sample: Sample, design: Values, blocks: int) -> Enrichment | None:
     """The shared part of the enrichment; None where there are too few cases or controls for it."""
     cases = int(sample.cases.sum())
-    if min(cases, len(sample.cases) - cases) < LEAST_ROWS:
+    if min(cases, len(sample.cases) - cases) < MIN_ROWS:
         return None
     labels = equal_blocks(len(study), blocks).labels()[sample.rows]
     return Enrichment(sample, design, blocks_of(labels))
@@ -219,11 +219,11 @@ class TrackStatistics:
         if len(self._members) and sd and self._pip.sum() > 0:
             row["pip_weighted_score"] = float(self._pip @ size[self._members] / self._pip.sum() / sd)
         found = dict.fromkeys(CORRELATIONS, Estimate(np.nan, np.nan, 0))
-        if len(self._chi_square) >= LEAST_ROWS:
+        if len(self._chi_square) >= MIN_ROWS:
             found["abs_pearson"] = pearson(size[self._chi], self._chi_square, self._chi_blocks)
             # Scores as they come: float32 is sorted faster.
             found["abs_spearman"] = spearman(Ranking(absolute[self._chi]), self._chi_rank, self._chi_blocks)
-        if len(self._effect) >= LEAST_ROWS:
+        if len(self._effect) >= MIN_ROWS:
             found["signed_pearson"] = pearson(effect[self._z], self._effect, self._z_blocks)
             found["signed_spearman"] = spearman(Ranking(signed[self._z]), self._effect_rank, self._z_blocks)
         for name, estimate in found.items():

@@ -139,7 +139,7 @@ def _merged(regions: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(merged)
 
 
-MOST_CATEGORIES = 63
+MAX_CATEGORIES = 63
 """That REGENIE takes."""
 
 
@@ -193,8 +193,8 @@ def _checked(thresholds: Sequence[float]) -> list[float]:
     bounds = sorted(thresholds)
     if any(not (0 < bound < np.inf) for bound in bounds) or len({f"{bound:g}" for bound in bounds}) < len(bounds):
         raise ConfigError("--threshold: give different positive numbers.")
-    if len(bounds) >= MOST_CATEGORIES:
-        raise ConfigError(f"--threshold: REGENIE takes {MOST_CATEGORIES} categories at most, so one threshold less.")
+    if len(bounds) >= MAX_CATEGORIES:
+        raise ConfigError(f"--threshold: REGENIE takes {MAX_CATEGORIES} categories at most, so one threshold less.")
     return bounds
 
 

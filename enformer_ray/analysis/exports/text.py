@@ -22,7 +22,7 @@ from enformer_ray.errors import ConfigError, DiskError, ExportError
 from enformer_ray.readers.bcf import quiet_htslib
 from enformer_ray.rundir.files import Outputs
 
-LONGEST_TBI = 2**29
+MAX_TBI_POSITION = 2**29
 """Positions that a .tbi index reaches (SAM specification, "The tabix index file format"); .csi reaches further."""
 
 
@@ -117,7 +117,7 @@ def index(path: Path, longest: int, chromosome: int, start: int) -> Path:
     Returns:
         The index: `.tbi`, or `.csi` where positions are too high for that.
     """
-    target = path.with_name(path.name + (".csi" if longest >= LONGEST_TBI else ".tbi"))
+    target = path.with_name(path.name + (".csi" if longest >= MAX_TBI_POSITION else ".tbi"))
     pysam.tabix_index(
         str(path),
         force=True,
@@ -161,7 +161,7 @@ def export_tsv(source: ExportSource, output: Path, force: bool = False) -> Expor
                 file.write(lines([batch.column(name) for name in names], _MISSING))
                 summary.count(batch, source.columns)
                 longest = max(longest, pc.max(batch.column("position")).as_py())
-        outputs.path(".csi" if longest >= LONGEST_TBI else ".tbi")
+        outputs.path(".csi" if longest >= MAX_TBI_POSITION else ".tbi")
         index(path, longest, chromosome=0, start=1)
     summary.files += outputs.written
     return summary

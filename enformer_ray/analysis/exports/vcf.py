@@ -14,7 +14,7 @@ import pysam.bcftools
 
 from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
 from enformer_ray.analysis.exports.text import (
-    LONGEST_TBI,
+    MAX_TBI_POSITION,
     MISSING,
     InfoField,
     RecordScores,
@@ -38,7 +38,7 @@ _FIXED = struct.Struct("<iiifII")  # contig, 0-based position, length, quality, 
 _INTEGERS = {1: "<b", 2: "<h", 3: "<i"}
 _FLOAT, _LONG = 5, 15
 _MISSING_FLOAT = 0x7F800001
-_MOST_FIELDS = 0xFFFF
+_MAX_FIELDS = 0xFFFF
 _DICTIONARY = re.compile(r"##(?:INFO|FILTER|FORMAT)=<ID=([^,>]+)(?:.*,IDX=(\d+)>)?")
 _CONTIG = re.compile(r"##contig=<ID=([^,>]+)(?:.*,IDX=(\d+)>)?")
 
@@ -124,8 +124,8 @@ def _typed_integer(number: int) -> bytes:
 
 def _added(site: bytes, keys: list[bytes], scores: list[list[str]]) -> bytes:
     count = int.from_bytes(site[16:18], "little") + len(keys)
-    if count > _MOST_FIELDS:
-        raise ExportError(f"a record of a BCF holds {_MOST_FIELDS} INFO fields at most; select fewer --tracks.")
+    if count > _MAX_FIELDS:
+        raise ExportError(f"a record of a BCF holds {_MAX_FIELDS} INFO fields at most; select fewer --tracks.")
     parts = [site[:16], struct.pack("<H", count), site[18:]]
     for key, values in zip(keys, scores, strict=True):
         numbers = np.array([0 if value == MISSING else float(value) for value in values], "<f4").view("<u4")
@@ -220,7 +220,7 @@ def _index(outputs: Outputs, written: Path, counts: VcfCounts, summary: ExportSu
         outputs.path(".csi")
         index_bcf(written)
         return
-    outputs.path(".csi" if counts.longest >= LONGEST_TBI else ".tbi")
+    outputs.path(".csi" if counts.longest >= MAX_TBI_POSITION else ".tbi")
     index(written, counts.longest, chromosome=0, start=1)
 
 

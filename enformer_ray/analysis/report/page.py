@@ -22,7 +22,7 @@ from enformer_ray.analysis import plots
 from enformer_ray.analysis.profiles import TopProfile, pick_top, top_profiles
 from enformer_ray.analysis.report import contents
 from enformer_ray.analysis.report.contents import Timeline, read_disturbances, read_timeline
-from enformer_ray.analysis.sweep import Swept, sweep
+from enformer_ray.analysis.sweep import SweepResult, sweep
 from enformer_ray.errors import shortened
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
@@ -125,17 +125,17 @@ def collect(
         ProfileError: weights or reference of the run cannot be used here.
         GeneFileError: the annotation cannot be read.
     """
-    swept = sweep(store, statistic, tracks, top)
+    sweep_result = sweep(store, statistic, tracks, top)
     run = json.loads(store.read_bytes(layout.RUN))
-    timeline, listed = read_timeline(store), contents.top(swept, gtf)
-    shown = top_profiles(pick_top(swept, min(profiles, top)), gtf, on_progress)
+    timeline, listed = read_timeline(store), contents.top(sweep_result, gtf)
+    shown = top_profiles(pick_top(sweep_result, min(profiles, top)), gtf, on_progress)
     return Report(
-        _head(store, swept)
-        | _of_run(store, swept, run, timeline)
-        | _of_scores(swept, listed, shown, gtf is not None or contents.has_genes(swept)),
+        _head(store, sweep_result)
+        | _of_run(store, sweep_result, run, timeline)
+        | _of_scores(sweep_result, listed, shown, gtf is not None or contents.has_genes(sweep_result)),
         {
-            "manhattan": contents.manhattan(swept),
-            "distributions": [contents.distribution(found) for found in swept.distributions],
+            "manhattan": contents.manhattan(sweep_result),
+            "distributions": [contents.distribution(found) for found in sweep_result.distributions],
             "timeline": contents.timeline_figure(timeline),
             "profiles": [
                 contents.profile(found.profile, label, found.names, found.genes)
@@ -146,27 +146,27 @@ def collect(
     )
 
 
-def _head(store: RunStore, swept: Swept) -> dict[str, Any]:
-    manifest = swept.run.manifest
+def _head(store: RunStore, sweep_result: SweepResult) -> dict[str, Any]:
+    manifest = sweep_result.run.manifest
     return {
         "title": shortened(store.uri.rstrip("/").rpartition("/")[2] or store.uri),
         "uri": shortened(store.uri, 300),
         "version": enformer_ray.__version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "statistic": swept.statistic,
-        "tracks": swept.tracks.num_rows,
-        "tracks_of": swept.run.track_table.num_rows,
+        "statistic": sweep_result.statistic,
+        "tracks": sweep_result.tracks.num_rows,
+        "tracks_of": sweep_result.run.track_table.num_rows,
         "manifest": manifest,
         "alleles": sum(line.alleles for line in manifest.account),
     }
 
 
-def _of_run(store: RunStore, swept: Swept, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
+def _of_run(store: RunStore, sweep_result: SweepResult, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
     failures = run["failures"][:FAILURES]
     return {
         "asked": contents.asked(run),
-        "produced": contents.produced(run, swept),
-        "account": contents.account(swept),
+        "produced": contents.produced(run, sweep_result),
+        "account": contents.account(sweep_result),
         "changes": contents.changes(run),
         "indels": run["indel_conventions"],
         "failures": [{name: shortened(str(said), 200) for name, said in failure.items()} for failure in failures],
@@ -177,14 +177,16 @@ def _of_run(store: RunStore, swept: Swept, run: Mapping[str, Any], timeline: Tim
     }
 
 
-def _of_scores(swept: Swept, listed: list[dict[str, Any]], shown: list[TopProfile], has_genes: bool) -> dict[str, Any]:
+def _of_scores(
+    sweep_result: SweepResult, listed: list[dict[str, Any]], shown: list[TopProfile], has_genes: bool
+) -> dict[str, Any]:
     return {
-        "distributions": swept.distributions,
-        "points": swept.points.num_rows,
-        "points_of": swept.points_of,
-        "without_p": swept.without_p,
-        "has_p": swept.study.has_p,
-        "limits": plots.limits(abs(swept.points.column("score").to_numpy())),
+        "distributions": sweep_result.distributions,
+        "points": sweep_result.points.num_rows,
+        "points_of": sweep_result.points_of,
+        "without_p": sweep_result.without_p,
+        "has_p": sweep_result.study.has_p,
+        "limits": plots.limits(abs(sweep_result.points.column("score").to_numpy())),
         "top": listed,
         "has_genes": has_genes,
         "profiles": [

@@ -26,7 +26,7 @@ chr7\t9\t10\tELSEWHERE
 
 @pytest.mark.parametrize("rows", [65_536, 3])
 def test_files_are_what_regenie_reads(world: World, tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "_MOST_ROWS", rows)
+    monkeypatch.setattr(rows_module, "_MAX_ROWS", rows)
     (tmp_path / "sets.bed").write_text(BED)
     with ExportSource(str(world.run), "sad", ["assay:CAGE"]) as source:
         summary = export_regenie(source, tmp_path / "r", read_bed(tmp_path / "sets.bed"), [0.9, 0.5], "colon")

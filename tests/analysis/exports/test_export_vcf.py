@@ -79,7 +79,7 @@ def bcftools(*arguments: str | Path) -> str:
 
 @pytest.mark.parametrize("rows", [65_536, 1, 4])
 def test_nothing_but_info_changes(world: World, tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "_MOST_ROWS", rows)
+    monkeypatch.setattr(rows_module, "_MAX_ROWS", rows)
     summary = annotate(world.run, tmp_path / "o.vcf")
     written = (tmp_path / "o.vcf").read_bytes()
     assert without_info(written) == world.vcf.read_bytes().splitlines(keepends=True)

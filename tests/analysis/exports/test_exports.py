@@ -32,7 +32,7 @@ from tests.dataset.test_dataset import upload
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether batches hold all rows or seven."""
     if request.param == "in pieces":
-        monkeypatch.setattr(rows_module, "_MOST_ROWS", 7)
+        monkeypatch.setattr(rows_module, "_MAX_ROWS", 7)
 
 
 def write_bim(path: Path, world: World) -> pd.DataFrame:

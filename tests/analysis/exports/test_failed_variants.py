@@ -60,7 +60,7 @@ def test_exports_say_that_there_is_no_score(run: str, job: JobConfig, tmp_path: 
 
 
 def test_quantiles_are_of_those_that_have_scores(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "LEAST_VARIANTS", 10)
+    monkeypatch.setattr(calibration, "MIN_VARIANTS", 10)
     made = calibration.calibrate(run, tmp_path / "t.parquet", points=11)
     scores = open_scores(run).to_arrow("sad").to_pandas()
     assert made.variants == len(scores) - 2
