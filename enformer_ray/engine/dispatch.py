@@ -294,8 +294,8 @@ class Dispatcher:
         raise ShardFailedError(
             f"none of the variants of {self._plan.store.uri} that were tried could be scored, "
             f"{len(self._unconfirmed_failures)} of them alone, the last one with: {failure.detail if failure else ''}. "
-            "The fault is not theirs: check the weights, the GPU and the installation of the workers, then run the same "
-            "command again. Nothing was published of them."
+            "The fault is not theirs: check the weights, the GPU and the installation of the workers, then run the "
+            "same command again. Nothing was published of them."
         )
 
     def _publish(self, part: Part, receipt: Receipt) -> None:
