@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from enformer_ray.catalogue.files import LoadedPart
 from enformer_ray.catalogue.liftover import Chain
-from enformer_ray.catalogue.load import LoadedPart
 from enformer_ray.catalogue.normalise import REASONS
 from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError
 from enformer_ray.genome.contig import ContigBases

@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.catalogue.checks import Changes, Counts, FileTally, count_changes, count_ends
-from enformer_ray.catalogue.files import RowDigest, open_writer
+from enformer_ray.catalogue.files import LoadedPart, RowDigest, open_writer, read_scratch, scratch_file
 from enformer_ray.catalogue.harmonise import Orientation
-from enformer_ray.catalogue.load import LoadedPart, read_scratch, scratch_file
 from enformer_ray.catalogue.normalise import (
     ACCEPTED,
     REASON_CODES,

@@ -184,12 +184,9 @@ def named_file(source: str) -> str | None:
     return bed_of(source) if is_saturation(source) else source
 
 
-def absolute_source(source: str) -> str:
-    """The same entry for a process that runs in another folder."""
-    file = named_file(source)
-    if file is None or source == STANDARD_INPUT:
-        return source
-    return (SATURATE if is_saturation(source) else "") + str(Path(file).expanduser().absolute())
+def with_file(source: str, file: str) -> str:
+    """The same entry with another file in the place of that of `named_file`."""
+    return (SATURATE if is_saturation(source) else "") + file
 
 
 def find_sources(patterns: Sequence[str | Path], scratch: Path, stdin: BinaryIO | None = None) -> dict[str, Path]:

@@ -74,7 +74,7 @@ def print_plan(plan: Plan) -> None:
         print_reuse(document.reuse)
     of_them = document.planned_variants
     at_starts = "" if document.config.genes is None else f" at transcription starts (of {counted(of_them, 'variant')})"
-    to_score = "" if document.reuse is None else f", {document.scored:,} of them to score,"
+    to_score = "" if document.reuse is None else f", {document.to_score:,} of them to score,"
     print_line(
         f"Planned {counted(document.planned, 'variant')}{at_starts}{to_score} in {counted(document.shards, 'shard')}: "
         f"{document.config.output} "

@@ -38,7 +38,7 @@ class PlannedVariants:
     def __init__(self, plan: Plan, every: bool = False) -> None:
         self._store, self._path = plan.store, layout.plan_variants if every else plan.document.scored_file
         self.keys = plan.document.key_columns
-        counts = plan.document.variants if every else plan.document.to_score
+        counts = plan.document.variants if every else plan.document.to_score_by_chromosome
         self._first = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
         self._chromosome: str | None = None
         self._file: pq.ParquetFile
@@ -110,7 +110,7 @@ def audit_size(config: JobConfig, planned: int) -> int:
 
 def audited_variants(plan: Plan) -> NDArray[np.int64]:
     """Numbers (`variant`) of the variants that are scored again, ascending: a sample that the fingerprint seeds."""
-    planned = plan.document.scored
+    planned = plan.document.to_score
     size = audit_size(plan.document.config, planned)
     random = np.random.default_rng(int(plan.document.fingerprint[:16], 16))
     return np.sort(random.choice(planned, size=size, replace=False))

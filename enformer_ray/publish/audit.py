@@ -201,7 +201,7 @@ class Audit:
         return AuditReport(
             variants=audited,
             precision=document.config.scoring.precision,
-            seconds=_short(seconds / max(1, document.scored)),
+            seconds=_short(seconds / max(1, document.to_score)),
             plain_seconds=_short(plain_seconds / max(1, audited)),
             statistics={name: self._of(name, below[name] / scores[name]) for name in self._deviations if audited},
             floor_variants=self.floor_variants,

@@ -170,8 +170,8 @@ class _Finalise:
                 f"{self._store.uri} is not finished: {incomplete} of {shards} shards have no receipt, or not of all "
                 f"their variants ({names}). Run the same `enformer-ray score` command again; it scores only those."
             )
-        if (shards, variants) != (document.shards, document.scored):
-            raise self._changed(f"{document.scored} variants were planned, the shards hold {variants}")
+        if (shards, variants) != (document.shards, document.to_score):
+            raise self._changed(f"{document.to_score} variants were planned, the shards hold {variants}")
         return audited
 
     def _tasks(self, audit: Audit) -> Iterator[BuildTask]:

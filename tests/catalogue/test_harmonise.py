@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.catalogue.allele_match import match_anywhere, match_on_contig, reverse_complement
-from enformer_ray.catalogue.build import build_catalogue
+from enformer_ray.catalogue.build import build_catalogue, prepared
 from enformer_ray.catalogue.harmonise import Harmoniser, Orientation
-from enformer_ray.catalogue.load import prepared
 from enformer_ray.catalogue.normalise import normalise_batch, reason_names
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError
