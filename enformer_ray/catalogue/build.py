@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.checks import (
     Changes,
     Counts,
+    check_assembly,
     check_contigs,
-    check_file_assembly,
     check_not_empty,
     header_lengths,
 )
@@ -147,7 +147,7 @@ def build_catalogue(
             builder.finish()
             for tally in builder.tallies:
                 header, chain = header_lengths(tally.path), chain_of(tally.path, config)
-                check_file_assembly(tally, reference, config.max_ref_mismatch, header, chain)
+                check_assembly(tally.path, tally.agreement, reference, config.max_ref_mismatch, header, chain)
             check_not_empty(builder.counts, builder.planned, list(files.values()))
     return Catalogue(
         inputs=builder.inputs,
@@ -218,7 +218,7 @@ def load_part(part: Part, reference: ReferenceGenome, config: CatalogueConfig, f
     for batch in _ahead(iter(reader), _AHEAD):
         records = prepared(batch)
         records = lift_batch(records, chain) if chain else records
-        loaded.orientation.look(records, reference)
+        loaded.orientation.count(records, reference)
         numbers = np.arange(loaded.rows, loaded.rows + len(batch))
         loaded.rows += len(batch)
         loaded.records = batch.column("record")[-1].as_py()

@@ -22,7 +22,7 @@ from enformer_ray.catalogue.files import LoadedPart
 from enformer_ray.catalogue.genes import Windows, gene_rows
 from enformer_ray.catalogue.sources import STANDARD_INPUT, named_file, with_file
 from enformer_ray.config import CatalogueConfig, GenesConfig, JobConfig, ScoringConfig
-from enformer_ray.errors import ConfigError, PlanMismatchError
+from enformer_ray.errors import ConfigError, PlanMismatchError, shortened
 from enformer_ray.genome.annotation import Annotation, read_annotation
 from enformer_ray.genome.coordinates import UNKNOWN
 from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
@@ -300,7 +300,7 @@ def compare_identities(existing: Mapping[str, Any], requested: Mapping[str, Any]
     first, second = _flat(existing), _flat(requested)
     compared = [name for name in first | second if name.split(".")[0] in requested]
     return [
-        (name, _value_text(first.get(name)), _value_text(second.get(name)))
+        (name, shortened(json.dumps(first.get(name))), shortened(json.dumps(second.get(name))))
         for name in compared
         if first.get(name) != second.get(name)
     ]
@@ -319,11 +319,6 @@ def _flat(identity: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in identity.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat
-
-
-def _value_text(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def catalogue_of(job: Job, scratch: Path, watch: Callable[[], None] = lambda: None) -> Catalogue:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.config import JobConfig, Statistic
-from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError
+from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError, shortened
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.plan.job import Job, compare_identities, ranges, variant_score_identity
 from enformer_ray.rundir import layout
@@ -198,12 +198,12 @@ def differences(previous: PreviousRun, job: Job) -> tuple[str, ...]:
         lines.append(f"statistics: it has no {', '.join(missing)}")
     tracks = sorted(set(job.tracks) - set(previous.tracks))
     if tracks:
-        lines.append(f"tracks: it has not {_short(ranges(tracks))}")
+        lines.append(f"tracks: it has not {shortened(ranges(tracks), 60)}")
     elif "centre" in statistics and "centre" not in missing and job.track_table is not None:
         widths = _centre_widths(previous)
         others = [track for track in job.tracks if widths[track] != job.track_table.centre_width(track)]
         if others:
-            lines.append(f"centre: another width of tracks {_short(ranges(others))}")
+            lines.append(f"centre: another width of tracks {shortened(ranges(others), 60)}")
     return tuple(lines)
 
 
@@ -219,8 +219,4 @@ def _centre_widths(previous: PreviousRun) -> dict[int, int]:
     names = ("identifier", "assay", "description", "genome")
     columns: Any = [tuple(row[name] or "" for row in rows) for name in names]
     table = TrackTable(*columns)
-    return {int(row["index"]): table.centre_width(place) for place, row in enumerate(rows)}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return {int(row["index"]): table.centre_width(i) for i, row in enumerate(rows)}

@@ -309,7 +309,7 @@ class _Search:
 
 
 class _Unchanged:
-    """Tells which variants of a previous run have windows with the same bases now as then.
+    """Finds which variants of a previous run have windows with the same bases now as then.
 
     Args:
         job: the job.
