@@ -37,8 +37,8 @@ from enformer_ray.catalogue.files import (
     SCRATCH_SCHEMA,
     LoadedPart,
     ScratchWriter,
-    errors_of_the_disk,
     open_database,
+    translated_disk_errors,
 )
 from enformer_ray.catalogue.harmonise import Harmoniser
 from enformer_ray.catalogue.liftover import chain_of, check_chain_patterns, lift_batch
@@ -102,31 +102,21 @@ def build_catalogue(
     stride: int = DEFAULT_STRIDE,
     load: Load | None = None,
 ) -> Catalogue:
-    """Read variant files into a catalogue.
+    """Read variant files into a catalogue, with its files in the existing folder `scratch`.
 
     Args:
         variants: paths, globs, `-` or regions to saturate, in the order in which records are numbered.
         reference: the FASTA that the variants refer to.
         config: how files are read and what is rejected.
-        window_length: of the network's input, bp.
-        placement: of the windows in which unknown bases are counted.
-        scratch: an existing folder; the catalogue's files are written to it.
+        window_length: length of the windows in which unknown bases are counted, bp.
+        placement: of the same windows.
+        scratch: an existing folder.
         stride: of the placement `shared`, bins.
         load: reads parts of a file (see `load_parts`); by default one after the other in this process.
-
-    Raises:
-        VariantFileError: a file cannot be read.
-        ConfigError: a chain file is given for a file that is not among the variants, or for synthetic variants.
-        RegionError: a region to saturate is not in the reference, or its BED file cannot be read.
-        ChainFileError: a chain file cannot be read.
-        AssemblyMismatchError: too many reference alleles of a file differ from the FASTA.
-        UnknownContigError: hardly any record is on a contig of the FASTA.
-        EmptyCatalogueError: the files have no record, or none that can be scored.
-        DiskError: the disk of `scratch` is full.
     """
     with (
         TemporaryDirectory(dir=scratch) as workspace,
-        errors_of_the_disk(scratch),
+        translated_disk_errors(scratch),
         open_database(Path(workspace)) as database,
     ):
         folder = Path(workspace)
@@ -141,14 +131,8 @@ def build_catalogue(
         harmonise = Harmoniser(config, reference).harmonise
         builder = ContigBuilder(database, reference, config, window, files, scratch, harmonise)
         with _removed_on_error(builder), builder:
-            for number, name in enumerate([*reference.chromosomes, OTHER]):
-                if any(part.contigs[number] for part in loaded):
-                    builder.add(name, number, loaded, folder)
-            builder.finish()
-            for tally in builder.tallies:
-                header, chain = header_lengths(tally.path), chain_of(tally.path, config)
-                check_assembly(tally.path, tally.agreement, reference, config.max_ref_mismatch, header, chain)
-            check_not_empty(builder.counts, builder.planned, list(files.values()))
+            _build_contigs(builder, reference, loaded, folder)
+            _check(builder, reference, config)
     return Catalogue(
         inputs=builder.inputs,
         variants=builder.variants,
@@ -170,6 +154,23 @@ def _write_synthetic(files: Mapping[str, Path], reference: ReferenceGenome, conf
                     f"the synthetic variants of {name} are those of the reference itself and cannot be lifted; leave "
                     "`catalogue.chain` (--chain) out, or let its mapping name the variant files that it is for."
                 )
+
+
+def _build_contigs(
+    builder: ContigBuilder, reference: ReferenceGenome, loaded: Sequence[LoadedPart], folder: Path
+) -> None:
+    for number, name in enumerate([*reference.chromosomes, OTHER]):
+        if any(part.contigs[number] for part in loaded):
+            builder.add(name, number, loaded, folder)
+    builder.finish()
+
+
+def _check(builder: ContigBuilder, reference: ReferenceGenome, config: CatalogueConfig) -> None:
+    # An assembly first: on another one than the FASTA's nearly all records are rejected, and that would be the message.
+    for tally in builder.tallies:
+        header, chain = header_lengths(tally.path), chain_of(tally.path, config)
+        check_assembly(tally.path, tally.agreement, reference, config.max_ref_mismatch, header, chain)
+    check_not_empty(builder.counts, builder.planned, [tally.path for tally in builder.tallies])
 
 
 def _one_by_one(reference: ReferenceGenome, config: CatalogueConfig) -> Load:

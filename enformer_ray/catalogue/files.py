@@ -214,7 +214,7 @@ def open_database(folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def errors_of_the_disk(scratch: Path) -> Iterator[None]:
+def translated_disk_errors(scratch: Path) -> Iterator[None]:
     """Raise DiskError where files in `scratch` could not be written for want of space."""
     try:
         yield

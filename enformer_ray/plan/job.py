@@ -1,7 +1,4 @@
-"""A job, opened: its reference, weights and tracks, the options that it leaves open, and the identity of its scores.
-
-Its variants are read into a catalogue here, too: that takes nothing but the opened job.
-"""
+"""Opens a job: its reference, weights, tracks and variants, the options that it leaves open, its scores' identity."""
 
 from __future__ import annotations
 
@@ -65,12 +62,12 @@ class Job(NamedTuple):
     annotation: Annotation | None = None
 
 
-def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
+def open_job(config: JobConfig, plan_scoring: ScoringConfig | None = None) -> Job:
     """Open what a job names and decide what it leaves open.
 
     Args:
         config: the job.
-        planned: options of the plan that is resumed; they give device, batch size and threads that the job leaves open.
+        plan_scoring: options of the plan that is resumed, for device, batch size and threads that the job leaves open.
 
     Raises:
         ConfigError: a head that the weights do not have, other tokens than of 128 bp, `centre` without a track
@@ -95,7 +92,7 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
     table = read_track_table(config.tracks_table, head, count) if config.tracks_table else None
     tracks = select_tracks(config.scoring.tracks, count, table)
     config = _with_bounded_alleles(config, geometry)
-    config = config.model_copy(update={"scoring": _decide(config, geometry, planned)})
+    config = config.model_copy(update={"scoring": _resolve_scoring(config, geometry, plan_scoring)})
     annotation = _annotation(config, geometry)
     return Job(config, reference, geometry, model.digest, table, tracks, annotation)
 
@@ -124,25 +121,26 @@ def _with_bounded_alleles(config: JobConfig, geometry: EnformerConfig) -> JobCon
     return config.model_copy(update={"catalogue": catalogue.model_copy(update={"max_allele_length": longest})})
 
 
-def _decide(config: JobConfig, geometry: EnformerConfig, planned: ScoringConfig | None) -> ScoringConfig:
+def _resolve_scoring(config: JobConfig, geometry: EnformerConfig, plan_scoring: ScoringConfig | None) -> ScoringConfig:
+    """The scoring options with device, batch size and threads: of the plan, or else those that fit this machine."""
     scoring = config.scoring
-    if planned is not None:
+    if plan_scoring is not None:
         return scoring.model_copy(
             update={
-                "device": planned.device if scoring.device == "auto" else scoring.device,
-                "batch_size": scoring.batch_size or planned.batch_size,
-                "threads": scoring.threads or planned.threads,
+                "device": plan_scoring.device if scoring.device == "auto" else scoring.device,
+                "batch_size": scoring.batch_size or plan_scoring.batch_size,
+                "threads": scoring.threads or plan_scoring.threads,
             }
         )
-    # The machine that plans need not have a GPU itself: those of the cluster count.
-    elsewhere = config.address is not None and scoring.device == "cuda" and not torch.cuda.is_available()
-    if elsewhere and scoring.batch_size is None:
+    # The machine that plans need not have a GPU itself if the workers are on a cluster.
+    on_cluster = config.address is not None and scoring.device == "cuda" and not torch.cuda.is_available()
+    if on_cluster and scoring.batch_size is None:
         raise ConfigError(
             "this machine has no GPU whose memory could tell the batch size of the cluster's GPUs; give --batch-size "
             "(8 fits the published model into 24 GB)."
         )
-    device = torch.device("cuda") if elsewhere else resolve_device(scoring.device)
-    if not elsewhere:
+    device = torch.device("cuda") if on_cluster else resolve_device(scoring.device)
+    if not on_cluster:
         set_precision(scoring.precision, device)
     workers = config.workers or (max(1, torch.cuda.device_count()) if device.type == "cuda" else 1)
     return scoring.model_copy(
@@ -221,7 +219,7 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 
 def job_identity(job: Job) -> Identity:
-    """Everything of a job that can change a score, but its catalogue, the reference's bases and previous runs."""
+    """Everything of a job that can change a score, except its catalogue, the reference's bases and previous runs."""
     identity = variant_score_identity(job)
     if job.config.genes is not None and job.annotation is not None:
         identity |= gene_identity(job.config.genes, job.annotation)
@@ -229,7 +227,7 @@ def job_identity(job: Job) -> Identity:
 
 
 def variant_score_identity(job: Job) -> Identity:
-    """What can change a score of the weights and the scoring options, with the tracks."""
+    """The part of a job's identity that scores of variants have: weights, scoring options, tracks."""
     return model_identity(job.weights_digest, job.geometry) | scoring_identity(
         job.config.scoring, job.tracks, job.track_table
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.catalogue.build import Catalogue
-from enformer_ray.catalogue.files import errors_of_the_disk, open_database, open_writer
+from enformer_ray.catalogue.files import open_database, open_writer, translated_disk_errors
 from enformer_ray.genome.reference import BLOCK, BLOCK_DIGEST_BYTES
 from enformer_ray.plan.job import Job
 from enformer_ray.plan.previous import KEYS, PreviousRun, derived, differences
@@ -159,7 +159,7 @@ def find_reuse(
     scratch.mkdir(parents=True, exist_ok=True)
     with (
         TemporaryDirectory(dir=scratch) as workspace,
-        errors_of_the_disk(scratch),
+        translated_disk_errors(scratch),
         open_database(Path(workspace)) as database,
     ):
         search = _Search(job, catalogue, previous, scratch, database, Path(workspace))

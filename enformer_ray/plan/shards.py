@@ -162,9 +162,7 @@ def write_shards(
         with pq.ParquetFile(path) as file, open_writer(written, file.schema_arrow.append(_SHARD_FIELD)) as writer:
             for batch in file.iter_batches(batch_size=_DIVIDED_ROWS):
                 divided = _divide(job, chromosome, batch, len(shards))
-                numbers = np.repeat(
-                    range(len(shards), len(shards) + len(divided)), [shard.variants for shard in divided]
-                )
+                numbers = np.repeat([shard.shard for shard in divided], [shard.variants for shard in divided])
                 numbered = batch.append_column(_SHARD_FIELD, pa.array(numbers, pa.int32()))
                 for row in range(0, len(batch), _GROUP_ROWS):
                     writer.write_batch(numbered.slice(row, _GROUP_ROWS))

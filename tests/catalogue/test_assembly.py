@@ -18,7 +18,6 @@ from enformer_ray.catalogue.checks import (
     header_lengths,
     name_assembly,
 )
-
 from enformer_ray.catalogue.liftover import Chain, lift_batch
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssemblyMismatchError

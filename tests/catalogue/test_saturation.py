@@ -82,7 +82,7 @@ def test_every_record_is_what_it_says(
     bases = reference.bases("1", 0, 112)
     end = min(start + length, len(bases))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "_AT_A_TIME", at_a_time)
+        patch.setattr(sources, "_BATCH_BASES", at_a_time)
         rows = written(f"saturate:chr1:{start + 1}-{end}", reference, tmp_path, deletions)
     made = [bases[: p - 1] + alt + bases[p - 1 + len(ref) :] for p, ref, alt in rows if alt is not None]
     assert all(bases[p - 1 : p - 1 + len(ref)] == ref for p, ref, _ in rows)
