@@ -8,13 +8,10 @@ from dataclasses import dataclass, fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.errors import TrackSelectionError
 from enformer_ray.model.tracks import TrackTable, select_tracks
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
 
 _GRAMMAR = re.compile(r"(assay|regex|file):.*|[0-9][0-9,\s-]*", re.DOTALL)
 _NAMES = ("column", "index", "identifier", "description")
@@ -108,49 +105,40 @@ class Track:
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """Its name in texts and pictures."""
         return self.description or self.column
 
 
-def choose_tracks(store: RunStore, selectors: Sequence[str]) -> list[Track]:
-    """Tracks that any of the selectors names, in the order of the dataset, each once.
+def tracks_of(table: pa.Table) -> list[Track]:
+    """The rows of a table of tracks."""
+    return [Track(**row) for row in table.select([field.name for field in fields(Track)]).to_pylist()]
+
+
+def choose_tracks(table: pa.Table, selectors: Sequence[str], uri: str) -> pa.Table:
+    """Rows of the tracks that any of the selectors names, in the order of the table, each once.
 
     Args:
-        store: run directory of the dataset.
-        selectors: each as `--tracks` of `score` has it (an index `5`, a range `10-20`, a comma list of both,
-            `assay:CAGE`, `regex:PATTERN`, `file:PATH`), or a column, identifier or whole description. None: all tracks.
+        table: tracks of the dataset.
+        selectors: each as in `select_columns`; none means all tracks.
+        uri: of the dataset, for messages.
 
     Raises:
         TrackSelectionError: one names nothing, or cannot be read.
     """
-    table = pq.read_table(pa.BufferReader(store.read_bytes(layout.TRACKS)))
-    tracks = [Track(**row) for row in table.select([field.name for field in fields(Track)]).to_pylist()]
     if not selectors:
-        return tracks
-    chosen = set(select_columns(table, selectors, store.uri))
-    return [track for track in tracks if track.column in chosen]
+        return table
+    return table.filter(pc.is_in(table.column("column"), pa.array(select_columns(table, selectors, uri))))
 
 
 OTHER = "other"
 """Assay of tracks without a track table, or with another prefix than the four assays."""
 
 
-def chosen_tracks(run: FinishedRun, selectors: Sequence[str]) -> pa.Table:
-    """Rows of tracks.parquet that selectors name, in its order; none selects all.
-
-    Raises:
-        TrackSelectionError: a selector names no track of the dataset.
-    """
-    columns = [track.column for track in choose_tracks(run.store, selectors)]
-    return run.track_table.filter(pc.is_in(run.track_table.column("column"), pa.array(columns)))
+def assays(table: pa.Table) -> list[str]:
+    """Assay of each track; `OTHER` where it is unknown."""
+    return [assay or OTHER for assay in table.column("assay").to_pylist()]
 
 
-def assays(tracks: pa.Table) -> list[str]:
-    """Assay of each track; `other` where there is none."""
-    return [assay or OTHER for assay in tracks.column("assay").to_pylist()]
-
-
-def labels(tracks: pa.Table) -> list[str]:
-    """What to call each track in a picture: its description, else its column."""
-    names = zip(tracks.column("description").to_pylist(), tracks.column("column").to_pylist(), strict=True)
-    return [description or column for description, column in names]
+def labels(table: pa.Table) -> list[str]:
+    """Name of each track in texts and pictures."""
+    return [track.label for track in tracks_of(table)]
