@@ -249,8 +249,8 @@ def compare(
         causes = sum(unmatched.values(), Counter())
         listed = "; ".join(f"{number:,}: {UNMATCHED[reason]}" for reason, number in causes.most_common())
         raise MeasuredTableError(
-            f"no row of the table can be compared with {dataset.uri} ({listed}). The run should hold the table's bases, "
-            "on the same assembly: `enformer-ray saturate` scores all substitutions of a region."
+            f"no row of the table can be compared with {dataset.uri} ({listed}). The run should hold the table's "
+            "bases, on the same assembly: `enformer-ray saturate` scores all substitutions of a region."
         )
     return Comparison(_table(correlations, columns, descriptions), compared, unmatched)
 

@@ -1,4 +1,4 @@
-"""What is computed of each track: its scores against effects, and against being a case."""
+"""Statistics of each track: correlation of its scores with effects of a study, and enrichment of cases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
 
-from enformer_ray.analysis.association.controls import Sample
+from enformer_ray.analysis.association.controls import CaseControlSample
 from enformer_ray.analysis.association.models import (
     Blocks,
     Estimate,
@@ -26,6 +26,7 @@ from enformer_ray.analysis.association.models import (
 )
 from enformer_ray.analysis.association.options import TrackBatch
 from enformer_ray.analysis.association.study import Study
+from enformer_ray.dataset.tracks import assays
 
 
 class Ranking:
@@ -54,7 +55,7 @@ class Ranking:
         self.influence = self.centred**2 + 2 * self.above(self.centred) - 3 * self.variance
 
     def above(self, weights: Values) -> Values:
-        """For each row the mean over all rows of m(its value, theirs) times their weight."""
+        """For each row, the sum of the weights of rows with larger values (half at ties), divided by the rows."""
         sums = np.add.reduceat(weights[self._order], self._starts)
         return self._spread((sums.sum() - np.cumsum(sums) + sums / 2) / len(weights))
 
@@ -119,7 +120,7 @@ def _correlation(sums: Values, rows: object) -> Values:
 
 
 def q_values(p_values: Values) -> Values:
-    """Adjusted p-values of Benjamini & Hochberg 1995 (J R Stat Soc B 57:289); NaN are no tests and stay NaN."""
+    """Adjusted p-values of Benjamini & Hochberg 1995 (J R Stat Soc B 57:289); NaN is no test and stays NaN."""
     adjusted = np.full(len(p_values), np.nan)
     tested = ~np.isnan(p_values)
     if tested.any():
@@ -134,31 +135,31 @@ MIN_ROWS = 20
 """Variants below which there is no correlation, and cases and controls below which there is no enrichment."""
 
 _BATCH_VALUES = 2**21
-"""Rows times tracks that are fitted at a time: a dozen arrays of 16 MiB."""
+"""Rows times tracks that are fitted at a time: some twelve arrays of 16 MiB."""
 
 _ROW_BYTES, _THREADS_BYTES = 150, 2**30
-"""What a track's correlations take for each variant, and all threads together."""
+"""Memory of a track's correlations for each variant, and of all threads together."""
 
 Row = dict[str, float | int | bool | None]
 
 
 @dataclass(frozen=True)
 class Enrichment:
-    """What the enrichment of every track shares.
+    """Data that the enrichments of all tracks share.
 
     Attributes:
         sample: cases and controls.
         design: (rows of the sample, columns): ones and covariates.
-        blocks: of the sample's rows, cut where those of the whole study are.
+        blocks: of the sample's rows, with the bounds of the whole study's blocks.
     """
 
-    sample: Sample
+    sample: CaseControlSample
     design: Values
     blocks: Blocks
 
 
-def enrichment_of(study: Study, sample: Sample, design: Values, blocks: int) -> Enrichment | None:
-    """The shared part of the enrichment; None where there are too few cases or controls for it."""
+def enrichment_of(study: Study, sample: CaseControlSample, design: Values, blocks: int) -> Enrichment | None:
+    """The data that all tracks share; None with too few cases or controls."""
     cases = int(sample.cases.sum())
     if min(cases, len(sample.cases) - cases) < MIN_ROWS:
         return None
@@ -171,7 +172,7 @@ class TrackStatistics:
 
     Args:
         study: the variants.
-        enrichment: cases and controls, if there are any.
+        enrichment: cases and controls, if there are enough.
         blocks: genomic blocks at most.
     """
 
@@ -247,7 +248,7 @@ _ENRICHMENT = ("log_odds", "log_odds_se", "log_odds_model_se", "log_odds_p", "lo
 
 
 def as_columns(rows: Sequence[Row]) -> dict[str, pa.Array]:
-    """Statistics as columns, with Benjamini-Hochberg q-values over the rows; what is not defined is null."""
+    """Statistics as columns, with Benjamini-Hochberg q-values over the rows; undefined ones are null."""
     columns: dict[str, pa.Array] = {}
     estimates = [f"{name}{end}" for name in CORRELATIONS for end in ("", "_se", "_p")]
     for name in ("sd", "pip_weighted_score", *estimates, *_ENRICHMENT):
@@ -261,14 +262,12 @@ def as_columns(rows: Sequence[Row]) -> dict[str, pa.Array]:
 
 
 ALL = "all"
-OTHER = "other"
-"""Tracks without an assay."""
 
 
 class AssayScores:
-    """Sums up tracks as they are read.
+    """Mean scores of the tracks of each assay, added up as they are read.
 
-    A track's scores count in units of their root mean square, so that none outweighs the others.
+    A track's scores are scaled by their root mean square, so that no track outweighs the others.
 
     Args:
         tracks: as in tracks.parquet of a run.
@@ -276,9 +275,8 @@ class AssayScores:
     """
 
     def __init__(self, tracks: pa.Table, variants: int) -> None:
-        assays = [assay or OTHER for assay in tracks.column("assay").to_pylist()]
-        self._assay = dict(zip(tracks.column("column").to_pylist(), assays, strict=True))
-        groups = sorted(set(assays))
+        self._assay = dict(zip(tracks.column("column").to_pylist(), assays(tracks), strict=True))
+        groups = sorted(set(self._assay.values()))
         self._groups = groups if len(groups) == 1 else [*groups, ALL]
         self._tracks = np.zeros(len(self._groups), dtype=np.int64)
         self._absolute, self._signed = (np.zeros((variants, len(self._groups)), order="F") for _ in range(2))
