@@ -30,7 +30,15 @@ _MEMORY = "1GB"
 _WINDOW = 1024  # any width: unknown bases are counted in the windows of the run
 
 _STUDY_COLUMNS = (
-    "effect_allele, other_allele, beta, standard_error, p_value, neg_log_10_p_value, effect_allele_frequency, pip"
+    "effect_allele",
+    "other_allele",
+    "beta",
+    "standard_error",
+    "p_value",
+    "neg_log_10_p_value",
+    "effect_allele_frequency",
+    "pip",
+    "credible_set",
 )
 _QUERY = f"""
     SELECT v.variant, v.variant_id, v.position, v.reference_allele, v.alternate_allele, v.unknown_bases,
@@ -89,7 +97,7 @@ def _joined(database: duckdb.DuckDBPyConnection, tables: dict[str, Path]) -> pa.
 
 
 def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropped: Counter[str]) -> None:
-    """Count rejected records by reason, the others as `not_in_run`, from which `read_study` subtracts those it finds."""
+    """Count rejected records by reason, others as `not_in_run`, from which `read_study` subtracts those it finds."""
     rows = database.read_parquet(paths, hive_partitioning=False).aggregate("reason, variant IS NULL, count(*)")
     for reason, rejected, count in rows.fetchall():
         dropped[str(reason) if rejected else "not_in_run"] += count

@@ -1,4 +1,4 @@
-"""The page: what was collected, put into the template with its script and style, and nothing from elsewhere."""
+"""The report of a finished run as one HTML page that loads nothing: collecting its contents, and rendering them."""
 
 from __future__ import annotations
 
@@ -29,43 +29,7 @@ from enformer_ray.rundir.store import RunStore
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
-
-def json_block(values: Any) -> Markup:
-    """JSON for a `<script type="application/json">`: what could end the element, or open a comment, is escaped.
-
-    Numbers that are no number (NaN, infinities) become null.
-    """
-    text = json.dumps(_finite(values), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character, escaped in _ESCAPES.items():
-        text = text.replace(character, escaped)
-    # A lone surrogate, as file names that are no UTF-8 have them, cannot be written to a file.
-    return Markup(text.encode("utf-8", "replace").decode())
-
-
-def content_hash(text: str) -> str:
-    """Source expression of an inline script or style for a Content-Security-Policy."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def policy(scripts: list[str], styles: list[str]) -> str:
-    """A Content-Security-Policy that runs just these inline scripts and styles, and lets nothing be loaded."""
-    return (
-        f"default-src 'none'; script-src {' '.join(map(content_hash, scripts))}; "
-        f"style-src {' '.join(map(content_hash, styles))}; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-FAILURES = 20
+MAX_FAILURES = 20
 """Failed variants that are listed."""
 
 _COLOURS = {
@@ -76,23 +40,22 @@ _COLOURS = {
     "difference": plots.DIFFERENCE,
     "bar": plots.BLUE,
 }
-
 _SCRIPTS = ("helpers", "manhattan", "distributions", "run", "profiles", "page")
 
 _SHARP = (
     'Object.defineProperty(window, "devicePixelRatio", {value: Math.max(2, window.devicePixelRatio), '
     "configurable: true});"
 )
-"""Plots get two pixels a screen pixel at least, which uPlot asks for when it is loaded: what is printed is sharp."""
+"""At least two pixels a screen pixel, which uPlot asks for when it is loaded, so that printed plots are sharp."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows.
+    """Contents of a report.
 
     Attributes:
-        tables: what the template writes out.
-        figures: data of the plots.
+        tables: variables of the template.
+        figures: data of the plots, as JSON values.
     """
 
     tables: dict[str, Any]
@@ -108,16 +71,16 @@ def collect(
     gtf: Path | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Gather what a report shows of a finished run, in one pass over its scores.
+    """Collect the contents of the report of a finished run, in one pass over its scores.
 
     Args:
         store: the run directory.
         statistic: name; the first of the run when None.
-        tracks: selectors, as in `choose_tracks`; none means all.
+        tracks: selectors, as in `select_columns`; none means all.
         top: variants with the largest |score| to list.
-        profiles: how many of these are predicted again to show their tracks.
+        profiles: number of these that are predicted again to show their tracks.
         gtf: annotation of genes.
-        on_progress: told how many profiles are predicted.
+        on_progress: called with the number of predicted profiles.
 
     Raises:
         RunIncompleteError: the run is not finished.
@@ -162,14 +125,14 @@ def _head(store: RunStore, overview: Overview) -> dict[str, Any]:
 
 
 def _of_run(store: RunStore, overview: Overview, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
-    failures = run["failures"][:FAILURES]
+    failures = run["failures"][:MAX_FAILURES]
     return {
-        "asked": contents.asked(run),
-        "produced": contents.produced(run, overview),
+        "job_options": contents.job_options(run),
+        "provenance": contents.provenance(run, overview),
         "account": contents.account(overview),
         "changes": contents.changes(run),
         "indels": run["indel_conventions"],
-        "failures": [{name: shortened(str(said), 200) for name, said in failure.items()} for failure in failures],
+        "failures": [{name: shortened(str(value), 200) for name, value in failure.items()} for failure in failures],
         "timeline": timeline,
         "disturbances": read_disturbances(store),
         "bisected": run["bisected_shards"],
@@ -214,7 +177,7 @@ def render(report: Report) -> str:
         **report.tables,
         colours=plots.CLASSES,
         policy=policy([script], [css]),
-        script=Markup(script),  # of this package: nothing of the run is in it
+        script=Markup(script),  # of this package, without data of the run
         style=Markup(css),
         data=json_block(report.figures),
     )
@@ -233,3 +196,38 @@ def _styles() -> str:
 @cache
 def _asset(name: str) -> str:
     return files("enformer_ray.analysis.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def json_block(values: Any) -> Markup:
+    """JSON for a `<script type="application/json">`: what could end the element, or open a comment, is escaped.
+
+    NaN and infinities become null.
+    """
+    text = json.dumps(_finite(values), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character, escaped in _ESCAPES.items():
+        text = text.replace(character, escaped)
+    # A lone surrogate, as in file names that are no UTF-8, cannot be encoded.
+    return Markup(text.encode("utf-8", "replace").decode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def content_hash(text: str) -> str:
+    """Source expression of an inline script or style in a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def policy(scripts: list[str], styles: list[str]) -> str:
+    """A Content-Security-Policy that allows only these inline scripts and styles, and no loading."""
+    return (
+        f"default-src 'none'; script-src {' '.join(map(content_hash, scripts))}; "
+        f"style-src {' '.join(map(content_hash, styles))}; img-src data:; base-uri 'none'; form-action 'none'"
+    )
