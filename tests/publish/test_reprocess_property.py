@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.plan.plan import load_plan
-from enformer_ray.publish import finalise, merge
+from enformer_ray.publish import merge
 from enformer_ray.rundir.local import LocalStore
 from tests.previous_runs import (
     FORMATS,
@@ -109,7 +109,7 @@ two_shares = st.lists(st.floats(0, 1), min_size=2, max_size=2)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several row groups and files of each chromosome, which shards and earlier files do not end with."""
     monkeypatch.setattr(merge, "ROW_GROUP_ROWS", 2)
-    monkeypatch.setattr(finalise, "FILE_ROW_GROUPS", 2)
+    monkeypatch.setattr(merge, "FILE_ROW_GROUPS", 2)
     monkeypatch.setattr(merge, "FILE_SHARDS", 1)
 
 
