@@ -77,7 +77,7 @@ def train(steps: int, seed: int, report: Callable[[int, float, Enformer], None])
         predicted = predict(network, one_hot, HEAD)
         loss = (weights * F.poisson_nll_loss(predicted, labels, log_input=False, full=True, reduction="none")).mean()
         optimiser.zero_grad()
-        loss.minus_strand()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()

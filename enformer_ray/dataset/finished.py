@@ -10,11 +10,10 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from enformer_ray.dataset.selection import VariantFilter, choose_tracks
+from enformer_ray.dataset.selection import VariantFilter
 from enformer_ray.errors import DatasetCorruptError, RunsDifferError
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.files import Source
@@ -70,13 +69,13 @@ class FinishedRun:
         self._fragment = lru_cache(_MAX_FOOTERS)(self._open_fragment)
 
     @cached_property
-    def score_settings(self) -> Mapping[str, Any]:
-        """Everything that can change a score, by name: the `parts` of the fingerprint in run.json."""
+    def parts(self) -> Mapping[str, Any]:
+        """Parts of the fingerprint, by name: everything that can change a score, as in run.json."""
         try:
-            settings: Mapping[str, Any] = json.loads(self.store.read_bytes(layout.RUN))["parts"]
+            parts: Mapping[str, Any] = json.loads(self.store.read_bytes(layout.RUN))["parts"]
         except (ValueError, KeyError):
             raise DatasetCorruptError(f"{self.store.uri}/{layout.RUN} does not say what made the scores.") from None
-        return settings
+        return parts
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -161,12 +160,6 @@ class FinishedRun:
         return fragment
 
 
-def chosen_tracks(run: FinishedRun, selectors: Sequence[str]) -> pa.Table:
-    """Rows of tracks.parquet that selectors name, in its order; all without a selector."""
-    columns = [track.column for track in choose_tracks(run.store, selectors)]
-    return run.track_table.filter(pc.is_in(run.track_table.column("column"), pa.array(columns)))
-
-
 def check_compatible(runs: Sequence[FinishedRun]) -> None:
     """Refuse runs whose scores do not belong into one table.
 
@@ -175,7 +168,7 @@ def check_compatible(runs: Sequence[FinishedRun]) -> None:
     """
     first = runs[0]
     for run in runs[1:]:
-        differences = _statistics(first, run) or _tracks(first, run) or _settings(first, run)
+        differences = _statistics(first, run) or _tracks(first, run) or _parts(first, run)
         if differences:
             raise RunsDifferError(
                 f"{first.store.uri} and {run.store.uri} do not make one dataset: {'; '.join(differences)}. Open them "
@@ -200,8 +193,8 @@ def _tracks(one: FinishedRun, other: FinishedRun) -> list[str]:
     return [f"the {name} of {a['column']} is {a[name]!r} in the first and {b[name]!r} in the second"]
 
 
-def _settings(one: FinishedRun, other: FinishedRun) -> list[str]:
-    first, second = one.score_settings, other.score_settings
+def _parts(one: FinishedRun, other: FinishedRun) -> list[str]:
+    first, second = one.parts, other.parts
     return [
         f"{name}: {_short(first.get(name))} in the first, {_short(second.get(name))} in the second"
         for name in {**first, **second}

@@ -154,7 +154,7 @@ def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[st
     for batch in batches:
         if batch.num_rows:
             candidates = _best_track(batch, descriptions)
-            best = _largest(pa.concat_tables([best, candidates]) if best is not None else candidates, n)
+            best = largest_scores(pa.concat_tables([best, candidates]) if best is not None else candidates, n)
     return _NO_TOP_ROWS if best is None else best
 
 
@@ -173,7 +173,8 @@ def _best_track(batch: pa.RecordBatch, descriptions: Mapping[str, str | None]) -
     return table.append_column("score", pa.array(score)).filter(pa.array(~np.isnan(score)))
 
 
-def _largest(table: pa.Table, n: int) -> pa.Table:
+def largest_scores(table: pa.Table, n: int) -> pa.Table:
+    """The n rows with the largest absolute `score`, largest first, NaN last; ties stay in the order of the table."""
     order = np.argsort(-np.abs(table.column("score").to_numpy()), kind="stable")
     return table.take(pa.array(order[:n]))
 

@@ -11,14 +11,12 @@ from operator import or_
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.errors import SelectionError, TrackSelectionError
 from enformer_ray.genome.coordinates import LAST, Region, canonical_name, parse_region
 from enformer_ray.model.tracks import TrackTable, select_tracks
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
 
 OTHER = "other"
 """Assay of tracks without a track table, or with another prefix than the four assays."""
@@ -159,21 +157,23 @@ class Track:
 
     @property
     def label(self) -> str:
-        """Description, or the column of a track without one."""
+        """Name in texts and figures: the description, or the column if there is none."""
         return self.description or self.column
 
 
-def choose_tracks(store: RunStore, selectors: Sequence[str]) -> list[Track]:
-    """Tracks of a run directory that any of the selectors (see `select_columns`) names, each once; all without one.
+def tracks_of(table: pa.Table) -> list[Track]:
+    """The rows of a table of tracks."""
+    return [Track(**row) for row in table.select([field.name for field in fields(Track)]).to_pylist()]
 
-    They are in the order of the dataset.
+
+def choose_tracks(table: pa.Table, selectors: Sequence[str], uri: str) -> pa.Table:
+    """Rows of the tracks that any of the selectors (see `select_columns`) names, in the order of the table, each once.
+
+    Without a selector, all rows. `uri` is that of the dataset, for messages.
     """
-    table = pq.read_table(pa.BufferReader(store.read_bytes(layout.TRACKS)))
-    tracks = [Track(**row) for row in table.select([field.name for field in fields(Track)]).to_pylist()]
     if not selectors:
-        return tracks
-    chosen = set(select_columns(table, selectors, store.uri))
-    return [track for track in tracks if track.column in chosen]
+        return table
+    return table.filter(pc.is_in(table.column("column"), pa.array(select_columns(table, selectors, uri))))
 
 
 def track_column(table: pa.Table, track: str | int, uri: str) -> str:
@@ -212,15 +212,14 @@ def select_columns(table: pa.Table, selectors: Sequence[str | int], uri: str) ->
     return list(columns)
 
 
-def assays(tracks: pa.Table) -> list[str]:
-    """Assay of each track; OTHER where it has none."""
-    return [assay or OTHER for assay in tracks.column("assay").to_pylist()]
+def assays(table: pa.Table) -> list[str]:
+    """Assay of each track; OTHER where it is unknown."""
+    return [assay or OTHER for assay in table.column("assay").to_pylist()]
 
 
-def labels(tracks: pa.Table) -> list[str]:
-    """Name of each track in a figure: its description, or its column."""
-    names = zip(tracks.column("description").to_pylist(), tracks.column("column").to_pylist(), strict=True)
-    return [description or column for description, column in names]
+def labels(table: pa.Table) -> list[str]:
+    """Name of each track in texts and figures."""
+    return [track.label for track in tracks_of(table)]
 
 
 def _united(regions: Iterable[Region]) -> tuple[Region, ...]:

@@ -77,7 +77,7 @@ def test_after_a_run_that_took_rows_itself(
     assert read_audit(LocalStore(Path(again.output))).floor_variants == 2
     one, two = FinishedRun(LocalStore(tmp_path / "half")), FinishedRun(LocalStore(Path(again.output)))
     check_compatible([one, two])
-    assert family(one.score_settings) == family(two.score_settings)
+    assert family(one.parts) == family(two.parts)
     third = again.model_copy(update={"previous": (again.output,), "output": str(tmp_path / "third")})
     plan, account = planned(third)
     assert account.origins == {"reused": SNVS + 1, "new": 0, "changed": 0, "failed": 0}

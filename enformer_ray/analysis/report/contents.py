@@ -16,8 +16,8 @@ import numpy as np
 from enformer_ray.analysis import plots
 from enformer_ray.analysis.plots import genome_axis, variant_label
 from enformer_ray.analysis.profiles import Profile, nearest_genes, top_variants
-from enformer_ray.analysis.sweep import Distribution, SweepResult
-from enformer_ray.dataset.tracks import labels
+from enformer_ray.analysis.sweep import Distribution, Overview
+from enformer_ray.dataset.selection import labels
 from enformer_ray.errors import DatasetCorruptError, shortened
 from enformer_ray.genome.annotation import Gene
 from enformer_ray.rundir import layout
@@ -215,9 +215,9 @@ def asked(run: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def produced(run: Mapping[str, Any], sweep_result: SweepResult) -> Rows:
+def produced(run: Mapping[str, Any], overview: Overview) -> Rows:
     """Versions, digests, devices."""
-    manifest = sweep_result.run.manifest
+    manifest = overview.run.manifest
     rows = [(name.replace("_", "-"), str(version)) for name, version in run["versions"].items()]
     rows += [("devices", _in_words(run["devices"])), ("hosts", _in_words(run["hosts"]))]
     rows += [("planned", str(run["planned"])), ("finished", manifest.created)]
@@ -228,9 +228,9 @@ def produced(run: Mapping[str, Any], sweep_result: SweepResult) -> Rows:
     return [(name, shortened(value, _LONG)) for name, value in rows]
 
 
-def account(sweep_result: SweepResult) -> list[dict[str, Any]]:
+def account(overview: Overview) -> list[dict[str, Any]]:
     """Input alleles by status and reason, with their share."""
-    lines = sweep_result.run.manifest.account
+    lines = overview.run.manifest.account
     alleles = sum(line.alleles for line in lines)
     return [
         {
@@ -252,11 +252,11 @@ def changes(run: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     ]
 
 
-def top(sweep_result: SweepResult, gtf: Path | None) -> list[dict[str, Any]]:
+def top(overview: Overview, gtf: Path | None) -> list[dict[str, Any]]:
     """The variants with the largest scores."""
-    names = labels(sweep_result.tracks)
-    variants = top_variants(sweep_result)
-    genes = nearest_genes(variants, gtf) if gtf is not None and not has_genes(sweep_result) else [None] * len(variants)
+    names = labels(overview.tracks)
+    variants = top_variants(overview)
+    genes = nearest_genes(variants, gtf) if gtf is not None and not has_genes(overview) else [None] * len(variants)
     return [
         {
             "variant": variant_label(variant),
@@ -264,16 +264,16 @@ def top(sweep_result: SweepResult, gtf: Path | None) -> list[dict[str, Any]]:
             "indel": row["indel_convention"],
             "track": shortened(names[row["track"]], 120),
             "score": f"{row['score']:.4g}",
-            "p": "" if not sweep_result.study.has_p or row["height"] != row["height"] else _p_value(row["height"]),
+            "p": "" if not overview.inputs.has_p or row["height"] != row["height"] else _p_value(row["height"]),
             "gene": _own_gene(row) if gene is None else f"{shortened(gene[0].name, 40)} ({gene[1]:,} bp)",
         }
-        for row, variant, gene in zip(sweep_result.top.to_pylist(), variants, genes, strict=True)
+        for row, variant, gene in zip(overview.top.to_pylist(), variants, genes, strict=True)
     ]
 
 
-def has_genes(sweep_result: SweepResult) -> bool:
+def has_genes(overview: Overview) -> bool:
     """Whether the scores are those of genes, which rows name themselves."""
-    return sweep_result.run.manifest.genes is not None
+    return overview.run.manifest.genes is not None
 
 
 def _own_gene(row: Mapping[str, Any]) -> str:
@@ -311,19 +311,19 @@ SHOWN_GENES = 40
 _ID = 60
 
 
-def height_label(sweep_result: SweepResult) -> str:
+def height_label(overview: Overview) -> str:
     """What the y axis of the Manhattan plot is."""
-    return "-log10 p" if sweep_result.study.has_p else f"|{sweep_result.statistic}|"
+    return "-log10 p" if overview.inputs.has_p else f"|{overview.statistic}|"
 
 
-def manhattan(sweep_result: SweepResult) -> dict[str, Any]:
+def manhattan(overview: Overview) -> dict[str, Any]:
     """Points column by column, in genome order."""
-    points = sweep_result.points
+    points = overview.points
     stretches, numbers, x = genome_axis(points)
     score = points.column("score").to_numpy()
     breaks = plots.limits(np.abs(score))
-    top = set(sweep_result.top.column("variant").to_pylist())
-    shown = [shortened(label) for label in labels(sweep_result.tracks)]
+    top = set(overview.top.column("variant").to_pylist())
+    shown = [shortened(label) for label in labels(overview.tracks)]
     used, track = np.unique(points.column("track").to_numpy(), return_inverse=True)
     return {
         "stretches": [asdict(stretch) for stretch in stretches],
@@ -339,8 +339,8 @@ def manhattan(sweep_result: SweepResult) -> dict[str, Any]:
         "top": [i for i, variant in enumerate(points.column("variant").to_pylist()) if variant in top],
         "limits": breaks,
         "colours": list(plots.CLASSES),
-        "height": height_label(sweep_result),
-        "statistic": sweep_result.statistic,
+        "height": height_label(overview),
+        "statistic": overview.statistic,
     }
 
 

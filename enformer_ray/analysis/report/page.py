@@ -22,7 +22,7 @@ from enformer_ray.analysis import plots
 from enformer_ray.analysis.profiles import TopProfile, pick_top, top_profiles
 from enformer_ray.analysis.report import contents
 from enformer_ray.analysis.report.contents import Timeline, read_disturbances, read_timeline
-from enformer_ray.analysis.sweep import SweepResult, sweep
+from enformer_ray.analysis.sweep import Overview, sweep
 from enformer_ray.errors import shortened
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
@@ -125,17 +125,17 @@ def collect(
         ProfileError: weights or reference of the run cannot be used here.
         GeneFileError: the annotation cannot be read.
     """
-    sweep_result = sweep(store, statistic, tracks, top)
+    overview = sweep(store, statistic, tracks, top)
     run = json.loads(store.read_bytes(layout.RUN))
-    timeline, listed = read_timeline(store), contents.top(sweep_result, gtf)
-    shown = top_profiles(pick_top(sweep_result, min(profiles, top)), gtf, on_progress)
+    timeline, listed = read_timeline(store), contents.top(overview, gtf)
+    shown = top_profiles(pick_top(overview, min(profiles, top)), gtf, on_progress)
     return Report(
-        _head(store, sweep_result)
-        | _of_run(store, sweep_result, run, timeline)
-        | _of_scores(sweep_result, listed, shown, gtf is not None or contents.has_genes(sweep_result)),
+        _head(store, overview)
+        | _of_run(store, overview, run, timeline)
+        | _of_scores(overview, listed, shown, gtf is not None or contents.has_genes(overview)),
         {
-            "manhattan": contents.manhattan(sweep_result),
-            "distributions": [contents.distribution(found) for found in sweep_result.distributions],
+            "manhattan": contents.manhattan(overview),
+            "distributions": [contents.distribution(found) for found in overview.distributions],
             "timeline": contents.timeline_figure(timeline),
             "profiles": [
                 contents.profile(found.profile, label, found.names, found.genes)
@@ -146,27 +146,27 @@ def collect(
     )
 
 
-def _head(store: RunStore, sweep_result: SweepResult) -> dict[str, Any]:
-    manifest = sweep_result.run.manifest
+def _head(store: RunStore, overview: Overview) -> dict[str, Any]:
+    manifest = overview.run.manifest
     return {
         "title": shortened(store.uri.rstrip("/").rpartition("/")[2] or store.uri),
         "uri": shortened(store.uri, 300),
         "version": enformer_ray.__version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "statistic": sweep_result.statistic,
-        "tracks": sweep_result.tracks.num_rows,
-        "tracks_of": sweep_result.run.track_table.num_rows,
+        "statistic": overview.statistic,
+        "tracks": overview.tracks.num_rows,
+        "tracks_of": overview.run.track_table.num_rows,
         "manifest": manifest,
         "alleles": sum(line.alleles for line in manifest.account),
     }
 
 
-def _of_run(store: RunStore, sweep_result: SweepResult, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
+def _of_run(store: RunStore, overview: Overview, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
     failures = run["failures"][:FAILURES]
     return {
         "asked": contents.asked(run),
-        "produced": contents.produced(run, sweep_result),
-        "account": contents.account(sweep_result),
+        "produced": contents.produced(run, overview),
+        "account": contents.account(overview),
         "changes": contents.changes(run),
         "indels": run["indel_conventions"],
         "failures": [{name: shortened(str(said), 200) for name, said in failure.items()} for failure in failures],
@@ -178,15 +178,15 @@ def _of_run(store: RunStore, sweep_result: SweepResult, run: Mapping[str, Any], 
 
 
 def _of_scores(
-    sweep_result: SweepResult, listed: list[dict[str, Any]], shown: list[TopProfile], has_genes: bool
+    overview: Overview, listed: list[dict[str, Any]], shown: list[TopProfile], has_genes: bool
 ) -> dict[str, Any]:
     return {
-        "distributions": sweep_result.distributions,
-        "points": sweep_result.points.num_rows,
-        "points_of": sweep_result.points_of,
-        "without_p": sweep_result.without_p,
-        "has_p": sweep_result.study.has_p,
-        "limits": plots.limits(abs(sweep_result.points.column("score").to_numpy())),
+        "distributions": overview.distributions,
+        "points": overview.points.num_rows,
+        "points_of": overview.points_of,
+        "without_p": overview.without_p,
+        "has_p": overview.inputs.has_p,
+        "limits": plots.limits(abs(overview.points.column("score").to_numpy())),
         "top": listed,
         "has_genes": has_genes,
         "profiles": [
