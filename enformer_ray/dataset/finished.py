@@ -122,6 +122,7 @@ class FinishedRun:
         if selected.keeps_all:
             source = self.source([file.path for file in files])
             return pads.FileSystemDataset.from_paths(source.paths, schema, _FORMAT, source.filesystem)
+        # A filter alone would make Arrow open the footer of every file to find out which row groups it can skip.
         fragments = [self._fragment(file.path).subset(row_group_ids=self._groups(file, selected)) for file in files]
         kept = [fragment for fragment in fragments if fragment.row_groups]
         return pads.FileSystemDataset(kept, schema, _FORMAT, self.source([]).filesystem)
@@ -139,6 +140,7 @@ class FinishedRun:
             # Rows are sorted by transcription start, whose windows overlap: positions of files do, too.
             bounds = ((file, self._bounds(file)) for file in files)
             return [f for f, groups in bounds if any(low <= span[1] and high >= span[0] for low, high in groups)]
+        # Each look at a key of the bisection reads a footer.
         begin = bisect_left(files, span[0], key=lambda file: self._bounds(file)[-1][1])
         end = bisect_right(files, span[1], lo=begin, key=lambda file: self._bounds(file)[0][0])
         return files[begin:end]

@@ -122,6 +122,7 @@ class StatisticRows:
             ConfigError: the dataset has no such variant.
         """
         position = int(cells[1]) if len(cells := variant_id.rsplit("_", 3)) == 4 and cells[1].isdecimal() else 0
+        # Statistics of positions leave one row group to be read, or a few where a position has many variants.
         for number, file in enumerate(self._files):
             if file.chromosome == cells[0]:
                 for group in self._numbered.groups(number):
@@ -151,6 +152,7 @@ def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[st
     `descriptions` are by column. The table has track, description and score (signed) instead of the tracks.
     """
     best: pa.Table | None = None
+    # Never more than n rows and one batch, each already reduced to its best track.
     for batch in batches:
         if batch.num_rows:
             candidates = _best_track(batch, descriptions)

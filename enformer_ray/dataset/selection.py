@@ -203,8 +203,9 @@ def select_columns(table: pa.Table, selectors: Sequence[str | int], uri: str) ->
     Raises:
         TrackSelectionError: a selector cannot be read or selects nothing of the dataset.
     """
-    columns: dict[str, None] = {}
+    columns: dict[str, None] = {}  # a set that keeps the order
     for selector in selectors:
+        # A description may look like a pattern (`assay:...`): an exact name wins.
         if isinstance(selector, str) and _TRACK_PATTERN.fullmatch(selector) and not _is_name(table, selector):
             columns |= dict.fromkeys(_by_pattern(table, selector, uri))
         else:
@@ -268,6 +269,7 @@ def _by_pattern(table: pa.Table, selector: str, uri: str) -> list[str]:
     )
     count = max(columns) + 1
     found = select_tracks([selector], count, _table_of_head(table, count))
+    # What names tracks by number must be complete; a pattern may match more tracks than the dataset has.
     named = selector[0].isdigit() or selector.startswith("file:")
     absent = [index for index in found if index not in columns]
     if (named and absent) or len(absent) == len(found):

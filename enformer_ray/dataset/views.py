@@ -87,6 +87,7 @@ class DuckDBFiles:
                 return _read_local(source.paths[0], start, end)
             read: bytes = source.files.read_range(rest, start, end)
         except OSError as error:
+            # Kept for the caller: what passes through DuckDB comes out as text.
             failure = error if isinstance(error, EnformerRayError) else _unreadable(run, rest, error)
             self.failures.append(failure)
             raise failure from None

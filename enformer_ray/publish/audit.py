@@ -284,7 +284,7 @@ def _bound(statistic: Statistic, reference: Values, alternate: Values, geometry:
 def _rank_correlation(one: Values, other: Values) -> float | None:
     if len(one) < 3:
         return None
-    import polars as pl  # workers, which import this module, do without
+    import polars as pl  # build.py imports this module in every worker, and only the driver needs Polars
 
     tracks = range(one.shape[1])
     pairs = pl.DataFrame({f"{name}{t}": values[:, t] for name, values in (("a", one), ("b", other)) for t in tracks})
@@ -325,11 +325,13 @@ def _floors_of(run: PreviousRun, plan: Plan) -> NoiseFloors:
         table = pq.read_table(pa.BufferReader(data))
         places = {name: place for place, name in enumerate(table.column("column").to_pylist())}
         rows = [places[column_name(track)] for track in plan.document.tracks]
+    # Pooled floors of that run are pooled again, with the number of all variants that they are of.
     audit = read_audit(run.store)
     floors: dict[Statistic, Values] = {}
     for name in plan.document.config.scoring.statistics:
         if name in table.column_names:
             values = table.column(name).cast(pa.float64()).to_numpy()[rows]
+            # NaN: no variant of that run could be audited.
             if not np.isnan(values).any():
                 floors[name] = values
     return NoiseFloors(audit.floor_variants or audit.variants, floors)

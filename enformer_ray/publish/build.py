@@ -103,6 +103,7 @@ def build_task(
     path = layout.scores(statistic, file.chromosome, file.number)
     group_rows = row_group_rows(len(plan.document.tracks))
     attempts = [[part.name, part.receipt.attempt] for part in parts]
+    # Floors decide what `below` counts: with other audited variants of previous runs the result differs.
     floor_digest = hashlib.sha256(np.ascontiguousarray(floors, dtype="<f8").tobytes()).hexdigest()
     made_of = [_BUILD_FORMAT, plan.document.fingerprint, path, attempts, floor_digest, group_rows, file.variants]
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
@@ -131,6 +132,7 @@ def build_file(task: BuildTask) -> BuiltFile:
         store.delete_tree(task.result_path)
     if store.create(task.result_path, built.model_dump_json(indent=1).encode()):
         return built
+    # Another process was faster with the same task. Whichever files count, they must be those of one result.
     return previous_result(store, task) or built
 
 
@@ -175,6 +177,7 @@ def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
         scores=scores,
         below=below,
     )
+    # Before the result, which says that they are there; an attempt has names of its own, so that none is overwritten.
     plan.store.put_file(local, built.staged)
     plan.store.put_file(workspace / "digests", built.digests)
     return built
@@ -236,7 +239,7 @@ def run_builds(
     """Results of tasks, in the order in which they are finished.
 
     Args:
-        tasks: consumed as earlier ones finish.
+        tasks: taken when previous ones are finished.
         score_bytes: float32 scores of the run.
         address: Ray cluster to join; None starts a local one where one is needed.
         workers: tasks at a time; None is one a CPU.
@@ -251,7 +254,7 @@ def run_builds(
             yield build_file(task)
         return
     with ray_session(address, workers or min(os.cpu_count() or 1, _LOCAL_TASKS)):
-        watch()
+        watch()  # Ray replaces the handler of SIGTERM when it starts
         yield from run_tasks(
             build_file,
             ((task,) for task in tasks),

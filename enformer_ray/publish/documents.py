@@ -103,6 +103,7 @@ class RunTotals:
         A record of gene scores has the first row of its variant as `variant`, and fails with any of the variant's rows.
         """
         first_rows, reasons = np.array(self._first_rows, np.int64), np.array(self._reasons, np.int8)
+        # Rows of one variant may fail for different reasons: the first row's is given.
         variants, at = np.unique(first_rows, return_index=True)
         return FailedInputs(variants, [_REASONS[reason] for reason in reasons[at].tolist()])
 
@@ -119,6 +120,7 @@ class RunTotals:
         for step, seconds in timings.items():
             self.seconds[step] += seconds
         self.conventions.update(receipt.counts)
+        # Parts of a shard follow each other: a shard is counted with the first of its parts.
         if part.path and part.shard.shard != self._last_in_parts:
             self._last_in_parts = part.shard.shard
             self.bisected += 1
@@ -175,7 +177,7 @@ def _final(records: pa.Table, failures: FailedInputs) -> pa.Table:
     planned = pc.equal(records.column("status"), "planned").to_numpy()
     variant = pc.fill_null(records.column("variant"), -1).to_numpy()
     index = np.searchsorted(failures.variants, variant)
-    # An index behind the last failure meets the -2, which no record has as its variant.
+    # An index after the last failure meets the -2, which no record has as its variant.
     failed = planned & (np.append(failures.variants, -2)[index] == variant)
     status = np.where(failed, "failed", "scored")
     reasons = [failures.reasons[at] if hit else None for at, hit in zip(index, failed, strict=True)]

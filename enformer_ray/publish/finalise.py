@@ -88,6 +88,7 @@ def finalise(
                 "are built.",
                 stop.exit_status,
             ) from None
+    # Only now, and also when another finalise was interrupted between its manifest and this line.
     store.delete_tree(layout.STAGING)
     return manifest
 
@@ -108,6 +109,7 @@ class _Finalise:
 
     def publish(self, address: str | None, workers: int | None, watch: Callable[[], None]) -> Manifest:
         """Check, build, move, and write the manifest."""
+        # First: a run that fails its audit builds nothing, and files count their scores below its noise floors.
         audit = Audit(self._plan, read_audited_scores(self._plan, self._received.check_complete()))
         audit.pool_floors()
         score_bytes = 4 * len(self._plan.document.tracks) * self._rows_total
@@ -145,6 +147,7 @@ class _Finalise:
         for file in planned_files(self._plan):
             parts = (part for part in self._received.parts(file.shards) if file.has(part.first_variant, part.rows))
             held = tuple(read_received(self._store, parts))
+            # Here, in the order of rows: results of tasks arrive in any order.
             for part in held:
                 self._totals.add(part)
             for name in self._statistics:
@@ -173,6 +176,7 @@ class _Finalise:
         others.append(_listed(self._store.local_path(layout.TRACKS), layout.TRACKS))
         scores = [file for name in self._statistics for file in self._files_of(name)]
         for file in scores:
+            # Each time: between two moves of large files another driver may have taken over.
             self._lease.check()
             # An interrupted finalise may have moved it already; its task has then compared the sha256.
             if self._store.exists(file.staged):
@@ -181,6 +185,7 @@ class _Finalise:
         for path in (*variants, layout.RUN, layout.AUDIT):
             self._store.put_file(workspace / path, path)
         files = [ManifestFile(path=file.path, rows=file.rows, bytes=file.bytes, sha256=file.sha256) for file in scores]
+        # Before the manifest: a finished dataset never has files that it does not list.
         self._remove_unlisted({file.path for file in (*tables, *files)})
         return [*tables, *files, *others]
 

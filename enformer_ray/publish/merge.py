@@ -127,7 +127,7 @@ def _files_of(plan: Plan, chromosome: str, first: int, shards: Sequence[Shard], 
         from_shard = int(np.searchsorted(ends, from_scored, side="right"))
         to_shard = int(np.searchsorted(ends, to_scored, side="left")) + 1 if to_scored > from_scored else from_shard
         if to_shard - from_shard > FILE_SHARDS:
-            # The file ends with the last row of its last shard; the rows behind it begin the next file.
+            # The file ends with the last row of its last shard; the rows after it begin the next file.
             to_shard = from_shard + FILE_SHARDS
             to_scored = int(ends[to_shard - 1])
             end = int(scored_rows[to_scored - 1]) + 1
@@ -176,6 +176,7 @@ class ScoreFileWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error the file is closed as it is: nobody gives it its final name.
         if kind is None and self._rows:
             self._write(self._rows)
         self._writer.close()
@@ -212,6 +213,7 @@ def merged_tables(
     assert plan.document.reuse is not None
     schema = score_schema(plan.document.tracks)
     planned, scored = PlannedVariants(plan, every=True), _ScoredRows(plan, parts, statistic, variants)
+    # A receipt of a failure is of one variant.
     failed = [part.part.first_variant for part in parts if part.receipt.failure is not None]
     batch_rows = max(1, min(_MERGED_ROWS, _MERGED_BYTES // (4 * max(1, len(schema)))))
     with ExitStack() as stack:
@@ -235,6 +237,7 @@ class _ScoredRows:
 
     def take(self, rows: int) -> pa.Table:
         """The next rows."""
+        # A part ends where its shard does, not where the file or the batch of variants ends.
         pieces = [self._held.slice(0, rows)]
         missing, self._held = rows - pieces[0].num_rows, self._held.slice(rows)
         while missing:
@@ -271,6 +274,7 @@ class _PreviousScores:
             raise run.damaged(layout.MANIFEST, f"lists fewer than {rows.max() + 1} rows")
         table = derive(self._statistic, [stored.take(rows, self._schema.names) for stored in opened], self._tracks)
         for name in KEY_COLUMNS:
+            # The plan found these rows by a join; files that were exchanged since then must not go unnoticed.
             equal = pc.equal(table.column(name), keys.column(name).cast(table.schema.field(name).type))
             if pc.all(equal, skip_nulls=False).as_py() is not True:
                 row = pc.index(pc.fill_null(equal, False), False).as_py()

@@ -20,8 +20,8 @@ from enformer_ray.rundir.receipts import Receipt, StagedFile, read_receipt, rece
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.edits import convention
 
-_RECEIPTS_AHEAD = 16
-_FILES_AHEAD = 3
+_RECEIPTS_AHEAD = 16  # small documents: on an object store nearly all of their time is waiting
+_FILES_AHEAD = 3  # tables of scores, which are held in memory
 _MAX_NAMED_SHARDS = 5
 
 _NO_PARTS: frozenset[str] = frozenset()
@@ -71,6 +71,7 @@ class ReceivedShards:
                     f"shard {shard.shard} begins at {shard.first_variant}, {variants} variants precede",
                 )
             shards, variants = shards + 1, variants + shard.variants
+            # By the names of receipts: a run may have a hundred thousand, and each is read once, with its file.
             done, missing = covering(shard, self._received.get(shard.shard, _NO_PARTS))
             if missing:
                 incomplete.append(shard.shard)
@@ -125,6 +126,7 @@ def part_tables(plan: Plan, parts: Iterable[ReceivedPart], statistic: str) -> It
         return received, _staged_bytes(plan.store, receipt, receipt.files.get(statistic), f"the statistic {statistic}")
 
     for (part, receipt), data in read_ahead(read, parts, _FILES_AHEAD):
+        # Here and not in `read`, whose threads would share the plan's open file.
         keys = planned.table(part.shard.chromosome, part.first_variant, part.rows, planned.keys)
         if receipt.failure is not None:
             yield _unscored(plan, planned, part, keys)
@@ -176,9 +178,11 @@ def _staged_bytes(store: RunStore, receipt: Receipt, staged: StagedFile | None, 
     try:
         data = store.read_bytes(staged.path)
     except StoreError:
+        # Only a file that is really missing is a fault of the run directory; the store may be out of reach.
         if not store.exists(staged.path):
             raise disagrees(store, receipt, f"lists {staged.path}, which is not there") from None
         raise
+    # The table is parsed from these bytes, so that what was checked and what is published are the same.
     if len(data) != staged.bytes or hashlib.sha256(data).hexdigest() != staged.sha256:
         raise disagrees(store, receipt, f"lists another sha256 or size than {staged.path} has")
     return data
@@ -199,6 +203,7 @@ def _check_rows(store: RunStore, receipt: Receipt, path: str, table: pa.Table, p
             store, receipt, f"lists {path} with {table.num_rows} rows, but {planned.num_rows} variants were planned"
         )
     for name in planned.column_names:
+        # A null is not equal to anything: with nulls skipped, it would pass.
         equal = pc.equal(table.column(name), planned.column(name).cast(table.schema.field(name).type))
         if pc.all(equal, skip_nulls=False).as_py() is not True:
             row = pc.index(pc.fill_null(equal, False), False).as_py()

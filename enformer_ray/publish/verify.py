@@ -59,6 +59,7 @@ def verify(store: RunStore, on_progress: Callable[[VerifyProgress], None] = lamb
     manifest = finished_manifest(store)
     check = _Verification(store, manifest)
     read, total = 0, sum(file.bytes for file in manifest.files)
+    # sorted is stable: tracks.parquet, which gives the columns of scores, comes first, all others stay in their order.
     for number, file in enumerate(sorted(manifest.files, key=lambda file: file.path != layout.TRACKS), 1):
         check.file(file)
         read += file.bytes
@@ -102,6 +103,7 @@ class _Verification:
 
     def file(self, file: ManifestFile) -> None:
         """Check one file; tracks.parquet is the first, and files of scores follow in the order of their rows."""
+        # The rows are read from the bytes of which this is the sha256: an object is downloaded once.
         with open_with_digest(self._store, file.path) as (source, sha256):
             if sha256 != file.sha256:
                 raise damaged(self._store, file.path, f"has the sha256 {sha256} instead of {file.sha256}")
