@@ -22,7 +22,6 @@ from enformer_ray.publish.merge import planned_files
 from enformer_ray.publish.staged import ReceivedShards, read_received
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.files import sha256_of
-from enformer_ray.rundir.layout import combined, write_table
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, Manifest, ManifestFile, read_manifest
 from enformer_ray.rundir.store import RunStore
@@ -127,7 +126,7 @@ class _Finalise:
         manifest = Manifest(
             format_version=self._plan.document.format_version,
             fingerprint=self._plan.document.fingerprint,
-            content_hash=combined(hashes),
+            content_hash=layout.combined(hashes),
             statistics=hashes,
             rows=self._plan.document.planned,
             failed=self._totals.failed,
@@ -195,7 +194,7 @@ class _Finalise:
         report = audit.report(self._totals.seconds["score"], self._totals.seconds["audit"], below, scores)
         document = run_document(self._plan, self._totals, account, report)
         (workspace / layout.RUN).write_text(json.dumps(document, indent=1) + "\n")
-        write_table(audit.noise_floors(), workspace / layout.AUDIT)
+        layout.write_table(audit.noise_floors(), workspace / layout.AUDIT)
 
     def _remove_unlisted(self, listed: set[str]) -> None:
         # What an interrupted finalise of another version left would be read by anyone who globs the folder.

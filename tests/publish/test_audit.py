@@ -73,7 +73,7 @@ def test_every_audited_variant_is_in_one_shard(scored: LocalStore) -> None:
     assert rows == sample.tolist()
 
 
-def test_the_audit_stands_beside_the_dataset(scored: LocalStore) -> None:
+def test_the_audit_is_published_with_the_dataset(scored: LocalStore) -> None:
     finalise(scored)
     found = read_audit(scored)
     assert (found.variants, found.precision) == (1, "float32")
