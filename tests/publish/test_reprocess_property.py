@@ -57,7 +57,7 @@ def check_reuse(world: tuple[Path, dict[str, str]], seed: int, formats: tuple[st
     folder, genome = world
     random = np.random.default_rng(seed)
     pool = draw_variants(genome, 14, random)
-    old, new = (_some_records(genome, pool, share, random) for share in shares)
+    old, new = (_drawn(genome, pool, share, random) for share in shares)
     with tempfile.TemporaryDirectory() as name:
         there = Path(name)
         joined = [bool(random.integers(2)) for _ in formats]
@@ -94,7 +94,7 @@ def _check_scores(first: LocalStore, fresh: LocalStore, again: LocalStore) -> No
     assert reuse.gone == len(set(before["sad"]) - set(now["sad"]))
 
 
-def _some_records(genome: dict[str, str], pool: list[Record], share: float, random: np.random.Generator) -> list[Record]:
+def _drawn(genome: dict[str, str], pool: list[Record], share: float, random: np.random.Generator) -> list[Record]:
     """A part of the variants, at least one, spelled and ordered anew, some of them twice."""
     kept = [record for record in pool if random.random() < share] or pool[:1]
     kept += [record for record in kept if random.random() < 0.1]
