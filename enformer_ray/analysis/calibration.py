@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
-from enformer_ray.dataset.tracks import Track, choose_tracks, tracks_of
+from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError
 from enformer_ray.plan.shards import read_reference_digests
 from enformer_ray.rundir import layout

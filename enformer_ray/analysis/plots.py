@@ -16,7 +16,7 @@ from enformer_ray.analysis.profiles import Profile, TopProfile
 from enformer_ray.analysis.sweep import Overview
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.rows import StatisticRows
-from enformer_ray.dataset.tracks import assays, labels
+from enformer_ray.dataset.selection import assays, labels
 from enformer_ray.errors import ConfigError, shortened
 from enformer_ray.genome.annotation import Gene
 

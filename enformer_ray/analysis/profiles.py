@@ -15,7 +15,7 @@ from enformer_ray.analysis.sweep import Overview
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import Floats, StatisticRows
-from enformer_ray.dataset.tracks import assays, choose_tracks, labels
+from enformer_ray.dataset.selection import assays, choose_tracks, labels
 from enformer_ray.engine.worker import load_planned_model, open_planned_reference
 from enformer_ray.errors import EnformerRayError, ProfileError
 from enformer_ray.genome.annotation import Gene, Interval, read_genes

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.dataset.rows import Floats, Group, StatisticRows, largest_scores
-from enformer_ray.dataset.tracks import assays, choose_tracks
+from enformer_ray.dataset.rows import Floats, StatisticRows, largest_scores
+from enformer_ray.dataset.selection import assays, choose_tracks
 from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.readers.row_groups import RowGroup as Group
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
 

@@ -12,7 +12,7 @@ from enformer_ray.analysis.sweep import Distributions, Largest, Points, RowGroup
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows
-from enformer_ray.dataset.tracks import choose_tracks
+from enformer_ray.dataset.selection import choose_tracks
 from enformer_ray.errors import ConfigError, RunIncompleteError, TrackSelectionError
 from enformer_ray.rundir.layout import ROW_COLUMNS
 from enformer_ray.rundir.local import LocalStore

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from enformer_ray.catalogue.sources import STANDARD_INPUT
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
-from enformer_ray.dataset.tracks import Track, choose_tracks, tracks_of
+from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
 from enformer_ray.errors import ExportError
 from enformer_ray.rundir.files import PROTOCOL
 from enformer_ray.rundir.store import open_store

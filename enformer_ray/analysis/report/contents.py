@@ -17,7 +17,7 @@ from enformer_ray.analysis import plots
 from enformer_ray.analysis.plots import genome_axis, variant_label
 from enformer_ray.analysis.profiles import Profile, nearest_genes, top_variants
 from enformer_ray.analysis.sweep import Distribution, Overview
-from enformer_ray.dataset.tracks import labels
+from enformer_ray.dataset.selection import labels
 from enformer_ray.errors import DatasetCorruptError, shortened
 from enformer_ray.genome.annotation import Gene
 from enformer_ray.rundir import layout
