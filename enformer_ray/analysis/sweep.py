@@ -15,7 +15,7 @@ from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import Floats, StatisticRows, largest_scores
 from enformer_ray.dataset.selection import assays, choose_tracks
 from enformer_ray.plan.plan import Plan, load_plan
-from enformer_ray.readers.row_groups import RowGroup as Group
+from enformer_ray.readers.row_groups import RowGroup
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
 
@@ -98,7 +98,7 @@ def sweep(
     counted = Distributions(assays(chosen), noise_floors(store, rows.statistic, chosen))
     # Seeded by the run: its report and its figure show the same sample each time.
     kept, largest = Points(points, int(plan.document.fingerprint[:8], 16)), Largest(top)
-    for group in row_groups(rows, chosen.column("column").to_pylist(), counted.add):
+    for group in group_scores(rows, chosen.column("column").to_pylist(), counted.add):
         if inputs.has_p:
             chromosome = str(group.keys.column("chromosome")[0])
             height = inputs.minus_log10_p(chromosome, group.first_variant, len(group.score))
@@ -207,7 +207,7 @@ class InputRecords:
 
 
 @dataclass(frozen=True)
-class RowGroup:
+class GroupScores:
     """Variants of one row group, their scores reduced to the track where each is strongest.
 
     Attributes:
@@ -235,17 +235,17 @@ class RowGroup:
         return table
 
 
-def row_groups(
+def group_scores(
     rows: StatisticRows, columns: Sequence[str], on_block: Callable[[slice, Floats], None] = lambda *_: None
-) -> Iterator[RowGroup]:
+) -> Iterator[GroupScores]:
     """All row groups of a statistic, in order; `on_block` gets each block of scores (rows, tracks) and its tracks."""
     for group in rows.groups():
-        yield _row_group(rows, group, columns, on_block)
+        yield _group_scores(rows, group, columns, on_block)
 
 
-def _row_group(
-    rows: StatisticRows, group: Group, columns: Sequence[str], on_block: Callable[[slice, Floats], None]
-) -> RowGroup:
+def _group_scores(
+    rows: StatisticRows, group: RowGroup, columns: Sequence[str], on_block: Callable[[slice, Floats], None]
+) -> GroupScores:
     score = np.full(group.rows, np.nan, np.float32)
     track = np.zeros(group.rows, np.int32)
     every = np.arange(group.rows)
@@ -255,7 +255,7 @@ def _row_group(
         candidate = values[every, best]
         larger = (np.abs(candidate) > np.abs(score)) | (np.isnan(score) & ~np.isnan(candidate))
         score[larger], track[larger] = candidate[larger], best[larger] + block.start
-    return RowGroup(group.first, rows.read(group, rows.keys), score, track)
+    return GroupScores(group.first, rows.read(group, rows.keys), score, track)
 
 
 class Points:
@@ -280,7 +280,7 @@ class Points:
         self.placed = 0
         self.without_height = 0
 
-    def add(self, group: RowGroup, height: NDArray[np.float64]) -> None:
+    def add(self, group: GroupScores, height: NDArray[np.float64]) -> None:
         """Add a row group; `height` is the y coordinate of each variant, NaN for one that has no place."""
         table = group.table(_POINT_KEYS, height)
         table = table.append_column("draw", pa.array(self._random.random(len(table))))
@@ -323,7 +323,7 @@ class Largest:
         self._count = count
         self._table: pa.Table | None = None
 
-    def add(self, group: RowGroup, height: NDArray[np.float64]) -> None:
+    def add(self, group: GroupScores, height: NDArray[np.float64]) -> None:
         """Add a row group, with the y coordinate of each variant in the plot."""
         table = largest_scores(group.table(group.keys.column_names, height), self._count)
         table = table.filter(pc.invert(pc.is_nan(table.column("score"))))

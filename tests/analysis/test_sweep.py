@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.analysis.sweep import Distributions, Largest, Points, RowGroup, sweep
+from enformer_ray.analysis.sweep import Distributions, GroupScores, Largest, Points, sweep
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows
@@ -87,13 +87,13 @@ def test_an_unknown_statistic_and_an_unfinished_run_are_refused(hostile: Path, t
         sweep(LocalStore(tmp_path))
 
 
-def groups(scores: np.ndarray, sizes: list[int]) -> list[RowGroup]:
+def groups(scores: np.ndarray, sizes: list[int]) -> list[GroupScores]:
     """Row groups of the given sizes."""
     found = []
     for start, end in zip(np.cumsum([0, *sizes[:-1]]), np.cumsum(sizes), strict=True):
         keys = {name: [str(i) for i in range(start, end)] for name in ROW_COLUMNS}
         table = pa.table(keys | {"position": pa.array(range(start, end), pa.int32())})
-        found.append(RowGroup(int(start), table, scores[start:end], np.zeros(end - start, np.int32)))
+        found.append(GroupScores(int(start), table, scores[start:end], np.zeros(end - start, np.int32)))
     return found
 
 

@@ -26,7 +26,7 @@ from enformer_ray.analysis.association.models import (
 )
 from enformer_ray.analysis.association.options import TrackBatch
 from enformer_ray.analysis.association.study import Study
-from enformer_ray.dataset.tracks import assays
+from enformer_ray.dataset.selection import assays
 
 
 class Ranking:
