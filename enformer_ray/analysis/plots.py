@@ -244,20 +244,20 @@ def _separate_assays(axes: Axes, groups: np.ndarray) -> None:
         axes.axvline(border + 0.5, color=_INK, linewidth=0.8)
 
 
-def draw_profile(top: TopProfile, statistic: str, around: int | None, width: float) -> Figure:
+def draw_profile(top: TopProfile, statistic: str, flank: int | None, width: float) -> Figure:
     """For each track both alleles and, below, their difference; genes at the bottom where an annotation was given.
 
     Args:
         top: the profile.
         statistic: of the scores in the titles.
-        around: bp on each side of the variant; all that is predicted when None.
+        flank: bp on each side of the variant; all that is predicted when None.
         width: inches.
     """
     profile, tracks = top.profile, len(top.names)
     variant = profile.variant
     left, right = profile.start, profile.end
-    if around is not None:
-        left, right = max(left, variant.start - around), min(right, variant.start + around)
+    if flank is not None:
+        left, right = max(left, variant.start - flank), min(right, variant.start + flank)
     genes = [gene for gene in top.genes or () if gene.start < right and gene.end > left]
     lanes = _lanes(genes, (right - left) / width)
     heights = [1.5, 0.9] * tracks + ([0.3 + 0.28 * (max(lanes) + 1)] if genes else [])

@@ -120,7 +120,7 @@ class TopProfile:
 
 
 @dataclass(frozen=True)
-class Selection:
+class ProfileRequest:
     """Variants to profile.
 
     Attributes:
@@ -138,21 +138,21 @@ class Selection:
     numbers: list[int]
 
 
-def pick_top(overview: Overview, number: int) -> Selection:
+def pick_top(overview: Overview, number: int) -> ProfileRequest:
     """The first of the top variants of a run."""
     numbers = overview.top.column("variant").to_pylist()[:number]
     rows = StatisticRows(overview.run, overview.statistic)
-    return Selection(overview.plan, rows, overview.tracks, top_variants(overview)[:number], numbers)
+    return ProfileRequest(overview.plan, rows, overview.tracks, top_variants(overview)[:number], numbers)
 
 
-def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Sequence[str]) -> Selection:
+def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Sequence[str]) -> ProfileRequest:
     """One variant of a run, by its id (`1_1024_A_C`)."""
     plan, run = load_plan(store), FinishedRun(store)
     rows = StatisticRows(run, statistic)
     number = rows.find(variant_id)
     chromosome, position, reference, alternate = variant_id.rsplit("_", 3)
     variant = Variant(chromosome, int(position), reference, alternate)
-    return Selection(plan, rows, choose_tracks(run.track_table, tracks, store.uri), [variant], [number])
+    return ProfileRequest(plan, rows, choose_tracks(run.track_table, tracks, store.uri), [variant], [number])
 
 
 def top_variants(overview: Overview) -> list[Variant]:
@@ -162,12 +162,12 @@ def top_variants(overview: Overview) -> list[Variant]:
 
 
 def top_profiles(
-    selection: Selection, gtf: Path | None = None, on_progress: Callable[[int], None] = lambda _: None
+    request: ProfileRequest, gtf: Path | None = None, on_progress: Callable[[int], None] = lambda _: None
 ) -> list[TopProfile]:
     """Profiles of variants in the tracks where they score highest.
 
     Args:
-        selection: the variants.
+        request: the variants.
         gtf: annotation of genes.
         on_progress: called with the number of predicted profiles.
 
@@ -175,21 +175,21 @@ def top_profiles(
         ProfileError: weights or reference of the run cannot be used here.
         GeneFileError: the annotation cannot be read.
     """
-    if not selection.variants:
+    if not request.variants:
         return []
-    columns, heads = (selection.tracks.column(name).to_pylist() for name in ("column", "index"))
-    scores = selection.rows.scores(selection.numbers, columns)
-    chosen = [strongest(row, assays(selection.tracks)) for row in scores]
+    columns, heads = (request.tracks.column(name).to_pylist() for name in ("column", "index"))
+    scores = request.rows.scores(request.numbers, columns)
+    chosen = [strongest(row, assays(request.tracks)) for row in scores]
     profiles = []
     for profile in predict_profiles(
-        selection.plan, selection.variants, [[heads[t] for t in tracks] for tracks in chosen]
+        request.plan, request.variants, [[heads[t] for t in tracks] for tracks in chosen]
     ):
         profiles.append(profile)
         on_progress(len(profiles))
     genes: Sequence[list[Gene] | None] = [None] * len(profiles)
     if gtf is not None:
         genes = read_genes(gtf, [Interval(p.variant.chromosome, p.start, p.end) for p in profiles])
-    names = labels(selection.tracks)
+    names = labels(request.tracks)
     return [
         TopProfile(profile, [names[t] for t in tracks], [float(row[t]) for t in tracks], overlapping)
         for profile, tracks, row, overlapping in zip(profiles, chosen, scores, genes, strict=True)

@@ -295,15 +295,7 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
     unique, first, of_variant = np.unique(variant, return_index=True, return_inverse=True)
     with_effect, chosen = np.unique(of_variant[effect], return_index=True)
     chosen = np.flatnonzero(effect)[chosen]
-    repeated = effect.copy()
-    repeated[chosen] = False
-    counts["effect_allele_unclear"] += int((~clear & ~mapped).sum())
-    counts["no_statistics"] += int((clear & ~effect & ~mapped).sum())
-    counts["another_record_used"] += int((repeated & ~mapped).sum())
-    used = mapped | (effect & ~repeated)
-    counts["used"] += int(used.sum())
-    for name in [name for name, count in counts.items() if not count]:
-        del counts[name]
+    _count_uses(counts, clear, effect, mapped, chosen)
 
     def by_variant(values: Values) -> Values:
         spread = np.full(len(unique), np.nan)
@@ -330,6 +322,24 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
     useful = ~np.isnan(study.chi_square) | member | ~np.isnan(study.pip)
     rows = records.select(MEMBERS_SCHEMA.names).filter(pa.array(in_set)).cast(MEMBERS_SCHEMA)
     return study.take(useful), rows
+
+
+def _count_uses(
+    counts: Counter[str],
+    clear: NDArray[np.bool_],
+    effect: NDArray[np.bool_],
+    mapped: NDArray[np.bool_],
+    chosen: NDArray[np.int64],
+) -> None:
+    """Count records by their use: of several effects of a variant the chosen one."""
+    repeated = effect.copy()
+    repeated[chosen] = False
+    counts["effect_allele_unclear"] += int((~clear & ~mapped).sum())
+    counts["no_statistics"] += int((clear & ~effect & ~mapped).sum())
+    counts["another_record_used"] += int((repeated & ~mapped).sum())
+    counts["used"] += int((mapped | (effect & ~repeated)).sum())
+    for name in [name for name, count in counts.items() if not count]:
+        del counts[name]
 
 
 def _effects(records: pa.Table, direction: NDArray[np.int8]) -> tuple[Values, Values, Values]:
