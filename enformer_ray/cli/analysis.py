@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from enformer_ray.analysis.options import AssociationOptions
 from enformer_ray.cli.dataset import Tracks
+from enformer_ray.cli.options import model_options
 from enformer_ray.cli.printing import console, print_line
 from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 from enformer_ray.errors import ConfigError
@@ -23,71 +25,31 @@ if TYPE_CHECKING:
     from enformer_ray.analysis.mpra import Comparison
     from enformer_ray.demo.rule import Agreement
 
-_STUDY, _CASES, _OUTPUT = "The study", "Enrichment and covariates", "Output"
 _SHOWN_SETS = 5
 
 
-def _option(help_text: str, panel: str, **more: Any) -> Any:
-    return typer.Option(help=help_text, rich_help_panel=panel, **more)
+def _output_option(help_text: str, **more: Any) -> Any:
+    return typer.Option(help=help_text, rich_help_panel="Output", **more)
 
 
+@model_options
 def associate(
     run_directory: Annotated[str, typer.Argument(metavar="RUN", help="directory of a finished run")],
-    output: Annotated[Path, _option("new or empty folder for the tables", _OUTPUT)],
-    sumstats: Annotated[
-        list[str] | None,
-        _option("summary statistics; may be repeated (default: the study columns of the run's own inputs)", _STUDY),
-    ] = None,
-    statistic: Annotated[str | None, _option("statistic of the run (default: its first)", _STUDY)] = None,
-    format: Annotated[str | None, _option("format of --sumstats (default: by what they hold)", _STUDY)] = None,
-    study: Annotated[str | None, _option("sample of a GWAS-VCF that holds several", _STUDY)] = None,
-    columns: Annotated[
-        list[str] | None, _option("column of --sumstats, as `beta=BETA`; may be repeated", _STUDY)
-    ] = None,
-    chain: Annotated[Path | None, _option("chain file from the assembly of --sumstats to the run's", _STUDY)] = None,
-    reference: Annotated[Path | None, _option("the run's FASTA, if it has been moved since", _STUDY)] = None,
-    gtf: Annotated[Path | None, _option("genes (GTF), for the distance to the nearest TSS", _CASES)] = None,
-    ld_scores: Annotated[str | None, _option("LD scores of LDSC; a glob, or @ for the chromosome", _CASES)] = None,
-    cases: Annotated[str, _option("auto, credible-sets or p-value", _CASES)] = "auto",
-    min_pip: Annotated[float | None, _option("lowest PIP of a case (default: any member of a set)", _CASES)] = None,
-    p_threshold: Annotated[float, _option("largest p-value of a case", _CASES)] = 5e-8,
-    control_p: Annotated[float, _option("controls of low p have a larger one than this", _CASES)] = 0.05,
-    controls: Annotated[int, _option("matched controls for each case, at most", _CASES, min=1)] = 10,
-    blocks: Annotated[int, _option("genomic blocks of the jackknife, at most", _CASES, min=10)] = 200,
-    prior_tracks: Annotated[int, _option("tracks that re-weight credible sets", _CASES, min=1)] = 10,
-    seed: Annotated[int, _option("of the draw of controls", _CASES, min=0)] = 0,
-    top: Annotated[int, _option("tracks to print", _OUTPUT, min=1)] = 10,
-    force: Annotated[bool, _option("replace an earlier analysis in --output", _OUTPUT)] = False,
+    output: Annotated[Path, _output_option("new or empty folder for the tables")],
+    options: AssociationOptions,
+    top: Annotated[int, _output_option("tracks to print", min=1)] = 10,
+    force: Annotated[bool, _output_option("replace an earlier analysis in --output")] = False,
 ) -> None:
     """Relate scores to GWAS or fine-mapping results: correlation, enrichment, re-weighted credible sets."""
-    from enformer_ray.analysis.association.associate import associate as analyse
-    from enformer_ray.analysis.association.associate import check_folder, write_association
-    from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions, check_cases
+    _associate(run_directory, output, options, top, force)
 
-    read = SumstatsOptions(
-        files=tuple(sumstats or ()),
-        format=format,
-        study=study,
-        columns=dict(pair.partition("=")[::2] for pair in columns or ()),
-        chain=chain,
-        reference=reference,
-    )
-    options = AssociationOptions(
-        statistic=statistic,
-        sumstats=read,
-        gtf=gtf,
-        ld_scores=ld_scores,
-        cases=check_cases(cases),
-        min_pip=min_pip,
-        p_threshold=p_threshold,
-        control_p=control_p,
-        controls=controls,
-        blocks=blocks,
-        prior_tracks=prior_tracks,
-        seed=seed,
-    )
+
+def _associate(run_directory: str, output: Path, options: AssociationOptions, top: int, force: bool) -> None:
+    from enformer_ray.analysis.association.associate import associate as analyse_run
+    from enformer_ray.analysis.association.associate import check_folder, write_association
+
     check_folder(output, force)
-    association = analyse(run_directory, options)
+    association = analyse_run(run_directory, options)
     write_association(association, output)
     print_association(association, top)
     console.print(Text(f"Wrote {output}: tracks.parquet, assays.parquet, credible_sets.parquet, association.json"))
@@ -343,7 +305,7 @@ def analyse(run: str, genes: Path, output: Path) -> None:
     from enformer_ray.demo.world import CAUSAL
 
     print_line(f"The simulated trait acts through {' and '.join(CAUSAL)}; `enformer-ray associate` finds:")
-    associate(run, output, gtf=genes, top=5, force=True)
+    _associate(run, output, AssociationOptions(gtf=genes), top=5, force=True)
     report(run, gtf=genes, profiles=3)
 
 

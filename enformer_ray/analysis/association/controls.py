@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.association.models import Values
-from enformer_ray.analysis.association.options import DEFAULT_MIN_PIP, AssociationOptions, read_lines
 from enformer_ray.analysis.association.study import Study
+from enformer_ray.analysis.options import DEFAULT_MIN_PIP, AssociationOptions
 from enformer_ray.errors import AssociationError
 from enformer_ray.genome.coordinates import canonical_name
+from enformer_ray.readers.text import open_text
 
 _BINS = {"minor_allele_frequency": 10, "ld_score": 5, "log10_tss_distance": 5, "indel": 2}
 
@@ -294,3 +295,23 @@ def design(covariates: dict[str, Values], rows: int) -> tuple[Values, list[str]]
 def _varies(values: Values) -> bool:
     there = values[~np.isnan(values)]
     return bool(len(there) and np.ptp(there) > 0)
+
+
+def read_lines(path: Path, option: str) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of each line that is not empty; gzip, bgzip and zstd are unpacked.
+
+    Args:
+        path: the file.
+        option: that names it.
+
+    Raises:
+        AssociationError: there is no such file.
+        VariantFileError: it is damaged.
+    """
+    if not path.is_file():
+        raise AssociationError(f"the file {path} ({option}) does not exist; check the path.")
+    with open_text(path) as text:
+        for block in text:
+            for number, line in block.lines():
+                if line.strip():
+                    yield number, line

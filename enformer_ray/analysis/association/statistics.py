@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +25,23 @@ from enformer_ray.analysis.association.models import (
     jackknife_error,
     two_sided,
 )
-from enformer_ray.analysis.association.options import TrackBatch
 from enformer_ray.analysis.association.study import Study
+
+
+class TrackBatch(NamedTuple):
+    """Scores of some tracks.
+
+    Attributes:
+        columns: names of the tracks.
+        scores: (variants, tracks), signed; NaN for a variant that could not be scored.
+    """
+
+    columns: list[str]
+    scores: NDArray[np.float32]
+
+
+Reader = Callable[[Sequence[str], NDArray[np.int64]], Iterator[TrackBatch]]
+"""Reads tracks of the variants of these numbers."""
 
 
 class Ranking:

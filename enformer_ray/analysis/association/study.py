@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from enformer_ray.analysis.association.models import Values
-from enformer_ray.analysis.association.options import SumstatsOptions
+from enformer_ray.analysis.options import SumstatsOptions
 from enformer_ray.catalogue.build import build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssociationError
