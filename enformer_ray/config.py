@@ -34,8 +34,8 @@ DEFAULT_STRIDE = 32
 OFFICIAL_WEIGHTS = "EleutherAI/enformer-official-rough"
 
 
-WHAT, HOW, WHERE, GENES = "What is scored", "How it is scored", "Where it runs", "Genes"
-"""Headings of the options of a job in `--help`."""
+WHAT, HOW, WHERE = "What is scored", "How it is scored", "Where it runs"
+"""Headings of the options of all jobs in `--help`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Option:
         unset: what holds where nothing is given, if the default does not say it.
         negatable: whether a switch has the form --no-....
         help: help text, where the description fits a job file only.
+        metavar: what a value is called in `--help`, where its type does not say it.
     """
 
     panel: str | None = None
@@ -57,13 +58,14 @@ class Option:
     unset: str = ""
     negatable: bool = False
     help: str = ""
+    metavar: str | None = None
 
 
-class _Frozen(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ScoringConfig(_Frozen):
+class ScoringConfig(_Section):
     """What is computed for a variant: everything here can change a number and is part of the fingerprint."""
 
     head: Annotated[str, Option(HOW)] = Field("human", description="human or mouse")
@@ -96,7 +98,7 @@ class ScoringConfig(_Frozen):
         return value
 
 
-class CatalogueConfig(_Frozen):
+class CatalogueConfig(_Section):
     """How variant files are read; everything here can change which variants are scored."""
 
     format: Annotated[str | None, Option(WHAT, unset="by what they hold")] = Field(
@@ -139,20 +141,20 @@ class CatalogueConfig(_Frozen):
     )
 
 
-class GenesConfig(_Frozen):
+class GenesConfig(_Section):
     """Genes whose transcription starts variants are scored at; everything here can change a number."""
 
-    gtf: Annotated[Path, Option(GENES)] = Field(description="genes of the reference's assembly (GTF, plain or gzip)")
-    bins: Annotated[int, Option(GENES)] = Field(
+    gtf: Annotated[Path, Option("Genes")] = Field(description="genes of the reference's assembly (GTF, plain or gzip)")
+    bins: Annotated[int, Option("Genes")] = Field(
         3, ge=1, description="output bins around a transcription start, an odd number"
     )
-    max_distance: Annotated[int | None, Option(GENES, unset="the whole window")] = Field(
+    max_distance: Annotated[int | None, Option("Genes", unset="the whole window")] = Field(
         None, ge=0, description="bp between variant and transcription start at most"
     )
-    gene_types: Annotated[tuple[str, ...], Option(GENES, name="gene_type", unset="all")] = Field(
+    gene_types: Annotated[tuple[str, ...], Option("Genes", name="gene_type", unset="all")] = Field(
         (), description="gene_type, such as protein_coding"
     )
-    genes: Annotated[tuple[str, ...], Option(GENES, name="gene", unset="all")] = Field(
+    genes: Annotated[tuple[str, ...], Option("Genes", name="gene", unset="all")] = Field(
         (), description="gene_id or gene_name"
     )
 
@@ -164,11 +166,26 @@ class GenesConfig(_Frozen):
         return value
 
 
+class Schedule(_Section):
+    """Where releases come from and go to, for `enformer-ray releases` alone (docs/schedule.md)."""
+
+    releases: Annotated[str, Option(metavar="DIR_OR_GLOB")] = Field(
+        description="folder of releases, or a glob in quotes: each file or folder is one"
+    )
+    runs: Annotated[str, Option(metavar="DIR")] = Field(description="folder of run directories, one a release")
+    settle: Annotated[float | None, Option(metavar="SECONDS", unset="300; with a done_file 0")] = Field(
+        None, ge=0, description="seconds without a change after which a release counts as whole"
+    )
+    done_file: Annotated[str | None, Option(metavar="NAME")] = Field(
+        None, min_length=1, description="wait for this file; * stands for the name of the release, as in '*.done'"
+    )
+
+
 GENE_DEFAULTS: dict[str, Any] = {"statistics": ("log2_ratio",), "placement": "centred", "indel": "anchored"}
 """Scoring options of a job with genes, where it does not say otherwise."""
 
 
-class JobConfig(_Frozen):
+class JobConfig(_Section):
     """One scoring job, as the command line and `jobs/*.yaml` state it."""
 
     variants: Annotated[tuple[str, ...], Option(WHAT)] = Field(
@@ -361,8 +378,10 @@ class Setting(NamedTuple):
     @property
     def kind(self) -> Any:
         """Type of a value that is given: without None."""
-        kinds = _alternatives(self.field.annotation)
-        return kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]  # noqa: UP007 (of a variable)
+        annotation = self.field.annotation
+        if get_origin(annotation) not in (Union, types.UnionType):
+            return annotation
+        return Union[tuple(kind for kind in get_args(annotation) if kind is not type(None))]  # noqa: UP007 (computed)
 
     @property
     def default(self) -> str:
@@ -382,10 +401,11 @@ class Setting(NamedTuple):
     @property
     def expected(self) -> str:
         """What a value has to be: `a whole number, at least 1`."""
-        limits = [f"{words} {self.limits[name]:g}" for name, words in _LIMITS.items() if name in self.limits]
+        noun = _noun(self.kind)
         if any(getattr(entry, "min_length", 0) for entry in self.field.metadata):
-            limits.append("not empty")
-        return _noun(self.kind) + (f", {' and '.join(limits)}" if limits else "")
+            noun = noun.replace("a list", "a list (not empty)") if "a list" in noun else f"{noun}, not empty"
+        limits = [f"{words} {self.limits[name]:,g}" for name, words in _LIMITS.items() if name in self.limits]
+        return f"{noun}, {' and '.join(limits)}" if limits else noun
 
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -398,16 +418,10 @@ def _noun(kind: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
-        return f"a list of {_noun(arguments[0]).removeprefix('one of ').removeprefix('a ')}"
+        return f"a list of {_noun(arguments[0]).removeprefix('one of ')}"
     if origin in (Union, types.UnionType):
         return " or ".join(map(_noun, arguments))
     return _NOUNS.get(kind, "`key: value` lines")
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    """Types of a union but None; the type itself where it is none."""
-    kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    return [kind for kind in kinds if kind is not type(None)]
 
 
 def fields_of(model: Any) -> Mapping[str, FieldInfo]:

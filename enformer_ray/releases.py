@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from enformer_ray.config import JobConfig, build_config
+from enformer_ray.config import JobConfig, Schedule, build_config, check_model
 from enformer_ray.errors import ConfigError, DatasetCorruptError, ReleaseError
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import open_store
@@ -30,21 +28,6 @@ _UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".crdownload")
 
 _COMPANIONS = (".tbi", ".csi", ".gzi", ".idx", ".md5", ".sha256")
 """Ends of names of what lies beside variant files: indexes and checksums."""
-
-
-class Schedule(BaseModel):
-    """Where releases come from and go to: the section `schedule` of a job file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    releases: str = Field(description="folder of releases, or a glob: each file or folder in it is one")
-    runs: str = Field(description="folder of run directories, one a release; a path, s3:// or gs://")
-    settle: float | None = Field(
-        None, ge=0, description="seconds without a change after which a release is whole; 300, with a done_file 0"
-    )
-    done_file: str | None = Field(
-        None, min_length=1, description="file that says that a release is whole; * stands for the release's name"
-    )
 
 
 class Release(NamedTuple):
@@ -132,13 +115,7 @@ def scheduled_job(values: Mapping[str, Any], origin: str) -> ScheduledJob:
                 f"{origin} has the key {key!r}, which is found anew for each release: leave it out, and say "
                 "where releases come from and go to (schedule: releases, runs; or --releases, --runs)."
             )
-    try:
-        schedule = Schedule.model_validate(values.get("schedule") or {})
-    except ValidationError as error:
-        lines = [f"  schedule.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(
-            f"{origin} cannot be used:\n" + "\n".join(lines) + "\njobs/reprocess_release.yaml is an example."
-        ) from None
+    schedule = check_model(Schedule, values.get("schedule") or {}, origin, section="schedule")
     build_config({**rest, "variants": ["-"], "output": schedule.runs}, origin)  # what is wrong, even with nothing to do
     return ScheduledJob(schedule, rest, origin)
 

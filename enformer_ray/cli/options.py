@@ -15,6 +15,7 @@ from enformer_ray.config import (
     WHAT,
     WHERE,
     JobConfig,
+    Schedule,
     Setting,
     build_config,
     check_model,
@@ -24,8 +25,12 @@ from enformer_ray.config import (
 )
 from enformer_ray.errors import ConfigError
 
-_JOB = {setting.name: setting for setting in settings(JobConfig) if setting.option is not None}
-"""All options of a job by name."""
+_JOB = {
+    setting.name: setting
+    for setting in (*settings(JobConfig), *settings(Schedule, "schedule."))
+    if setting.option is not None
+}
+"""All options of a job file by name."""
 
 Derive = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes options of a command's own out of its arguments, and returns what they mean in the job file: key -> value."""
@@ -137,6 +142,8 @@ def _default(setting: Setting) -> Any:
     if setting.field.is_required():
         return inspect.Parameter.empty
     value = setting.field.get_default(call_default_factory=True)
+    if _in_one(setting.kind):
+        return ",".join(value)
     return value if value not in ((), {}) else None
 
 
@@ -157,9 +164,8 @@ def _annotation(setting: Setting, default_in_help: bool) -> Any:
     if setting.default and (default_in_help or option.unset):
         text += f" (default: {setting.default})"
     flags = [setting.flag] if kind is bool and not option.negatable else []
-    return Annotated[
-        kind | None, typer.Option(*flags, help=text, rich_help_panel=option.panel, **_bounds(setting, kind))
-    ]
+    shown: dict[str, Any] = {"help": text, "rich_help_panel": option.panel, "metavar": option.metavar}
+    return Annotated[kind | None, typer.Option(*flags, **shown, **_bounds(setting, kind))]
 
 
 def _option_type(kind: Any) -> Any:

@@ -131,21 +131,48 @@ def reprocess(
     score_or_preview(job, dry_run, rate, take_over)
 
 
-def _check_annotation(values: dict[str, Any]) -> dict[str, Any]:
-    if values["gtf"] is None and values["config"] is None:
+_PANEL = "Genes"
+_PLACES = {
+    "gtf": "genes.gtf",
+    "bins": "genes.bins",
+    "max_distance": "genes.max_distance",
+    "gene_type": "genes.gene_types",
+    "gene": "genes.genes",
+}
+
+
+def _option(help_text: str, **more: Any) -> Any:
+    return typer.Option(help=help_text, rich_help_panel=_PANEL, **more)
+
+
+def _genes(values: dict[str, Any]) -> dict[str, Any]:
+    given = {place: values.pop(name) for name, place in _PLACES.items()}
+    if given["genes.gtf"] is None and values["config"] is None:
         raise ConfigError(
             "genes are scored at the transcription starts of an annotation: give --gtf (genes.gtf in a job file), the "
             "GTF of the reference's assembly, such as GENCODE's."
         )
-    return {}
+    return {place: value for place, value in given.items() if value is not None and value != []}
 
 
-_OF_GENES = ("gtf", "bins", "max_distance", "gene_type", "gene")
-
-
-@functools.partial(job_command, without=("previous",), derive=_check_annotation, also=_OF_GENES)
+@functools.partial(job_command, without=("previous",), derive=_genes)
 def genes(
     job: JobConfig,
+    gtf: Annotated[  # noqa: ARG001 (`_genes` takes the first five)
+        Path | None, _option("genes of the reference's assembly (GTF, plain or gzip)")
+    ] = None,
+    bins: Annotated[  # noqa: ARG001
+        int | None, _option("output bins around a transcription start, an odd number (default: 3)")
+    ] = None,
+    max_distance: Annotated[  # noqa: ARG001
+        int | None, _option("bp between variant and transcription start at most (default: the whole window)")
+    ] = None,
+    gene_type: Annotated[  # noqa: ARG001
+        list[str] | None, _option("gene_type, such as protein_coding; may be repeated (default: all)")
+    ] = None,
+    gene: Annotated[  # noqa: ARG001
+        list[str] | None, _option("gene_id or gene_name; may be repeated (default: all)")
+    ] = None,
     dry_run: DryRun = False,
     rate: Rate = RATE,
     take_over: TakeOver = False,
@@ -169,23 +196,27 @@ _OF_FILES = ("variants", "format", "study", "on_bad_record", "columns", "chain")
 def _sources(values: dict[str, Any]) -> dict[str, Any]:
     from enformer_ray.catalogue.sources import SATURATE
 
-    regions, beds = values.pop("region"), values.pop("bed")
+    regions, beds, deletions = values.pop("region"), values.pop("bed"), values.pop("deletions")
     named = [*(regions or []), *(str(path) for path in beds or [])]
     missing = [path for path in beds or [] if not path.is_file()]
     if missing:
         raise ConfigError(f"--bed {missing[0]} does not exist; check the path.")
     if not named and values["config"] is None:
         raise ConfigError("give the regions to saturate: --region chr8:1000-1200 or --bed FILE.")
-    return {"variants": [f"{SATURATE}{name}" for name in named]} if named else {}
+    derived: dict[str, Any] = {"variants": [f"{SATURATE}{name}" for name in named]} if named else {}
+    return derived | ({} if deletions is None else {"catalogue.saturate_deletions": deletions})
 
 
-@functools.partial(job_command, without=_OF_FILES, derive=_sources, also=("deletions",))
+@functools.partial(job_command, without=_OF_FILES, derive=_sources)
 def saturate(
     job: JobConfig,
-    region: Annotated[  # noqa: ARG001 (`_sources` takes the first two)
+    region: Annotated[  # noqa: ARG001 (`_sources` takes the first three)
         list[str] | None, typer.Option(help="chr8:1000-1200, 1-based, both ends included; may be repeated")
     ] = None,
     bed: Annotated[list[Path] | None, typer.Option(help="regions as BED; may be repeated")] = None,  # noqa: ARG001
+    deletions: Annotated[  # noqa: ARG001
+        bool | None, typer.Option("--deletions/--no-deletions", help="delete each base, too (default: no)")
+    ] = None,
     logo: Annotated[
         Path | None, typer.Option(help="picture (.png, .svg, .pdf) to draw of each track; see `plot logo`")
     ] = None,
