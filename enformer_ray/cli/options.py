@@ -164,8 +164,11 @@ def _annotation(setting: Setting, default_in_help: bool) -> Any:
     if setting.default and (default_in_help or option.unset):
         text += f" (default: {setting.default})"
     flags = [setting.flag] if kind is bool and not option.negatable else []
-    shown: dict[str, Any] = {"help": text, "rich_help_panel": option.panel, "metavar": option.metavar}
-    return Annotated[kind | None, typer.Option(*flags, **shown, **_bounds(setting, kind))]
+    bounds = _bounds(setting, kind)
+    return Annotated[
+        kind | None,
+        typer.Option(*flags, help=text, rich_help_panel=option.panel, metavar=option.metavar, **bounds),
+    ]
 
 
 def _option_type(kind: Any) -> Any:
