@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from enformer_ray.config import Schedule
 from enformer_ray.errors import ConfigError, DatasetCorruptError, ReleaseError
-from enformer_ray.releases import Schedule, Seen, finished_runs, look, scheduled_job
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import open_store
+from enformer_ray.schedule import Seen, finished_runs, look, scheduled_job
 from tests.dataset.study import Study, make_study
 from tests.dataset.test_dataset import upload
 
