@@ -323,8 +323,9 @@ def _error_line(model: type, details: ErrorDetails, section: str) -> str:
     else:
         found = "it has" if len(details["loc"]) > len(keys) and isinstance(details["loc"][-1], int) else "it is"
         text = f"must be {setting.expected}; {found} {shortened(repr(details['input']))}"
-    flag = f" ({setting.flag})" if setting is not None and setting.option is not None else ""
-    return f"  {key}{flag}: {text}" if key else f"  {text}"
+    if setting is not None and setting.option is not None:
+        text += f" (option {setting.flag})"
+    return f"  {key}: {text}" if key else f"  {text}"
 
 
 def _locate(model: Any, location: Sequence[int | str]) -> tuple[list[str], Setting | None]:

@@ -40,36 +40,54 @@ def test_a_section_that_holds_no_keys_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"reference": None}, "reference (--reference): must be a path; it is None"),
-        ({"variants": []}, "variants (--variants): must be a list (not empty) of text; it is []"),
-        ({"workers": 0}, "workers (--workers): must be a whole number, at least 1; it is 0"),
+        ({"reference": None}, "reference: must be a path; it is None (option --reference)"),
+        ({"variants": []}, "variants: must be a list (not empty) of text; it is [] (option --variants)"),
+        ({"workers": 0}, "workers: must be a whole number, at least 1; it is 0 (option --workers)"),
         (
             {"shard_size": 8193},
-            "shard_size (--shard-size): must be a whole number, at least 1 and at most 8,192; it is 8193",
+            "shard_size: must be a whole number, at least 1 and at most 8,192; it is 8193 (option --shard-size)",
         ),
         (
             {"gpus_per_worker": 0},
-            "gpus_per_worker (--gpus-per-worker): must be a number, above 0 and at most 1; it is 0",
+            "gpus_per_worker: must be a number, above 0 and at most 1; it is 0 (option --gpus-per-worker)",
         ),
-        ({"offline": "perhaps"}, "offline (--offline): must be true or false; it is 'perhaps'"),
-        ({"scoring": {"shifts": 3}}, "scoring.shifts (--shifts): must be one of 1, 2, 4, 8, 16, 32, 64; it is 3"),
-        ({"scoring": {"device": "tpu"}}, "scoring.device (--device): must be one of auto, cpu, cuda; it is 'tpu'"),
+        ({"offline": "perhaps"}, "offline: must be true or false; it is 'perhaps' (option --offline)"),
+        (
+            {"scoring": {"shifts": 3}},
+            "scoring.shifts: must be one of 1, 2, 4, 8, 16, 32, 64; it is 3 (option --shifts)",
+        ),
+        (
+            {"scoring": {"device": "tpu"}},
+            "scoring.device: must be one of auto, cpu, cuda; it is 'tpu' (option --device)",
+        ),
         (
             {"scoring": {"statistics": ["sad", "saad"]}},
-            "scoring.statistics (--statistics): must be a list (not empty) of sad, log2_ratio, log_sad, sax, d2, "
-            "centre, ref, alt; it has 'saad'",
+            "scoring.statistics: must be a list (not empty) of sad, log2_ratio, log_sad, sax, d2, centre, "
+            "ref, alt; it has 'saad' (option --statistics)",
         ),
-        ({"scoring": {"statistics": ["d2", "d2"]}}, "scoring.statistics (--statistics): a statistic is named twice"),
-        ({"catalogue": {"columns": "BP"}}, "catalogue.columns (--columns): must be `key: value` lines; it is 'BP'"),
-        ({"catalogue": {"chain": 5}}, "catalogue.chain (--chain): must be a path or `key: value` lines; it is 5"),
+        (
+            {"scoring": {"statistics": ["d2", "d2"]}},
+            "scoring.statistics: a statistic is named twice (option --statistics)",
+        ),
+        (
+            {"catalogue": {"columns": "BP"}},
+            "catalogue.columns: must be `key: value` lines; it is 'BP' (option --columns)",
+        ),
+        (
+            {"catalogue": {"chain": 5}},
+            "catalogue.chain: must be a path or `key: value` lines; it is 5 (option --chain)",
+        ),
         (
             {"catalogue": {"palindromic_threshold": 0.5}},
             "catalogue.palindromic_threshold: must be a number, above 0 and below 0.5; it is 0.5",
         ),
-        ({"genes": {"bins": 5}}, "genes.gtf (--gtf): missing: genes of the reference's assembly (GTF, plain or gzip)"),
+        (
+            {"genes": {"bins": 5}},
+            "genes.gtf: missing: genes of the reference's assembly (GTF, plain or gzip) (option --gtf)",
+        ),
         (
             {"genes": {"gtf": "a", "gene_types": [1]}},
-            "genes.gene_types (--gene-type): must be a list of text; it has 1",
+            "genes.gene_types: must be a list of text; it has 1 (option --gene-type)",
         ),
         ({"shfits": 4}, "shfits: unknown key, perhaps `scoring.shifts` is meant; docs/job_file.md lists the keys"),
         ({"scoring": {"zzz": 4}}, "scoring.zzz: unknown key; docs/job_file.md lists the keys"),
@@ -94,9 +112,9 @@ def test_a_section_of_its_own_names_its_keys_with_the_section() -> None:
     with pytest.raises(ConfigError) as refused:
         check_model(Schedule, {"runs": "r", "settle": -1}, "j.yaml", section="schedule")
     assert str(refused.value).splitlines()[1:] == [
-        "  schedule.releases (--releases): missing: folder of releases, or a glob in quotes: each file or folder is "
-        "one",
-        "  schedule.settle (--settle): must be a number, at least 0; it is -1",
+        "  schedule.releases: missing: folder of releases, or a glob in quotes: each file or folder "
+        "is one (option --releases)",
+        "  schedule.settle: must be a number, at least 0; it is -1 (option --settle)",
     ]
 
 

@@ -207,13 +207,13 @@ def test_releases_that_cannot_be_told_apart_or_found_are_refused(releases: Path)
     [
         ({"schedule": {"releases": "a", "runs": "b"}, "variants": ["x.vcf"]}, "has the key 'variants'"),
         ({"schedule": {"releases": "a", "runs": "b"}, "output": "x"}, "has the key 'output'"),
-        ({"schedule": {"releases": "a"}}, r"schedule\.runs \(--runs\): missing"),
+        ({"schedule": {"releases": "a"}}, r"schedule\.runs: missing: .*\(option --runs\)"),
         (
             {"schedule": {"releases": "a", "runs": "b", "setle": 3}},
             r"schedule\.setle: unknown key, perhaps `schedule\.settle`",
         ),
         ({"schedule": {"releases": "a", "runs": "b"}, "worker": 3}, "worker: unknown key"),
-        ({}, r"schedule\.releases \(--releases\): missing"),
+        ({}, r"schedule\.releases: missing: .*\(option --releases\)"),
     ],
 )
 def test_a_job_file_that_cannot_be_used(values: dict[str, Any], message: str) -> None:

@@ -81,9 +81,9 @@ def test_what_is_wrong_is_refused_with_its_name(wrong: list[str]) -> None:
 
 
 def test_what_the_model_alone_checks_names_the_option_too() -> None:
-    with pytest.raises(ConfigError, match=r"share \(--share\): must be a number, above 0; it is 0"):
+    with pytest.raises(ConfigError, match=r"share: must be a number, above 0; it is 0.0 \(option --share\)"):
         outer("--name", "x", "--share", "0")
-    with pytest.raises(ConfigError, match=r"parts \(--parts\): must be a list of a, b; it has 'c'"):
+    with pytest.raises(ConfigError, match=r"parts: must be a list of a, b; it has 'c' \(option --parts\)"):
         outer("--name", "x", "--parts", "a,c")
 
 
