@@ -1,4 +1,4 @@
-"""Commands that score: `score`, its steps `plan`, `run`, `finalise`; `reprocess`, `saturate`, `genes`, `releases`."""
+"""The commands that score: `score`, `plan`, `run`, `finalise`, `reprocess`, `saturate`, `genes` and `releases`."""
 
 from __future__ import annotations
 
