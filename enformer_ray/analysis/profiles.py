@@ -181,9 +181,7 @@ def top_profiles(
     scores = request.rows.scores(request.numbers, columns)
     chosen = [strongest(row, assays(request.tracks)) for row in scores]
     profiles = []
-    for profile in predict_profiles(
-        request.plan, request.variants, [[heads[t] for t in tracks] for tracks in chosen]
-    ):
+    for profile in predict_profiles(request.plan, request.variants, [[heads[t] for t in tracks] for tracks in chosen]):
         profiles.append(profile)
         on_progress(len(profiles))
     genes: Sequence[list[Gene] | None] = [None] * len(profiles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,34 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from enformer_ray.analysis.association.controls import CaseControlSample, covariates_of, design, draw_sample
 from enformer_ray.analysis.association.credible_sets import rank_sets
 from enformer_ray.analysis.association.models import equal_blocks
-from enformer_ray.analysis.association.options import AssociationOptions, Reader, check_order, reader_of
 from enformer_ray.analysis.association.statistics import (
     MIN_ROWS,
     AssayScores,
     Enrichment,
+    Reader,
+    TrackBatch,
     TrackStatistics,
     as_columns,
     enrichment_of,
 )
 from enformer_ray.analysis.association.study import Study, read_study, study_records
-from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.errors import AssociationError
-from enformer_ray.plan.plan import load_plan
+from enformer_ray.analysis.options import AssociationOptions
+from enformer_ray.dataset.dataset import ScoreDataset, open_scores
+from enformer_ray.errors import AssociationError, DatasetCorruptError
+from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import open_store
+
+_BATCH_VALUES = 2**26  # 256 MiB of float32
+_MAX_TRACKS = 64  # read at a time
+
+TABLES = ("tracks.parquet", "assays.parquet", "credible_sets.parquet")
+DOCUMENT = "association.json"
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,36 @@ def associate(run_directory: str, options: AssociationOptions) -> Association:
         "records": dict(records.most_common()),
     }
     return replace(found, summary=origin | found.summary)
+
+
+def check_order(dataset: ScoreDataset, statistic: str, plan: Plan) -> None:
+    """Check that row v of the scores is the variant numbered v, as studies are joined by number."""
+    import polars as pl
+
+    found = dataset.to_polars(statistic, []).select("position").collect()["position"].to_numpy()
+    files = [plan.store.local_path(layout.plan_variants(name)) for name in plan.document.variants]
+    expected = pl.scan_parquet(files, hive_partitioning=False).select("position").collect()["position"].to_numpy()
+    if not np.array_equal(found, expected):
+        raise DatasetCorruptError(
+            f"{plan.store.uri}: the rows of {layout.SCORES}/{statistic} are not the variants of the plan in their "
+            "order. Files of the run directory have been changed; `enformer-ray verify` names the first one."
+        )
+
+
+def reader_of(dataset: ScoreDataset, statistic: str) -> Reader:
+    """A reader of one statistic of a finished run, which reads no other columns than the requested ones."""
+
+    def read(columns: Sequence[str], variants: NDArray[np.int64]) -> Iterator[TrackBatch]:
+        size = max(1, min(_MAX_TRACKS, _BATCH_VALUES // max(1, dataset.manifest.rows)))
+        for start in range(0, len(columns), size):
+            names = list(columns[start : start + size])
+            frame = dataset.to_polars(statistic, names).select(names).collect()
+            scores = np.empty((len(variants), len(names)), dtype=np.float32, order="F")
+            for number, name in enumerate(names):
+                scores[:, number] = frame[name].to_numpy()[variants]
+            yield TrackBatch(names, scores)
+
+    return read
 
 
 def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOptions) -> Association:
@@ -154,10 +195,6 @@ def _as_json(options: AssociationOptions) -> dict[str, Any]:
     """Options as JSON values."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
     return values
-
-
-TABLES = ("tracks.parquet", "assays.parquet", "credible_sets.parquet")
-DOCUMENT = "association.json"
 
 
 def check_folder(folder: Path, force: bool) -> None:

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.association.models import Values
-from enformer_ray.analysis.association.options import DEFAULT_MIN_PIP, AssociationOptions, read_lines
 from enformer_ray.analysis.association.study import Study
+from enformer_ray.analysis.options import DEFAULT_MIN_PIP, AssociationOptions
 from enformer_ray.errors import AssociationError
 from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
+from enformer_ray.readers.text import text_lines
 
 _BINS = {"minor_allele_frequency": 10, "ld_score": 5, "log10_tss_distance": 5, "indel": 2}
 
@@ -196,7 +197,7 @@ def _read(path: Path) -> Iterator[tuple[str, Values, Values]]:
     """Chromosome, positions and LD scores of each chromosome of a file."""
     columns: dict[str, int] = {}
     found: dict[str, tuple[list[int], list[float]]] = {}
-    for number, line in read_lines(path, "--ld-scores"):
+    for number, line in _lines(path, "--ld-scores"):
         cells = line.split()
         if not columns:
             columns = _columns(path, cells)
@@ -246,7 +247,7 @@ def distance_to_tss(gtf: Path, study: Study) -> Values:
 def read_starts(gtf: Path) -> dict[str, NDArray[np.int64]]:
     """Transcription starts (1-based, sorted) by chromosome: the first base on +, the last one on -."""
     starts: dict[str, dict[str, set[int]]] = {feature: {} for feature in _FEATURES}
-    for record in parse_gtf(read_lines(gtf, "--gtf"), gtf, _FEATURES):
+    for record in parse_gtf(_lines(gtf, "--gtf"), gtf, _FEATURES):
         position = record.end if record.strand == "-" else record.start + 1
         starts[record.feature].setdefault(record.chromosome, set()).add(position)
     best = starts["transcript"] or starts["gene"]
@@ -259,3 +260,9 @@ def _nearest(starts: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray
     right = np.abs(starts[np.minimum(after, len(starts) - 1)] - positions)
     nearest: NDArray[np.int64] = np.minimum(left, right)
     return nearest
+
+
+def _lines(path: Path, option: str) -> Iterator[tuple[int, str]]:
+    if not path.is_file():
+        raise AssociationError(f"the file {path} ({option}) does not exist; check the path.")
+    return text_lines(path)

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.association.models import Values
-from enformer_ray.analysis.association.options import Reader
+from enformer_ray.analysis.association.statistics import Reader
 from enformer_ray.analysis.association.study import Study
 
 CREDIBLE_SETS_SCHEMA = pa.schema(

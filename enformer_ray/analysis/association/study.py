@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from enformer_ray.analysis.association.models import Values
-from enformer_ray.analysis.association.options import SumstatsOptions
+from enformer_ray.analysis.options import SumstatsOptions
 from enformer_ray.catalogue.build import build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssociationError
@@ -28,7 +28,6 @@ from enformer_ray.rundir import layout
 
 _MEMORY = "1GB"
 _WINDOW = 1024  # any width: unknown bases are counted in the windows of the run
-
 _STUDY_COLUMNS = (
     "effect_allele",
     "other_allele",
@@ -40,16 +39,23 @@ _STUDY_COLUMNS = (
     "pip",
     "credible_set",
 )
+
 _QUERY = f"""
     SELECT v.variant, v.variant_id, v.position, v.reference_allele, v.alternate_allele, v.unknown_bases,
            {", ".join(f"i.{name}" for name in _STUDY_COLUMNS)}
     FROM inputs i {{catalogue}} JOIN variants v ON {{on}}
     ORDER BY v.variant, i.input"""
+
 _OWN_INPUTS = {"catalogue": "", "on": "v.variant = i.variant"}
 _OTHER_FILES = {
     "catalogue": "JOIN catalogue c ON c.variant = i.variant",
     "on": "v.variant_id = c.variant_id",
 }
+
+SAME, REVERSED, UNCLEAR = 1, -1, 0
+MEMBERS_SCHEMA = pa.schema(
+    {"variant": pa.int64(), "variant_id": pa.string(), "credible_set": pa.string(), "pip": pa.float64()}
+)
 
 
 class ChromosomeRecords(NamedTuple):
@@ -144,9 +150,6 @@ def _reference(plan: Plan, sumstats: SumstatsOptions, config: CatalogueConfig) -
     return genome
 
 
-SAME, REVERSED, UNCLEAR = 1, -1, 0
-
-
 def directions(records: pa.Table) -> NDArray[np.int8]:
     """For each record 1 if its effect allele is the alternate one, -1 if it is the reference, 0 if that is unclear.
 
@@ -195,11 +198,6 @@ def _trimmed(reference: str, alternate: str) -> tuple[str, str]:
         return "", ""
     kept = slice(differing[0], differing[-1] + 1)
     return reference[kept], alternate[kept]
-
-
-MEMBERS_SCHEMA = pa.schema(
-    {"variant": pa.int64(), "variant_id": pa.string(), "credible_set": pa.string(), "pip": pa.float64()}
-)
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from enformer_ray.analysis.exports.source import KEYS, ExportSource, ExportSummary, Names
+from enformer_ray.analysis.exports.source import KEYS, ExportSource, ExportSummary
 from enformer_ray.analysis.exports.text import bgzip_writer, header, lines
+from enformer_ray.analysis.options import AnnotationOptions
 from enformer_ray.dataset.rows import batch_rows
 from enformer_ray.errors import ConfigError, ExportError
 from enformer_ray.genome.coordinates import canonical_name
@@ -66,31 +66,12 @@ _MATCHED = """
     FROM read_parquet($bim) LEFT JOIN matched USING (row) ORDER BY row
 """
 
-Value = Literal["absolute", "signed"]
-
 _PLACE = ("CHR", "BP", "SNP", "CM", "A1", "A2")
 """Columns of an annotation before those of the tracks."""
 
 _BIM_ROWS = 65_536
 _LDSC_COLUMNS = ("CHR", "BP", "SNP", "CM")
 _SLDP_COLUMNS = ("CHR", "BP", "SNP", "A1", "A2")
-
-
-@dataclass(frozen=True)
-class AnnotationOptions:
-    """Contents of an annotation.
-
-    Attributes:
-        bim: reference panel whose SNPs and order are kept; None: the variants of the dataset.
-        value: absolute scores, or signed ones: of A1 against A2.
-        missing: value of SNPs without a score.
-        names: what SNPs are called that are not those of a .bim.
-    """
-
-    bim: str | None = None
-    value: Value = "absolute"
-    missing: float = 0.0
-    names: Names = "source"
 
 
 def export_ldsc(
@@ -132,7 +113,7 @@ def export_sldp(
         thin: leave out the first five columns; SLDP then takes rows and signs to be those of the panel's .bim.
         force: overwrite existing files.
     """
-    signed = replace(options or AnnotationOptions(), value="signed")
+    signed = replace(options or AnnotationOptions(), signed=True)
     return _write_tables(source, output, ".sannot.gz", () if thin else _SLDP_COLUMNS, signed, force)
 
 
@@ -187,7 +168,7 @@ def _annotated(
 
     A1 is the alternate allele, or the A1 of the .bim.
     """
-    if options.value == "signed" and not source.signed:
+    if options.signed and not source.signed:
         raise ConfigError(
             f"--statistic {source.statistic} has no sign that depends on the order of the alleles, so it makes no "
             "signed annotation; take sad, log2_ratio, log_sad, sax or centre."
@@ -240,7 +221,7 @@ def _without_nulls(
 ) -> pa.RecordBatch:
     summary.count(batch, source.columns)
     scores = [batch.column(name) for name in source.columns]
-    if options.value == "absolute":
+    if not options.signed:
         scores = [pc.abs(column) for column in scores]
     missing = pa.scalar(options.missing, pa.float32())
     scores = [pc.if_else(pc.fill_null(pc.is_nan(column), True), missing, column) for column in scores]

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.exports.source import ExportSource, ExportSummary, Names
+from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
+from enformer_ray.analysis.options import Names
 from enformer_ray.errors import ConfigError, ExportError
 from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from enformer_ray.analysis.options import Names
 from enformer_ray.catalogue.sources import STANDARD_INPUT
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
@@ -27,9 +28,6 @@ SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre"})
 """Statistics that change their sign when the two alleles are exchanged."""
 
 KEYS = ("variant_id", "chromosome", "position", "reference_allele", "alternate_allele")
-
-Names = Literal["source", "variant", "colon"]
-"""Name of a variant: the input's identifier where it has one, `1_1024_A_C`, or `1:1024:A:C`."""
 
 _MEMORY = "1GB"
 _SOURCE_IDS = "SELECT source_id FROM records WHERE status IN ('scored', 'failed') ORDER BY variant"

@@ -21,7 +21,7 @@ from enformer_ray.analysis.association.controls import (
     read_starts,
 )
 from enformer_ray.analysis.association.credible_sets import rank_sets, ranks_within, reweighted
-from enformer_ray.analysis.association.options import AssociationOptions, TrackBatch, check_cases
+from enformer_ray.analysis.association.statistics import TrackBatch
 from enformer_ray.analysis.association.study import (
     MEMBERS_SCHEMA,
     REVERSED,
@@ -32,7 +32,8 @@ from enformer_ray.analysis.association.study import (
     directions,
     read_study,
 )
-from enformer_ray.errors import AssociationError, ConfigError, GeneFileError
+from enformer_ray.analysis.options import AssociationOptions
+from enformer_ray.errors import AssociationError, GeneFileError
 
 
 @pytest.mark.parametrize(
@@ -266,12 +267,6 @@ def test_variants_without_scores_are_left_out_and_counted() -> None:
     there = ~np.isnan(scores[:, 0])
     expected = [stats.spearmanr(scores[there, t], z[there]).statistic for t in range(2)]
     np.testing.assert_allclose(found.tracks.column("signed_spearman").to_numpy(), expected, atol=1e-9)
-
-
-def test_an_unknown_kind_of_cases_is_refused() -> None:
-    assert check_cases("p-value") == "p-value"
-    with pytest.raises(ConfigError, match="credible-sets"):
-        check_cases("lucky")
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
