@@ -12,12 +12,12 @@ import pyarrow as pa
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
 from enformer_ray.readers.bcf import is_bcf, read_bcf
-from enformer_ray.readers.dialect import is_mapped
-from enformer_ray.readers.dialects import DIALECTS, MAPPED
+from enformer_ray.readers.dialects import is_mapped
 from enformer_ray.readers.gwas_vcf import is_gwas_vcf, read_gwas_vcf
+from enformer_ray.readers.known_dialects import DIALECTS, PLAIN_TABLE
 from enformer_ray.readers.parquet import is_parquet, is_records_file, parquet_files, read_parquet, read_records
 from enformer_ray.readers.schema import InputRecord
-from enformer_ray.readers.tables import is_dialect, is_table, read_delimited, read_table
+from enformer_ray.readers.tables import MAPPED, is_dialect, is_table, read_delimited, read_table
 from enformer_ray.readers.text import check_file, read_head, readable
 from enformer_ray.readers.vcf import is_vcf, read_vcf
 
@@ -41,7 +41,7 @@ _FORMATS = (
     *(Format(known.key, known.name, partial(is_dialect, known), read_delimited) for known in DIALECTS),
     Format("gwas-vcf", "GWAS-VCF", is_gwas_vcf, read_gwas_vcf),
     Format("vcf", "VCF", is_vcf, read_vcf),
-    Format("table", "TSV or CSV", is_table, read_table),
+    Format(PLAIN_TABLE.key, PLAIN_TABLE.name, is_table, read_table),
 )
 _BY_COLUMNS = Format(MAPPED, "table by `columns`", lambda _: False, read_delimited)
 _MADE = Format("records", "synthetic variants", lambda _: False, read_records)

@@ -14,7 +14,19 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from enformer_ray.readers.dialect import X_Y_MT, X_Y_XY_MT, Dialect, TextColumns, join_texts, split_variant
+from enformer_ray.readers.dialects import (
+    ALLELES,
+    MESSAGES,
+    MISSING_ALLELES,
+    SYNONYMS,
+    X_Y_MT,
+    X_Y_XY_MT,
+    Dialect,
+    TextColumns,
+    join_texts,
+    split_variant,
+)
+from enformer_ray.readers.schema import STUDY_SCHEMA
 
 _NUMBERS = {
     "standard_error": ("standard_error",),
@@ -176,7 +188,7 @@ PLINK_BIM = Dialect(
         "other_allele": ("a2",),
     },
     chromosomes=X_Y_XY_MT,
-    missing=frozenset({"0"}),
+    missing=dict.fromkeys(ALLELES, MISSING_ALLELES | {"0"}),
     header=("chromosome", "identifier", "centimorgans", "position", "a1", "a2"),
 )
 
@@ -359,3 +371,45 @@ CREDIBLE_SETS = Dialect(
     chromosomes=X_Y_XY_MT,
     convert=_name_sets,
 )
+
+_MISSING_IN_TABLE = frozenset({"", ".", "NA"})
+_WRITTEN = [name for name in STUDY_SCHEMA.names if name not in ALLELES]
+
+PLAIN_TABLE = Dialect(
+    key="table",
+    name="TSV or CSV",
+    signature=(),
+    columns={**SYNONYMS, **{name: (name,) for name in _WRITTEN}},
+    missing={
+        **dict.fromkeys(("chromosome", "position", "reference_allele"), frozenset()),
+        **dict.fromkeys(("alternate_allele", "source_id", *_WRITTEN), _MISSING_IN_TABLE),
+    },
+    as_written=True,
+    messages=MESSAGES
+    | {
+        "nul": "{path}, line {line} (record {record}): it holds NUL bytes, so it is no text.",
+        "width": "{path}, line {line} (record {record}): {found} cells where the first line has {width}. If this is "
+        "its last line, the file is truncated: copy or download it again. Otherwise correct the line.",
+        "position": "{path}, line {line}: the position {cell} is not a whole number. Positions are 1-based and written "
+        "in digits alone, such as 1024; correct the line or take it out.",
+        "number": "{path}, line {line}: the {role} {cell} is not a number. Correct it, or leave the cell empty or NA.",
+        "refusal": "{problem}",
+    },
+)
+"""A TSV or CSV that names the reference allele; its study columns have the names of STUDY_SCHEMA."""
+
+DIALECTS = (
+    GWAS_SSF,
+    GWAS_CATALOG_HARMONISED,
+    REGENIE,
+    SAIGE,
+    PLINK2_GLM,
+    BOLT_LMM,
+    FINNGEN,
+    FINNGEN_SUSIE,
+    EPACTS,
+    EQTL_CATALOGUE,
+    CREDIBLE_SETS,
+    PLINK_BIM,
+)
+"""All dialects that are recognised by their column names."""

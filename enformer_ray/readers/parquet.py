@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
-from enformer_ray.readers.dialect import Dialect, find_columns, is_mapped, study_columns
-from enformer_ray.readers.dialects import find_dialect, matching_dialects
+from enformer_ray.readers.conversions import Rows, refuse_bad_records, to_records
+from enformer_ray.readers.dialects import Dialect, is_mapped
 from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, none_if, problem_code
+from enformer_ray.readers.tables import find_dialect, matching_dialects, plain_table
 from enformer_ray.readers.text import readable
 
 _MAY_BE_NULL = {"source_id", "alternate_allele"}
@@ -60,9 +60,7 @@ def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.
         table = pq.ParquetFile(path)
         names = table.schema_arrow.names
     dialect = _dialect(names, path, config)
-    columns = dialect.find_columns(names) if dialect else find_columns(names, path, config)._asdict()
-    columns |= {} if dialect else study_columns(names)
-    read = {role: names[index] for role, index in columns.items() if index is not None}
+    read = {role: names[index] for role, index in dialect.find_columns(names).items()}
     batches = table.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(read.values())))
     first = before
     while True:
@@ -70,27 +68,29 @@ def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.
             batch = next(batches, None)
         if batch is None:
             return
-        if len(batch) and dialect:
-            yield _of_dialect(batch, read, dialect, path, config, before)
-        elif len(batch):
+        if len(batch) and dialect.as_written:
             yield _records(batch, read, path, config, before, before - first)
+        elif len(batch):
+            yield _of_dialect(batch, read, dialect, path, config, before)
         before += len(batch)
 
 
-def _dialect(names: list[str], path: Path, config: CatalogueConfig) -> Dialect | None:
-    """The dialect of a table whose reference alleles are to be found, or whose columns the job file names."""
+def _dialect(names: list[str], path: Path, config: CatalogueConfig) -> Dialect:
+    """That of a plain table, unless reference alleles are to be found or the job file names the columns."""
     if config.format in {"parquet", "table"}:
-        return None
-    return find_dialect(names, path, config) if config.format or is_mapped(config) or matching_dialects(names) else None
+        return plain_table(names, path, config)
+    if config.format or is_mapped(config) or matching_dialects(names):
+        return find_dialect(names, path, config)
+    return plain_table(names, path, config)
 
 
 def _of_dialect(
     batch: pa.RecordBatch, read: dict[str, str], dialect: Dialect, path: Path, config: CatalogueConfig, before: int
 ) -> pa.RecordBatch:
     texts = {role: _text(batch.column(name), name, path) for role, name in read.items()}
-    records = to_records(dialect, texts, None, before + 1, RowProblems())
+    records = to_records(dialect, texts, Rows(path, None, before + 1))
     if config.on_bad_record == "fail":
-        refuse_bad_records(records, path)
+        refuse_bad_records(dialect, records, path)
     return records
 
 
