@@ -1,4 +1,4 @@
-"""Columns of text, by role, as records: what every dialect has in common."""
+"""Text cells become records: numbers, p-values, chromosome names and alleles are read the same way in all dialects."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from enformer_ray.readers.schema import (
 Bools = NDArray[np.bool_]
 
 _SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
-_LARGEST_NEG_LOG = 307.6
-_ROUNDING = 1e-6  # what sums of rounded probabilities may be above 1
+_LARGEST_NEG_LOG = 307.6  # 10 to the minus this is the smallest normal float64
+_ROUNDING = 1e-6  # sums of rounded probabilities may exceed 1 by this
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 
 def floats(text: pa.StringArray) -> tuple[pa.DoubleArray, Bools]:
-    """Numbers of a column of text (null and nan give null), and which cells are none."""
+    """Numbers of a column of text (null and nan give null), and which cells are not numbers."""
     values, bad = _numbers(text)
     return pc.if_else(pc.is_nan(values), None, values), bad
 
@@ -48,7 +48,7 @@ def _numbers(text: pa.StringArray) -> tuple[pa.DoubleArray, Bools]:
 
 
 def positions(text: pa.StringArray) -> tuple[pa.Int64Array, Bools]:
-    """Whole numbers of a column of text (null gives null), and which cells are none."""
+    """Whole numbers of a column of text (null gives null), and which cells are not whole numbers."""
     digits = pc.all(pc.ascii_is_decimal(text)).as_py()
     if digits is not False and (pc.max(pc.binary_length(text)).as_py() or 0) < 19:
         return text.cast(pa.int64()), np.zeros(len(text), dtype=bool)
@@ -56,7 +56,7 @@ def positions(text: pa.StringArray) -> tuple[pa.Int64Array, Bools]:
 
 
 def between(values: pa.DoubleArray, low: float, high: float) -> tuple[pa.DoubleArray, Bools]:
-    """Values that are rounded out of a range put on its ends, and which ones are outside it."""
+    """Values with those that rounding put outside a range moved to its ends, and which are further outside."""
     numbers = values.to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore"):
         outside = (numbers < low - _ROUNDING) | (numbers > high + _ROUNDING)
@@ -65,15 +65,10 @@ def between(values: pa.DoubleArray, low: float, high: float) -> tuple[pa.DoubleA
 
 
 def p_values(text: pa.StringArray, p: pa.DoubleArray, neg_log: pa.DoubleArray) -> tuple[pa.DoubleArray, pa.DoubleArray]:
-    """P-values and their negative decadic logarithms, each filled from the other.
+    """P-values and their negative decadic logarithms, each filled from the other; logarithms of the file are kept.
 
-    A p-value below the smallest float64 is null, and its logarithm comes from the text. Where a file has nothing but 0,
-    the p-value is 0 and the logarithm null.
-
-    Args:
-        text: p-values as the file has them.
-        p: the same as numbers.
-        neg_log: logarithms that the file has itself; they are kept.
+    A p-value below the smallest float64 is null, and its logarithm comes from the text. Where a file has only 0, the
+    p-value is 0 and the logarithm null.
     """
     numbers, logs = (column.to_numpy(zero_copy_only=False).copy() for column in (p, neg_log))
     known = ~np.isnan(logs)
@@ -84,13 +79,13 @@ def p_values(text: pa.StringArray, p: pa.DoubleArray, neg_log: pa.DoubleArray) -
         logs = np.where(known, logs, computed)
         missing = np.isnan(numbers) | ((numbers == 0) & ~np.isnan(logs))
         numbers = np.where(missing & (logs < _LARGEST_NEG_LOG), 10.0**-logs, numbers)
-    still = missing & ~(logs < _LARGEST_NEG_LOG)
+    underflows = missing & ~(logs < _LARGEST_NEG_LOG)
     logs = logs + 0.0  # -log10(1) is -0
-    return pa.array(numbers, mask=still | np.isnan(numbers)), pa.array(logs, mask=np.isnan(logs))
+    return pa.array(numbers, mask=underflows | np.isnan(numbers)), pa.array(logs, mask=np.isnan(logs))
 
 
 def logarithm(ratio: pa.DoubleArray) -> tuple[pa.DoubleArray, Bools]:
-    """Natural logarithm of odds or hazard ratios, and which have none."""
+    """Natural logarithms of odds or hazard ratios, and which ratios have no logarithm."""
     numbers = ratio.to_numpy(zero_copy_only=False)
     with np.errstate(divide="ignore", invalid="ignore"):
         bad = (numbers <= 0) | np.isinf(numbers)
@@ -130,8 +125,8 @@ _SHARES = {"p_value", "effect_allele_frequency", "pip"}
 _INFINITY = float("inf")
 
 
-class Rows:
-    """Where the rows of a block are in their file, and what is wrong with them; the first problem of a row stays.
+class RowProblems:
+    """What is wrong with the rows of a block, and where they are in their file; the first problem of a row stays.
 
     Args:
         path: the file, for messages.
@@ -143,31 +138,31 @@ class Rows:
         self.path, self.lines, self.first_record = path, lines, first_record
         self._problems: dict[int, str] = {}
 
-    def add_problem(self, row: int, text: str, **values: object) -> None:
-        """Say `text` of a row, with `values`, the path, the line and the record in place of their names in braces."""
+    def add(self, row: int, text: str, **values: object) -> None:
+        """Note `text` for a row, with the path, line, record and `values` filled in for their names in braces."""
         if row not in self._problems:
             line = None if self.lines is None else self.lines[row]
             text = text.format(path=self.path, line=line, record=self.first_record + row, **values)
             self._problems[row] = text
 
-    def add_problems(
+    def add_where(
         self, rows: NDArray[np.bool_] | pa.BooleanArray, text: str, cells: pa.StringArray | None = None, role: str = ""
     ) -> None:
-        """Say `text` of the rows that are true, with the row's cell and its role in place of {cell} and {role}."""
+        """Note `text` for the rows that are true, with {cell} and {role} filled in."""
         if isinstance(rows, pa.Array):
             rows = pc.fill_null(rows, False).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(rows).tolist():
             cell = "" if cells is None else repr((cells[row].as_py() or "")[:40])
-            self.add_problem(row, text, cell=cell, role=role)
+            self.add(row, text, cell=cell, role=role)
 
-    def problems(self, rows: int) -> pa.StringArray:
+    def column(self, rows: int) -> pa.StringArray:
         """The column `problem` of so many rows."""
         if not self._problems:
             return pa.nulls(rows, pa.string())
         return pa.array([self._problems.get(row) for row in range(rows)], pa.string())
 
 
-def to_records(dialect: Dialect, cells: TextColumns, rows: Rows) -> pa.RecordBatch:
+def to_records(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> pa.RecordBatch:
     """Records (`RECORD_SCHEMA`) of columns of text by role."""
     count = len(next(iter(cells.values())))
     cells = {role: _without_missing(role, text, dialect) for role, text in cells.items()}
@@ -175,20 +170,20 @@ def to_records(dialect: Dialect, cells: TextColumns, rows: Rows) -> pa.RecordBat
         dialect.convert(cells)
     if dialect.tests and "test" in cells:
         other = pc.invert(pc.is_in(cells["test"], value_set=pa.array(sorted(dialect.tests))))
-        rows.add_problems(other, OTHER_TEST)
+        problems.add_where(other, OTHER_TEST)
     columns = {
-        "record": pa.array(np.arange(rows.first_record, rows.first_record + count)),
-        "line": None if rows.lines is None else pa.array(rows.lines),
-        **_place(dialect, cells, rows),
-        **(_as_written(dialect, cells, rows) if dialect.as_written else _computed(dialect, cells, rows, count)),
+        "record": pa.array(np.arange(problems.first_record, problems.first_record + count)),
+        "line": None if problems.lines is None else pa.array(problems.lines),
+        **_place(dialect, cells, problems),
+        **(_as_written(dialect, cells, problems) if dialect.as_written else _computed(dialect, cells, problems, count)),
     }
-    columns["problem"] = rows.problems(count)
+    columns["problem"] = problems.column(count)
     arrays = [pa.nulls(count, f.type) if columns.get(f.name) is None else columns[f.name] for f in RECORD_SCHEMA]
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
 
 
 def refuse_bad_records(dialect: Dialect, records: pa.RecordBatch, path: Path) -> None:
-    """Raise VariantFileError for the first record that is bad; a code of `PROBLEM_CODES` is no fault of the file."""
+    """Raise VariantFileError for the first bad record; a code of `PROBLEM_CODES` is not a fault of the file."""
     problems = records.column("problem")
     if problems.null_count == len(problems):
         return
@@ -210,42 +205,42 @@ def _without_missing(role: str, text: pa.StringArray, dialect: Dialect) -> pa.St
     return pc.if_else(missing, None, text) if pc.any(missing).as_py() else text
 
 
-def _as_written(dialect: Dialect, cells: TextColumns, rows: Rows) -> dict[str, pa.Array]:
-    """Columns that are those of a record already: numbers are read, and nothing else."""
+def _as_written(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
+    """Columns that are those of a record already: only numbers are converted."""
     columns: dict[str, pa.Array] = {role: cells[role] for role in cells if role not in ("chromosome", "position")}
     for column in STUDY_SCHEMA:
         if column.type == pa.float64() and column.name in cells:
             columns[column.name], bad = _numbers(cells[column.name])
-            rows.add_problems(bad, dialect.messages["number"], cells[column.name], column.name)
+            problems.add_where(bad, dialect.messages["number"], cells[column.name], column.name)
     return columns
 
 
-def _computed(dialect: Dialect, cells: TextColumns, rows: Rows, count: int) -> dict[str, pa.Array | None]:
+def _computed(dialect: Dialect, cells: TextColumns, problems: RowProblems, count: int) -> dict[str, pa.Array | None]:
     """Columns that are computed from those of summary statistics."""
     return {
-        **_alleles(cells, rows),
+        **_alleles(cells, problems),
         **_identifiers(cells),
-        **_statistics(dialect, cells, rows, count),
+        **_statistics(dialect, cells, problems, count),
         "credible_set": cells.get("credible_set"),
     }
 
 
-def _place(dialect: Dialect, cells: TextColumns, rows: Rows) -> dict[str, pa.Array]:
+def _place(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
     chromosome, text = cells["chromosome"], cells["position"]
     for number, name in dialect.chromosomes.items():
         for written, meant in ((number, name), (f"chr{number}", f"chr{name}")):
             chromosome = pc.if_else(pc.equal(chromosome, written), meant, chromosome)
     position, bad = positions(text)
-    rows.add_problems(bad, dialect.messages["position"], text)
-    rows.add_problems(pc.or_(pc.is_null(chromosome), pc.is_null(text)), NO_POSITION)
+    problems.add_where(bad, dialect.messages["position"], text)
+    problems.add_where(pc.or_(pc.is_null(chromosome), pc.is_null(text)), NO_POSITION)
     return {"chromosome": chromosome, "position": position}
 
 
-def _alleles(cells: TextColumns, rows: Rows) -> dict[str, pa.Array]:
-    """Effect and other allele; of a file that names the reference, these are the alternate and the reference."""
+def _alleles(cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
+    """Effect and other allele; in a file that names the reference, the alternate and the reference."""
     reference, alternate = cells.get("reference_allele"), cells.get("alternate_allele")
     effect, other = cells.get("effect_allele", alternate), cells.get("other_allele", reference)
-    rows.add_problems(pc.or_(pc.is_null(effect), pc.is_null(other)), NO_ALTERNATE_ALLELE)
+    problems.add_where(pc.or_(pc.is_null(effect), pc.is_null(other)), NO_ALTERNATE_ALLELE)
     return {
         "reference_allele": reference,
         "alternate_allele": alternate,
@@ -261,22 +256,22 @@ def _identifiers(cells: TextColumns) -> dict[str, pa.Array | None]:
     return {"source_id": source, "rsid": rsid}
 
 
-def _statistics(dialect: Dialect, cells: TextColumns, rows: Rows, count: int) -> dict[str, pa.Array]:
+def _statistics(dialect: Dialect, cells: TextColumns, problems: RowProblems, count: int) -> dict[str, pa.Array]:
     values: dict[str, pa.DoubleArray] = {}
     for role in (*NUMBERS, "n_cases", "n_controls"):
         if role not in cells:
             values[role] = pa.nulls(count, pa.float64())
             continue
         values[role], bad = floats(cells[role])
-        rows.add_problems(bad, dialect.messages["number"], cells[role], role)
+        problems.add_where(bad, dialect.messages["number"], cells[role], role)
         if role in _SHARES or role == "neg_log_10_p_value":
             high = 1.0 if role in _SHARES else _INFINITY
             values[role], outside = between(values[role], 0.0, high)
-            rows.add_problems(outside, "the {role} {cell} is out of its range", cells[role], role)
+            problems.add_where(outside, "the {role} {cell} is out of its range", cells[role], role)
     beta = values["beta"]
     for role in ("odds_ratio", "hazard_ratio"):
         logs, bad = logarithm(values[role])
-        rows.add_problems(bad, "the {role} {cell} has no logarithm", cells.get(role), role)
+        problems.add_where(bad, "the {role} {cell} has no logarithm", cells.get(role), role)
         beta = pc.coalesce(beta, logs)
     text = cells.get("p_value", pa.nulls(count, pa.string()))
     p_value, neg_log = p_values(text, values["p_value"], values["neg_log_10_p_value"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
+from enformer_ray.errors import ConfigError, VariantFileError
+from enformer_ray.readers.schema import STUDY_SCHEMA
 
 TextColumns = dict[str, pa.StringArray]
 """Columns of text by role; a missing value is null."""
@@ -66,13 +69,13 @@ MESSAGES = {
     "refusal": "{path}, {where}: {problem}. Correct it or take it out{cut}, or keep such records as rejected rows with "
     "`on_bad_record: keep`.",
 }
-"""Texts of what is wrong with a record, and of the error that refuses it. They may use {path}, {line} and {record}."""
+"""Messages about a faulty record, and the error that refuses it; they may use {path}, {line} and {record}."""
 
 X_Y_XY_MT = {"23": "X", "24": "Y", "25": "X", "26": "MT"}
-"""PLINK's numbers of the chromosomes that are no autosomes; 25 is the pseudo-autosomal region, a part of X."""
+"""PLINK's numbers of the chromosomes that are not autosomes; 25 is the pseudo-autosomal region, a part of X."""
 
 X_Y_MT = {"23": "X", "24": "Y", "25": "MT"}
-"""GWAS-SSF's numbers of them."""
+"""GWAS-SSF's numbers of the chromosomes that are not autosomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +85,16 @@ class Dialect:
     Attributes:
         key: what `catalogue.format` calls it.
         name: its name in messages.
-        signature: a file is of this dialect if it has at least one column of each group.
+        signature: a file has this dialect if it has at least one column of each group.
         columns: for each role (those of MAPPED_ROLES, and n_cases, n_controls, trait, region, test, variant and
             omitted_allele), the names that its column can have, in order of preference.
         named: for each role that the job file names a column for, that name, spelled exactly.
-        without: a file with one of these columns is of another dialect.
+        without: a file with one of these columns has another dialect.
         tests: values of the role `test` that mark results of the variant itself; other rows are `other_test`.
-        chromosomes: what numbers stand for.
+        chromosomes: names of the numbered chromosomes X, Y and MT.
         missing: texts that mean a missing cell, by role; MISSING_VALUES for other roles.
         convert: fills roles from other columns.
-        header: column names of a file that has no line of them.
+        header: column names of a file without a header line.
         as_written: whether columns are those of a record already, so that nothing is computed from them.
         messages: see MESSAGES.
     """
@@ -111,7 +114,7 @@ class Dialect:
     messages: Mapping[str, str] = field(default_factory=lambda: MESSAGES)
 
     def recognises(self, names: Sequence[str]) -> bool:
-        """Whether a line of column names is one of this dialect."""
+        """Whether a line of column names fits this dialect."""
         plain = set(plain_names(names))
         return all(plain & {n.lower() for n in group} for group in self.signature) and not plain & self.without
 
@@ -147,5 +150,84 @@ def join_texts(columns: Sequence[pa.StringArray], where: pa.BooleanArray) -> pa.
 
 
 def is_mapped(config: CatalogueConfig) -> bool:
-    """Whether the job file names columns that a table with a reference allele has not."""
+    """Whether the job file names columns that a plain table does not have."""
     return bool(set(config.columns) - set(SYNONYMS))
+
+
+_MISSING_IN_TABLE = frozenset({"", ".", "NA"})
+_WRITTEN = [name for name in STUDY_SCHEMA.names if name not in ALLELES]
+
+PLAIN_TABLE = Dialect(
+    key="table",
+    name="TSV or CSV",
+    signature=(),
+    columns={**SYNONYMS, **{name: (name,) for name in _WRITTEN}},
+    missing={
+        **dict.fromkeys(("chromosome", "position", "reference_allele"), frozenset()),
+        **dict.fromkeys(("alternate_allele", "source_id", *_WRITTEN), _MISSING_IN_TABLE),
+    },
+    as_written=True,
+    messages=MESSAGES
+    | {
+        "nul": "{path}, line {line} (record {record}): it holds NUL bytes, so it is no text.",
+        "width": "{path}, line {line} (record {record}): {found} cells where the first line has {width}. If this is "
+        "its last line, the file is truncated: copy or download it again. Otherwise correct the line.",
+        "position": "{path}, line {line}: the position {cell} is not a whole number. Positions are 1-based and written "
+        "in digits alone, such as 1024; correct the line or take it out.",
+        "number": "{path}, line {line}: the {role} {cell} is not a number. Correct it, or leave the cell empty or NA.",
+        "refusal": "{problem}",
+    },
+)
+"""A TSV or CSV that names the reference allele; study columns are recognised by their names in STUDY_SCHEMA."""
+
+_OF_THE_EFFECT_ALLELE = ("beta", "effect_allele_frequency")
+
+
+def plain_table(names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
+    """The dialect of a table that names the reference allele, with the columns that `columns` names."""
+    check_roles(config, SYNONYMS)
+    found = PLAIN_TABLE.find_columns(names)
+    for role in SYNONYMS:
+        _check_column(role, names, path, config)
+    missing = [role for role in SYNONYMS if role not in {*found, *config.columns, "source_id"}]
+    if missing:
+        raise VariantFileError(
+            f"{path} has no column for {', '.join(missing)}: its first line holds {shown_names(names)}. A table needs "
+            "a first line with column names; say which column is which with `columns` in the job file's `catalogue`, "
+            f"for example {missing[0]}: NAME. (A VCF needs its header lines: ##fileformat=VCFv4.2 and #CHROM POS ID "
+            "REF ALT.)"
+        )
+    # Effect sizes count as of the alternate allele, so they are left out where a column says otherwise.
+    of_other_allele = _OF_THE_EFFECT_ALLELE if {"effect_allele", "other_allele"} & set(plain_names(names)) else ()
+    columns = {role: names for role, names in PLAIN_TABLE.columns.items() if role not in of_other_allele}
+    return replace(PLAIN_TABLE, columns=columns, named=config.columns)
+
+
+def _check_column(role: str, names: Sequence[str], path: Path, config: CatalogueConfig) -> None:
+    """Check that the column named for a role is there, or that at most one has a usual name of it."""
+    if role in config.columns:
+        if config.columns[role] not in names:
+            raise VariantFileError(
+                f"{path} has no column {config.columns[role]!r}, which `columns` gives as its {role}; its columns are "
+                f"{', '.join(names[:20])}."
+            )
+        return
+    plain = plain_names(names)
+    found = [names[plain.index(synonym)] for synonym in SYNONYMS[role] if synonym in plain]
+    if len(found) > 1 and role != "source_id":
+        raise VariantFileError(
+            f"{path} has several columns that may be its {role}: {', '.join(found)}. Say which with `columns` in the "
+            f"job file's `catalogue`, for example {role}: {found[0]}."
+        )
+
+
+def check_roles(config: CatalogueConfig, roles: Collection[str]) -> None:
+    """Refuse a job file whose `columns` names other roles."""
+    unknown = sorted(set(config.columns) - set(roles))
+    if unknown:
+        raise ConfigError(f"`columns` has {', '.join(unknown)}, but only these can be named: {', '.join(roles)}.")
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Column names for a message, the first twelve of them."""
+    return ", ".join(repr(name[:30]) for name in names[:12]) + (", ..." if len(names) > 12 else "")

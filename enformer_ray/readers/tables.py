@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,19 +19,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import ConfigError, VariantFileError
-from enformer_ray.readers.conversions import Rows, refuse_bad_records, to_records
-from enformer_ray.readers.dialects import MAPPED_ROLES, SYNONYMS, X_Y_XY_MT, Dialect, plain_names
-from enformer_ray.readers.known_dialects import DIALECTS, PLAIN_TABLE, PLINK_BIM
+from enformer_ray.errors import VariantFileError
+from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
+from enformer_ray.readers.dialects import (
+    MAPPED_ROLES,
+    SYNONYMS,
+    X_Y_XY_MT,
+    Dialect,
+    check_roles,
+    plain_table,
+    shown_names,
+)
+from enformer_ray.readers.known_dialects import DIALECTS, PLINK_BIM
 from enformer_ray.readers.text import Block, TextBlocks, open_text, regular_columns
 
 MAPPED = "columns"
-"""What `format` calls a table of no dialect, whose columns the job file names."""
+"""The `format` of a table of no dialect, whose columns the job file names."""
 
 # Harmonisation decides about ambiguous indels by the first few batches, so another size could decide otherwise.
-BATCH_ROWS = 131_072
+MAX_BATCH_ROWS = 131_072
 _BIM_CELLS = 6
-_OF_THE_EFFECT_ALLELE = ("beta", "effect_allele_frequency")
 _SPACES = re.compile(rb" +")
 
 
@@ -47,13 +54,7 @@ def is_dialect(dialect: Dialect, head: bytes) -> bool:
 
 
 def read_table(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
-    """Batches of a TSV or CSV that names the reference allele.
-
-    Raises:
-        VariantFileError: no column names, a missing column, a row of too few or too many cells, a position that is no
-            number, NUL bytes, quotes that do not close, or a file that is truncated or damaged.
-        ConfigError: `columns` names a role that does not exist.
-    """
+    """Batches of a TSV or CSV that names the reference allele; a record that cannot be read is a VariantFileError."""
     yield from _read(path, config, plain=True)
 
 
@@ -62,11 +63,6 @@ def read_delimited(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBat
 
     Columns are separated by tabs, commas or spaces. Alleles are in `effect_allele` and `other_allele`, and
     `reference_allele` is null: harmonisation finds the reference. Only where `columns` names it, it is given.
-
-    Raises:
-        VariantFileError: the file cannot be read, its columns are of no dialect, or a record of it is bad and
-            `on_bad_record` is not `keep`.
-        ConfigError: `columns` names a role that does not exist.
     """
     yield from _read(path, config, plain=False)
 
@@ -83,15 +79,15 @@ def _read(path: Path, config: CatalogueConfig, plain: bool) -> Iterator[pa.Recor
             blocks = chain([Block(line, header.encode())], blocks)
         record = 1
         for cells in read_cells(blocks, syntax, list(columns.values()), path):
-            rows = Rows(path, cells.lines, record)
+            problems = RowProblems(path, cells.lines, record)
             for row, problem in cells.problems.items():
-                rows.add_problem(row, dialect.messages[problem.message], **problem.values)
-            records = to_records(dialect, dict(zip(columns, cells.columns, strict=True)), rows)
+                problems.add(row, dialect.messages[problem.message], **problem.values)
+            records = to_records(dialect, dict(zip(columns, cells.columns, strict=True)), problems)
             if config.on_bad_record == "fail":
                 refuse_bad_records(dialect, records, path)
             record += len(records)
-            for start in range(0, len(records), BATCH_ROWS):
-                yield records.slice(start, BATCH_ROWS)
+            for start in range(0, len(records), MAX_BATCH_ROWS):
+                yield records.slice(start, MAX_BATCH_ROWS)
 
 
 def _first_line(text: TextBlocks) -> tuple[int, str]:
@@ -116,7 +112,7 @@ def _header(path: Path, line: int, header: str, plain: bool) -> tuple[LineSyntax
 
 
 def _first_names(head: bytes) -> list[str] | None:
-    """Cells of the first line that is neither blank nor a comment; None for what is no text."""
+    """Cells of the first line that is neither blank nor a comment; None for binary data."""
     if b"\0" in head:
         return None
     lines = head.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
@@ -128,7 +124,7 @@ def _first_names(head: bytes) -> list[str] | None:
 
 
 def matching_dialects(names: Sequence[str]) -> list[Dialect]:
-    """Dialects that a line of column names is of; a `.bim` has no names, and is known by what its first line holds."""
+    """Dialects that a line of column names fits; a `.bim` has no names and is recognised by its first record."""
     if _is_bim_line(names):
         return [PLINK_BIM]
     return [dialect for dialect in DIALECTS if not dialect.header and dialect.recognises(names)]
@@ -151,20 +147,21 @@ def find_dialect(names: Sequence[str], path: Path, config: CatalogueConfig) -> D
     if not matching:
         raise VariantFileError(
             f"{path} is of none of the formats of summary statistics that are read here: its first line holds "
-            f"{_some(names)}. Say which column is which with `columns` in the job file's `catalogue`: chromosome, "
-            "position, effect_allele and other_allele at least; docs/inputs.md lists the formats and the columns."
+            f"{shown_names(names)}. Say which column is which with `columns` in the job file's `catalogue`: "
+            "chromosome, position, effect_allele and other_allele at least; docs/inputs.md lists the formats and the "
+            "columns."
         )
     return matching[0]
 
 
 def _mapped(dialect: Dialect | None, names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
     """A dialect with the columns that the job file names in place of its own."""
-    _check_roles(config, MAPPED_ROLES)
+    check_roles(config, MAPPED_ROLES)
     absent = sorted(set(config.columns.values()) - set(names))
     if absent:
         raise VariantFileError(
             f"{path} has no column {', '.join(map(repr, absent))}, which `columns` in the job file names; its first "
-            f"line holds {_some(names)}."
+            f"line holds {shown_names(names)}."
         )
     if dialect is not None:
         return replace(dialect, named=config.columns)
@@ -177,61 +174,17 @@ def _mapped(dialect: Dialect | None, names: Sequence[str], path: Path, config: C
         raise VariantFileError(
             f"{path} is read by the `columns` of the job file, which must name chromosome, position, and either "
             f"effect_allele and other_allele or reference_allele and alternate_allele; there are only "
-            f"{', '.join(sorted(found)) or 'none'}. Its first line holds {_some(names)}."
+            f"{', '.join(sorted(found)) or 'none'}. Its first line holds {shown_names(names)}."
         )
     return mapped
-
-
-def plain_table(names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
-    """The dialect of a table that names the reference allele, with the columns that `columns` names."""
-    _check_roles(config, SYNONYMS)
-    found = PLAIN_TABLE.find_columns(names)
-    for role in SYNONYMS:
-        _check_column(role, names, path, config)
-    missing = [role for role in SYNONYMS if role not in {*found, *config.columns, "source_id"}]
-    if missing:
-        raise VariantFileError(
-            f"{path} has no column for {', '.join(missing)}: its first line holds {_some(names)}. A table needs a "
-            "first line with column names; say which column is which with `columns` in the job file's `catalogue`, "
-            f"for example {missing[0]}: NAME. (A VCF needs its header lines: ##fileformat=VCFv4.2 and #CHROM POS ID "
-            "REF ALT.)"
-        )
-    # Effect sizes count as of the alternate allele, so they are left out where a column says otherwise.
-    of_other_allele = _OF_THE_EFFECT_ALLELE if {"effect_allele", "other_allele"} & set(plain_names(names)) else ()
-    columns = {role: names for role, names in PLAIN_TABLE.columns.items() if role not in of_other_allele}
-    return replace(PLAIN_TABLE, columns=columns, named=config.columns)
-
-
-def _check_column(role: str, names: Sequence[str], path: Path, config: CatalogueConfig) -> None:
-    """Check that the column named for a role is there, or that at most one has a usual name of it."""
-    if role in config.columns:
-        if config.columns[role] not in names:
-            raise VariantFileError(
-                f"{path} has no column {config.columns[role]!r}, which `columns` gives as its {role}; its columns are "
-                f"{', '.join(names[:20])}."
-            )
-        return
-    plain = plain_names(names)
-    found = [names[plain.index(synonym)] for synonym in SYNONYMS[role] if synonym in plain]
-    if len(found) > 1 and role != "source_id":
-        raise VariantFileError(
-            f"{path} has several columns that may be its {role}: {', '.join(found)}. Say which with `columns` in the "
-            f"job file's `catalogue`, for example {role}: {found[0]}."
-        )
-
-
-def _check_roles(config: CatalogueConfig, roles: Collection[str]) -> None:
-    unknown = sorted(set(config.columns) - set(roles))
-    if unknown:
-        raise ConfigError(f"`columns` has {', '.join(unknown)}, but only these can be named: {', '.join(roles)}.")
 
 
 def _lacks_columns(dialect: Dialect, names: Sequence[str], path: Path) -> VariantFileError:
     lacking = [group for group in dialect.signature if not Dialect("", "", (group,), {}).recognises(names)]
     return VariantFileError(
         f"{path} is read as {dialect.name} (format: {dialect.key}), but has no column "
-        f"{', '.join(' or '.join(group) for group in lacking) or 'names of it'}; its first line holds {_some(names)}. "
-        "Leave `format` out to have it recognised, or name its columns with `columns`."
+        f"{', '.join(' or '.join(group) for group in lacking) or 'names of it'}; its first line holds "
+        f"{shown_names(names)}. Leave `format` out to have it recognised, or name its columns with `columns`."
     )
 
 
@@ -242,20 +195,16 @@ def _is_bim_line(cells: Sequence[str]) -> bool:
     return alleles and cells[2].replace(".", "", 1).replace("-", "").replace("e", "", 1).isdigit()
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(repr(name[:30]) for name in names[:12]) + (", ..." if len(names) > 12 else "")
-
-
 @dataclass(frozen=True, slots=True)
 class LineSyntax:
     """How the lines of a file are cut into cells.
 
     Attributes:
         delimiter: a tab, a comma, or a space, which then stands for any run of spaces and tabs.
-        quoted: whether double quotes mean something.
+        quoted: whether cells may be enclosed in double quotes.
         width: cells of a line.
-        plain: whether it is a plain TSV or CSV: lines of any white space are blank, quotes mean nothing in a TSV, and
-            in a CSV they may enclose a line end.
+        plain: whether it is a plain TSV or CSV: a line of any white space is blank, quotes in a TSV are characters,
+            and in a CSV they may enclose a line end.
     """
 
     delimiter: str
@@ -272,7 +221,7 @@ class LineSyntax:
 
 
 class LineProblem(NamedTuple):
-    """What is wrong with a line: the key of a message (see `dialects.MESSAGES`), and the values that it uses."""
+    """What is wrong with a line: the key of a message in `dialects.MESSAGES`, and the values to fill in."""
 
     message: str
     values: dict[str, object]
@@ -285,7 +234,7 @@ class Cells:
     Attributes:
         columns: text (null only where a line has too few cells), in the order of the indices that were given.
         lines: number of each row's line in the file.
-        problems: what is wrong with a line, by row; its row holds the cells that it has.
+        problems: by row; a faulty row holds the cells that its line has.
     """
 
     columns: list[pa.StringArray]
@@ -314,31 +263,30 @@ def split_line(line: str, syntax: LineSyntax) -> list[str]:
     return [cell for cell in line.split(" ") if cell] if spaces else line.split(syntax.delimiter)
 
 
-def read_cells(blocks: Iterator[Block], syntax: LineSyntax, wanted: Sequence[int], path: Path) -> Iterator[Cells]:
-    """Cut blocks of whole lines into the columns `wanted` (indices); bytes that are no UTF-8 read as U+FFFD."""
+def read_cells(blocks: Iterator[Block], syntax: LineSyntax, indices: Sequence[int], path: Path) -> Iterator[Cells]:
+    """Cut blocks of complete lines into the cells with the given indices; bytes that are not UTF-8 read as U+FFFD."""
     for block in blocks:
-        cells = _regular(block, syntax, wanted)
+        cells = _regular(block, syntax, indices)
         if cells is not None:
             yield cells
         elif syntax.plain and syntax.delimiter == ",":
             # A quoted cell may go on in the next block, so all the rest is read row by row.
-            lines = _csv_lines(block, blocks, syntax, path)
-            while some := list(islice(lines, BATCH_ROWS)):
-                yield _irregular(some, wanted)
+            for some in _in_batches(_csv_lines(block, blocks, syntax, path)):
+                yield _irregular(some, indices)
         else:
-            yield _irregular(_lines(block, syntax), wanted)
+            yield _irregular(_lines(block, syntax), indices)
 
 
-def _regular(block: Block, syntax: LineSyntax, wanted: Sequence[int]) -> Cells | None:
-    """Cells of a block by columns, or None if its lines must be looked at one by one."""
+def _regular(block: Block, syntax: LineSyntax, indices: Sequence[int]) -> Cells | None:
+    """Cells of a block by columns, or None if its lines must be read one by one."""
     if syntax.quoted and b'"' in block.data:
         return None
     data = _single_spaces(block.data) if syntax.delimiter == " " else block.data
-    found = regular_columns(data, syntax.delimiter, syntax.width, {str(i): i for i in wanted})
+    found = regular_columns(data, syntax.delimiter, syntax.width, {str(i): i for i in indices})
     if found is None:
         return None
     lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    columns = [found[str(i)] for i in wanted]
+    columns = [found[str(i)] for i in indices]
     if len(columns[0]) != lines:
         return None
     # A line of tabs alone is blank in a plain TSV, but Arrow reads it as cells.
@@ -356,16 +304,16 @@ def _single_spaces(block: bytes) -> bytes:
     return block
 
 
-def _irregular(lines: Iterable[_Line], wanted: Sequence[int]) -> Cells:
+def _irregular(lines: Iterable[_Line], indices: Sequence[int]) -> Cells:
     rows: list[list[str | None]] = []
     numbers: list[int] = []
     problems: dict[int, LineProblem] = {}
     for number, cells, problem in lines:
         if problem:
             problems[len(rows)] = problem
-        rows.append([cells[i] if i < len(cells) else None for i in wanted])
+        rows.append([cells[i] if i < len(cells) else None for i in indices])
         numbers.append(number)
-    columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(wanted))]
+    columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(indices))]
     return Cells(columns, np.array(numbers, dtype=np.int64), problems)
 
 
@@ -382,7 +330,7 @@ def _lines(block: Block, syntax: LineSyntax) -> Iterator[_Line]:
 
 
 def _csv_lines(first: Block, rest: Iterable[Block], syntax: LineSyntax, path: Path) -> Iterator[_Line]:
-    """The lines of a CSV that are not blank; of a row that has several, the number of the last."""
+    """Rows of a CSV that are not blank; one over several lines has the number of its last line."""
     lines = (line for block in chain([first], rest) for _, line in block.lines())
     reader = csv.reader(lines, strict=True)
     before = first.line - 1
@@ -395,6 +343,20 @@ def _csv_lines(first: Block, rest: Iterable[Block], syntax: LineSyntax, path: Pa
             f"{path}, line {before + reader.line_num}: this is no CSV that can be read ({error}). Close or remove the "
             "quotes there, or give the table with tabs between its columns."
         ) from None
+
+
+def _in_batches(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
+    some: list[_Line] = []
+    try:
+        for line in lines:
+            some.append(line)
+            if len(some) == MAX_BATCH_ROWS:
+                yield some
+                some = []
+    except VariantFileError:  # a record that is refused before this line is the error to report
+        yield some
+        raise
+    yield some
 
 
 def _line_problem(cells: list[str], syntax: LineSyntax) -> LineProblem | None:
