@@ -24,13 +24,15 @@ from enformer_ray.readers.schema import (
     RECORD_SCHEMA,
     STUDY_SCHEMA,
 )
+from enformer_ray.readers.text import regular_positions, whole_number
 
 Bools = NDArray[np.bool_]
 
 _SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
-_LARGEST_NEG_LOG = 307.6  # 10 to the minus this is the smallest normal float64
+_LARGEST_NEG_LOG = 307.6  # 10 to the minus this is just above the smallest normal float64
 _ROUNDING = 1e-6  # sums of rounded probabilities may exceed 1 by this
-_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_SHARES = {"p_value", "effect_allele_frequency", "pip"}
+_INFINITY = float("inf")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 
@@ -49,10 +51,10 @@ def _numbers(text: pa.StringArray) -> tuple[pa.DoubleArray, Bools]:
 
 def positions(text: pa.StringArray) -> tuple[pa.Int64Array, Bools]:
     """Whole numbers of a column of text (null gives null), and which cells are not whole numbers."""
-    digits = pc.all(pc.ascii_is_decimal(text)).as_py()
-    if digits is not False and (pc.max(pc.binary_length(text)).as_py() or 0) < 19:
-        return text.cast(pa.int64()), np.zeros(len(text), dtype=bool)
-    return _cell_by_cell(text, _whole_number, pa.int64())
+    numbers = regular_positions(text)
+    if numbers is None:
+        return _cell_by_cell(text, whole_number, pa.int64())
+    return numbers, np.zeros(len(text), dtype=bool)
 
 
 def between(values: pa.DoubleArray, low: float, high: float) -> tuple[pa.DoubleArray, Bools]:
@@ -115,14 +117,6 @@ def _cell_by_cell(text: pa.StringArray, parse: Callable[[str], Any], kind: pa.Da
 
 def _float(cell: str) -> float | None:
     return float(cell) if _NUMBER.fullmatch(cell) else None
-
-
-def _whole_number(cell: str) -> int | None:
-    return int(cell) if _WHOLE_NUMBER.fullmatch(cell) else None
-
-
-_SHARES = {"p_value", "effect_allele_frequency", "pip"}
-_INFINITY = float("inf")
 
 
 class RowProblems:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
 from enformer_ray.readers.schema import STUDY_SCHEMA
+from enformer_ray.readers.text import BAD_POSITION
 
 TextColumns = dict[str, pa.StringArray]
 """Columns of text by role; a missing value is null."""
@@ -121,7 +122,7 @@ class Dialect:
     def find_columns(self, names: Sequence[str]) -> dict[str, int]:
         """Index of the column of each role that a file has one for."""
         plain = plain_names(names)
-        found = {role: names.index(column) for role, column in self.named.items()}
+        found = {role: names.index(column) for role, column in self.named.items() if column in names}
         for role, candidates in self.columns.items():
             index = next((plain.index(name.lower()) for name in candidates if name.lower() in plain), None)
             if index is not None:
@@ -155,16 +156,16 @@ def is_mapped(config: CatalogueConfig) -> bool:
 
 
 _MISSING_IN_TABLE = frozenset({"", ".", "NA"})
-_WRITTEN = [name for name in STUDY_SCHEMA.names if name not in ALLELES]
+_STUDY_COLUMNS = [name for name in STUDY_SCHEMA.names if name not in ALLELES]
 
 PLAIN_TABLE = Dialect(
     key="table",
     name="TSV or CSV",
     signature=(),
-    columns={**SYNONYMS, **{name: (name,) for name in _WRITTEN}},
+    columns={**SYNONYMS, **{name: (name,) for name in _STUDY_COLUMNS}},
     missing={
         **dict.fromkeys(("chromosome", "position", "reference_allele"), frozenset()),
-        **dict.fromkeys(("alternate_allele", "source_id", *_WRITTEN), _MISSING_IN_TABLE),
+        **dict.fromkeys(("alternate_allele", "source_id", *_STUDY_COLUMNS), _MISSING_IN_TABLE),
     },
     as_written=True,
     messages=MESSAGES
@@ -172,8 +173,7 @@ PLAIN_TABLE = Dialect(
         "nul": "{path}, line {line} (record {record}): it holds NUL bytes, so it is no text.",
         "width": "{path}, line {line} (record {record}): {found} cells where the first line has {width}. If this is "
         "its last line, the file is truncated: copy or download it again. Otherwise correct the line.",
-        "position": "{path}, line {line}: the position {cell} is not a whole number. Positions are 1-based and written "
-        "in digits alone, such as 1024; correct the line or take it out.",
+        "position": BAD_POSITION,
         "number": "{path}, line {line}: the {role} {cell} is not a number. Correct it, or leave the cell empty or NA.",
         "refusal": "{problem}",
     },

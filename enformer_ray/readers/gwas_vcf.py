@@ -84,7 +84,7 @@ def _regular(block: Block, header: VcfHeader, sample: int, before: int) -> pa.Re
     if columns is None or not len(columns["record"]):
         return None
     formats = pc.unique(columns["format"])
-    # Splitting by rows is needed where fields differ from line to line, or one allele's values from another's.
+    # Rows are read one by one where fields differ from line to line, or values from allele to allele.
     if len(formats) > 1 or pc.any(pc.match_substring(columns["alternate_allele"], ",")).as_py():
         return None
     keys = formats[0].as_py().split(":")

@@ -21,6 +21,11 @@ BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
 """A line of a million samples has a third of it; a line without an end must not fill the memory."""
 
+BAD_POSITION = (
+    "{path}, line {line}: the position {cell} is not a whole number. Positions are 1-based and written in digits "
+    "alone, such as 1024; correct the line or take it out."
+)
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -255,20 +260,25 @@ def regular_columns(data: bytes, separator: str, width: int, columns: Mapping[st
     return {name: table.column(f"c{index}").combine_chunks() for name, index in columns.items()}
 
 
-def regular_positions(text: pa.Array) -> pa.Array | None:
-    """Positions written in digits alone as int64, or None if one is not."""
-    if len(text) and not (pc.all(pc.ascii_is_decimal(text)).as_py() and pc.max(pc.binary_length(text)).as_py() < 19):
+def regular_positions(text: pa.StringArray) -> pa.Int64Array | None:
+    """Positions written in digits alone as int64 (null stays null), or None if one is not."""
+    digits = pc.all(pc.ascii_is_decimal(text)).as_py()  # None without a cell
+    if digits is False or (pc.max(pc.binary_length(text)).as_py() or 0) >= 19:  # more may not fit an int64
         return None
     return text.cast(pa.int64())
 
 
-def parse_position(text: str, path: Path, line: int) -> int:
-    """A 1-based position from text."""
+def whole_number(text: str) -> int | None:
+    """The number in a cell, which may have a minus sign and white space around it; None for any other cell."""
     if text.isdigit() and text.isascii() and len(text) < 19:
         return int(text)
-    if _WHOLE_NUMBER.fullmatch(bare := text.strip()):  # `strip` knows more white space than `int`
-        return int(bare)
-    raise VariantFileError(
-        f"{path}, line {line}: the position {text!r} is not a whole number. Positions are 1-based and written in "
-        "digits alone, such as 1024; correct the line or take it out."
-    )
+    # The digits are stripped first, as `strip` knows more white space than `int`.
+    return int(digits) if _WHOLE_NUMBER.fullmatch(digits := text.strip()) else None
+
+
+def parse_position(text: str, path: Path, line: int) -> int:
+    """A 1-based position from text."""
+    number = whole_number(text)
+    if number is None:
+        raise VariantFileError(BAD_POSITION.format(path=path, line=line, cell=repr(text)))
+    return number

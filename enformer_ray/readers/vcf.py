@@ -81,7 +81,7 @@ def site_columns(block: Block, header: VcfHeader, more: dict[str, int]) -> dict[
 
     None if its lines must be read one by one.
     """
-    if block.data.startswith(b"#") or b"\n#" in block.data:
+    if block.data.startswith(b"#") or b"\n#" in block.data:  # comments between records are skipped line by line
         return None
     columns = regular_columns(block.data, "\t", len(header.names), header.columns | more)
     position = None if columns is None else regular_positions(columns["position"])
@@ -109,7 +109,7 @@ def site_row(line: str, number: int, record: int, header: VcfHeader, path: Path)
 
 
 def readable_part(line: str, number: int, record: int, header: VcfHeader) -> dict[str, Any]:
-    """What can be read of a bad line."""
+    """Those columns of a bad line that it has; its position is not trusted."""
     cells = line.split("\t")
     found = {name: cells[index] for name, index in header.columns.items() if index < len(cells) and name != "position"}
     return {**found, "record": record, "line": number}
