@@ -16,7 +16,6 @@ from enformer_ray.errors import GeneFileError
 from enformer_ray.genome.coordinates import BIN, Interval, canonical_name
 
 _ATTRIBUTE = re.compile(r'(?:^|[;\s])(gene_id|gene_name|gene_type|gene_biotype|transcript_id)[ =]"?([^";]*)"?')
-_ANY_ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')
 _FEATURES = frozenset({"gene", "transcript", "exon"})
 _STRANDS = ("+", "-")
 
@@ -40,15 +39,11 @@ class GtfRecord(NamedTuple):
     end: int
     strand: str
     attributes: str
-    line: int = 0
+    line: int
 
     def named(self) -> dict[str, str]:
         """Those of the attributes gene_id, gene_name, gene_type, gene_biotype and transcript_id that the line has."""
         return dict(_ATTRIBUTE.findall(self.attributes))
-
-    def all_attributes(self) -> dict[str, str]:
-        """All attributes by name; of several with one name, the last."""
-        return dict(_ANY_ATTRIBUTE.findall(self.attributes))
 
 
 def gtf_records(path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
@@ -57,8 +52,10 @@ def gtf_records(path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
 
 
 def parse_gtf(lines: Iterable[tuple[int, str]], path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
-    """Records of some features of numbered lines without blanks and comments; GeneFileError for any other line."""
+    """Records of some features in numbered lines of a GTF; GeneFileError for a line that is not of a GTF."""
     for line_number, line in lines:
+        if not line.strip() or line.startswith("#"):
+            continue
         cells = line.split("\t", 8)
         if len(cells) < 9 or not (cells[3].isdecimal() and cells[4].isdecimal()):
             raise GeneFileError(
@@ -75,9 +72,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rt") if packed else path.open(encoding="utf-8") as text:
-            for number, line in enumerate(text, 1):
-                if line.strip() and not line.startswith("#"):
-                    yield number, line
+            yield from enumerate(text, 1)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise GeneFileError(f"the gene annotation {path} cannot be read ({error}). Give --gtf a GTF file.") from None
 

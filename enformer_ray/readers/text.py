@@ -235,6 +235,15 @@ def open_text(path: Path) -> Iterator[TextBlocks]:
         yield TextBlocks(stream, path)
 
 
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of each line of a file that is not blank, as `open_text` reads it."""
+    with open_text(path) as blocks:
+        for block in blocks:
+            for number, line in block.lines():
+                if line.strip():
+                    yield number, line
+
+
 def regular_columns(data: bytes, separator: str, width: int, columns: Mapping[str, int]) -> dict[str, pa.Array] | None:
     """Columns (name -> index of the cell) of complete lines as text, or None if they must be read one by one."""
     # Arrow skips blank lines, a byte order mark and NUL bytes, or reads them in its own way.
