@@ -18,7 +18,8 @@ from enformer_ray.dataset.rows import Floats, StatisticRows
 from enformer_ray.dataset.selection import assays, choose_tracks, labels
 from enformer_ray.engine.worker import load_planned_model, open_planned_reference
 from enformer_ray.errors import EnformerRayError, ProfileError
-from enformer_ray.genome.annotation import Gene, Interval, read_genes
+from enformer_ray.genome.annotation import Gene, read_genes
+from enformer_ray.genome.coordinates import Interval
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.plan.plan import Plan, load_plan
