@@ -27,6 +27,12 @@ from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.scorer import DirectScorer
 
+TRACKS = 3
+"""Tracks that are shown for a variant."""
+
+NEAR = 500_000
+"""Distance from a variant, in bp, up to which a gene is its nearest gene."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -94,13 +100,6 @@ def _load(plan: Plan) -> tuple[Enformer, ReferenceGenome]:
             "reference and alternate tracks of the top variants are predicted with the weights and the reference of "
             f"the run, which cannot be used on this machine: {error} --profiles 0 makes the report without them."
         ) from None
-
-
-TRACKS = 3
-"""Tracks that are shown for a variant."""
-
-NEAR = 500_000
-"""Distance from a variant, in bp, up to which a gene is its nearest gene."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class GtfRecord(NamedTuple):
     end: int
     strand: str
     attributes: str
-    line: int
+    line: int = 0
 
     def named(self) -> dict[str, str]:
         """Those of the attributes gene_id, gene_name, gene_type, gene_biotype and transcript_id that the line has."""
