@@ -24,8 +24,8 @@ from enformer_ray.analysis.association.credible_sets import rank_sets, ranks_wit
 from enformer_ray.analysis.association.statistics import TrackBatch
 from enformer_ray.analysis.association.study import (
     MEMBERS_SCHEMA,
+    REVERSED,
     SAME,
-    TURNED,
     UNCLEAR,
     ChromosomeRecords,
     Study,
@@ -33,24 +33,24 @@ from enformer_ray.analysis.association.study import (
     read_study,
 )
 from enformer_ray.analysis.options import AssociationOptions
-from enformer_ray.errors import AssociationError
+from enformer_ray.errors import AssociationError, GeneFileError
 
 
 @pytest.mark.parametrize(
     ("effect", "other", "reference", "alternate", "expected"),
     [
         ("A", "G", "G", "A", SAME),
-        ("G", "A", "G", "A", TURNED),
-        ("G", None, "G", "A", TURNED),
+        ("G", "A", "G", "A", REVERSED),
+        ("G", None, "G", "A", REVERSED),
         ("A", None, "G", "A", SAME),
         (None, None, "G", "A", SAME),
         ("A", "T", "G", "A", UNCLEAR),
         ("C", None, "G", "A", UNCLEAR),
         ("CA", "CAA", "TA", "T", SAME),  # a deletion that normalisation moved to the left
-        ("CAA", "CA", "TA", "T", TURNED),
+        ("CAA", "CA", "TA", "T", REVERSED),
         ("CAAA", "CA", "TA", "T", UNCLEAR),
         ("CAGT", "CTGT", "T", "A", SAME),  # trimmed
-        ("CTGT", "CAGT", "T", "A", TURNED),
+        ("CTGT", "CAGT", "T", "A", REVERSED),
         ("ca", "ct", "T", "A", SAME),
     ],
 )
@@ -155,7 +155,7 @@ def test_distance_to_the_nearest_start(tmp_path: Path) -> None:
     study = simple_study(4, position=np.array([5, 20, 54, 200], dtype=np.int32))
     assert distance_to_tss(gtf, study).tolist() == [15, 0, 34, 110]
     gtf.write_text("chr1\tx\tgene\tone\t9\t.\t+\t.\tg\n")
-    with pytest.raises(AssociationError, match="line 1"):
+    with pytest.raises(GeneFileError, match="line 1"):
         read_starts(gtf)
 
 
