@@ -16,6 +16,7 @@ from enformer_ray.errors import GeneFileError
 from enformer_ray.genome.coordinates import BIN, Interval, canonical_name
 
 _ATTRIBUTE = re.compile(r'(?:^|[;\s])(gene_id|gene_name|gene_type|gene_biotype|transcript_id)[ =]"?([^";]*)"?')
+_ANY_ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')
 _FEATURES = frozenset({"gene", "transcript", "exon"})
 _STRANDS = ("+", "-")
 
@@ -44,6 +45,10 @@ class GtfRecord(NamedTuple):
     def named(self) -> dict[str, str]:
         """Those of the attributes gene_id, gene_name, gene_type, gene_biotype and transcript_id that the line has."""
         return dict(_ATTRIBUTE.findall(self.attributes))
+
+    def all_attributes(self) -> dict[str, str]:
+        """All attributes by name; of several with one name, the last."""
+        return dict(_ANY_ATTRIBUTE.findall(self.attributes))
 
 
 def gtf_records(path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
