@@ -19,8 +19,9 @@ from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.scoring.cost import Alleles, direct_flops
-from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, gene_costs
+from enformer_ray.scoring.cost import Alleles, direct_flops, gene_costs
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
+from enformer_ray.scoring.targets import TssTarget
 
 GENOME, TSS = 400_000, 200_001
 OPTIONS = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="anchored", device="cpu")
@@ -65,7 +66,7 @@ def measured_ratios(
 ) -> tuple[float, float]:
     """Time of two plain passes over that of a variant, with nothing in the cache at first: elapsed, and of the CPUs."""
     tracks = range(model.config.output_heads["human"])
-    ours, plain = (kind(model, reference, OPTIONS, tracks) for kind in (GeneScorer, DirectGeneScorer))
+    ours, plain = (kind(model, reference, OPTIONS, tracks, TssTarget()) for kind in (ReuseScorer, DirectScorer))
     began = time.process_time()
     elapsed = seconds(lambda: plain.score(rows[:pairs])) / pairs
     between = time.process_time()

@@ -22,7 +22,7 @@ from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, variant_costs
-from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
 
 GENOME = 400_000
 TRACKS = range(EnformerConfig().output_heads["human"])
@@ -87,9 +87,9 @@ class Peer:
         return int(counter.get_total_flops())
 
 
-def our_scorer(reference: ReferenceGenome, case: Case) -> VariantScorer:
+def our_scorer(reference: ReferenceGenome, case: Case) -> ReuseScorer:
     """A scorer with nothing in its cache."""
-    return VariantScorer(random_model(), reference, case.options, TRACKS)
+    return ReuseScorer(random_model(), reference, case.options, TRACKS)
 
 
 def our_flops(case: Case) -> float:

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.model.hub import load_enformer
-from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer, Scorer
 
 LENGTH = 400_000
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")
@@ -87,12 +87,12 @@ def main() -> None:
 
     exact = scored(DirectScorer, dtype=torch.float64)
     with TensorFloat32():
-        tf32 = scored(VariantScorer)
+        tf32 = scored(ReuseScorer)
     runs = {
         "float32, plain": scored(DirectScorer),
-        "float32, reuse": scored(VariantScorer),
+        "float32, reuse": scored(ReuseScorer),
         "tf32-like, reuse": tf32,
-        "bfloat16, reuse": scored(VariantScorer, "bfloat16"),
+        "bfloat16, reuse": scored(ReuseScorer, "bfloat16"),
     }
     errors = {}
     print(f"{'':18}{'of ref sum + 1: largest':>26}{'median':>10}{'of |sad|: median':>20}{'rms / rms of sad':>20}")

@@ -18,7 +18,7 @@ from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.model.geometry import EnformerConfig, pass_flops
 from enformer_ray.plan.shards import DEFAULT_SHARD_SIZE
 from enformer_ray.scoring.cost import Alleles, direct_flops, variant_costs
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 
 GEOMETRY = EnformerConfig()
 TRACKS = GEOMETRY.output_heads["human"]
@@ -47,7 +47,7 @@ def check(start: int) -> None:
         for other in "ACGT".replace(base, "")
     ]
     scoring = ScoringConfig(device="cpu")
-    scorer = VariantScorer(random_model(), reference, scoring, range(TRACKS))
+    scorer = ReuseScorer(random_model(), reference, scoring, range(TRACKS))
     with FlopCounterMode(display=False) as counter:
         scorer.score(variants)
     ours = flops(saturated(start, 2), scoring)

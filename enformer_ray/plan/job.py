@@ -27,9 +27,9 @@ from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
 from enformer_ray.readers.bgzf import Part
 from enformer_ray.runtime.cluster import ray_session, run_tasks
-from enformer_ray.scoring.cost import Alleles, Costs
+from enformer_ray.scoring.cost import Alleles, Costs, gene_costs
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
-from enformer_ray.scoring.genes import bins_near_tss, gene_costs
+from enformer_ray.scoring.targets import bins_near_tss
 
 
 class Job(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.scoring.edits import Strand, convention, edit_on, local_sequences, local_tokens
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from tests.scoring.world import LENGTH, TRACKS, random_genome, random_variant, table_values, tiny_model, write_genome
 
 
@@ -44,7 +44,7 @@ def test_every_row_says_its_convention(tmp_path: Path) -> None:
         for removed, inserted in ((1, 127), (128, 0), (1, 128), (129, 0), (3, 2))
     ]
     tables = {
-        indel: VariantScorer(tiny_model(), reference, ScoringConfig(indel=indel), TRACKS).score(variants)
+        indel: ReuseScorer(tiny_model(), reference, ScoringConfig(indel=indel), TRACKS).score(variants)
         for indel in ("local", "anchored")
     }
     for table in tables["local"].values():
