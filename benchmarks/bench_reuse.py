@@ -1,4 +1,4 @@
-"""Variants per second with exact reuse, against two plain passes of enformer-pytorch, at full size.
+"""Variants per second with exact reuse, against two direct passes of enformer-pytorch, at full size.
 
 Both run in one process with the same threads, in turns; weights are random. Needs the packages of `make bench`.
 """
@@ -111,7 +111,7 @@ def _run_and_measure(task: Callable[..., None], arguments: Sequence[object]) -> 
 
 
 def _ours_alone(position: int) -> None:
-    """What a worker does: variants with reuse, and one of them again by plain passes."""
+    """What a worker does: variants with reuse, and one of them again by direct passes."""
     reference, case = random_genome(GENOME), Case("binned", [])
     variants = substitutions(reference, [position, position + 1000])
     scorer = our_scorer(reference, case)

@@ -1,4 +1,4 @@
-"""How far scores are from float64: float32 with reuse and plain, TensorFloat-32 as it would round, bfloat16.
+"""How far scores are from float64: float32 with reuse and direct, TensorFloat-32 as it would round, bfloat16.
 
 TensorFloat-32 is imitated: the inputs of every matrix product and convolution are rounded to ten bits of mantissa.
 """
@@ -67,7 +67,7 @@ def values(scorer: Scorer, variants: list[Variant]) -> dict[str, NDArray[np.floa
 
 
 def main() -> None:
-    """Print deviations from float64; last the error with reuse as a multiple of the plain one."""
+    """Print deviations from float64; last the error with reuse as a multiple of the direct one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=Path("../shared/parity/hf_mini"))
     parser.add_argument("--variants", type=int, default=24)
@@ -89,7 +89,7 @@ def main() -> None:
     with TensorFloat32():
         tf32 = scored(ReuseScorer)
     runs = {
-        "float32, plain": scored(DirectScorer),
+        "float32, direct": scored(DirectScorer),
         "float32, reuse": scored(ReuseScorer),
         "tf32-like, reuse": tf32,
         "bfloat16, reuse": scored(ReuseScorer, "bfloat16"),
@@ -103,7 +103,7 @@ def main() -> None:
         of_score = np.median(deviation / np.abs(exact["sad"]))
         noise = np.sqrt((deviation**2).mean() / (exact["sad"] ** 2).mean())
         print(f"{name:18}{relative.max():>26.2e}{np.median(relative):>10.1e}{of_score:>20.1e}{noise:>20.1e}")
-    print(f"rms error, reuse / plain: {errors['float32, reuse'] / errors['float32, plain']:.2f}")
+    print(f"rms error, reuse / direct: {errors['float32, reuse'] / errors['float32, direct']:.2f}")
 
 
 if __name__ == "__main__":

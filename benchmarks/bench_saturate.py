@@ -1,6 +1,6 @@
-"""Operations a base of saturation mutagenesis at full size, counted: with exact reuse, and by plain passes.
+"""Operations a base of saturation mutagenesis at full size, counted: with exact reuse, and by direct passes.
 
-Three substitutions of each base of a region. By plain passes that is four a base (reference and three alternates), or
+Three substitutions of each base of a region. By direct passes that is four a base (reference and three alternates), or
 six if every variant is scored as a pair. `--check` scores two bases for real and compares the count with PyTorch's.
 """
 
@@ -70,12 +70,12 @@ def main() -> None:
             for words, size in (("in one go", None), (f"in shards of {shard}, nothing kept between them", shard)):
                 base = flops(alleles, scoring, size) / options.bases
                 print(
-                    f"{device}, {placement}, {options.bases} bp {words}: {base / 1e12:.3f} TFLOP a base; four plain "
+                    f"{device}, {placement}, {options.bases} bp {words}: {base / 1e12:.3f} TFLOP a base; four direct "
                     f"passes / this {4 * one_pass / base:.2f}, three pairs / this {6 * one_pass / base:.2f}"
                 )
     audited = min(32, -(-3 * options.bases // 100))
     audit = audited * direct_flops(GEOMETRY, ScoringConfig(), TRACKS) / options.bases
-    print(f"the audit of a run adds {audit / 1e12:.3f} TFLOP a base ({audited} variants by plain passes)")
+    print(f"the audit of a run adds {audit / 1e12:.3f} TFLOP a base ({audited} variants by direct passes)")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def bits_steps(world: World) -> Iterator[Step]:
 
 
 def parity(world: World, precision: Precision, kind: type[Scorer] = ReuseScorer) -> Values:
-    """Deviation of `sad` from plain float64 passes on a CPU, of the demo's trained network.
+    """Deviation of `sad` from direct float64 passes on a CPU, of the demo's trained network.
 
     Raises:
         CheckFailedError: it is beyond its bound.

@@ -1,4 +1,4 @@
-"""Tracks of a head: what they are (the published table of targets, or a user's own) and which of them are selected."""
+"""Tracks of a head: the table that describes them (the published one, or a user's own), and selecting some."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ A list and not a pattern, since HDAC2, HNF4A and HCFC1 are no histones.
 """
 
 NARROW, WIDE = 501, 2001
+"""Width in bp, odd so that it has a middle base, of the region around a variant that the statistic `centre` sums."""
 
 _RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 
@@ -80,6 +81,7 @@ def read_track_table(path: Path, head: str, count: int) -> TrackTable:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
+            # A quotation mark in a description is part of it.
             reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             rows = list(reader)
             columns = reader.fieldnames or []
@@ -154,10 +156,10 @@ def _check_rows(path: Path, rows: list[dict[str, str]]) -> None:
             )
 
 
-def _needed(table: TrackTable | None, what: str) -> TrackTable:
+def _needed(table: TrackTable | None, selector: str) -> TrackTable:
     if table is None:
         raise TrackSelectionError(
-            f"track selector {what!r} needs a track table (tracks_table), since weights do not say what "
+            f"track selector {selector!r} needs a track table (tracks_table), since weights do not say what "
             "their tracks are."
         )
     return table
