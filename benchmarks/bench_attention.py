@@ -37,7 +37,7 @@ def main() -> None:
             rates.append((flops / layer) / (product_flops / ((before + after) / 2)))
             against_published.append(slow / layer)
     print(f"{flops / 1e9:.1f} GFLOP a layer, {torch.get_num_threads()} threads")
-    print(f"plain layer / this layer, time: {spread(against_published[1:])}")
+    print(f"published layer / this layer, time: {spread(against_published[1:])}")
     print(f"rate of the layer / rate of matrix products: {spread(rates[1:])}")
 
 

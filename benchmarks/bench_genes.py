@@ -1,7 +1,7 @@
 """Gene scores with exact reuse against two direct passes a variant: operations counted at full size, and time.
 
 Weights are random. Time is measured on a smaller network with all variants of a gene, or with `--full N` at full size
-with N of them, in turns with one direct pair of passes; beside it stands the ratio of counted operations of the same.
+with N of them, in turns with one direct pair of passes; then comes the ratio of counted operations of the same.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def counted_ratio(geometry: EnformerConfig, rows: Sequence[GeneVariant]) -> floa
 def measured_ratios(
     reference: ReferenceGenome, model: Enformer, rows: Sequence[GeneVariant], pairs: int
 ) -> tuple[float, float]:
-    """Time of two direct passes over that of a variant, with nothing in the cache at first: elapsed, and of the CPUs."""
+    """Time of two direct passes over that of a variant, from an empty cache: elapsed, and of the CPUs."""
     tracks = range(model.config.output_heads["human"])
     ours, direct = (kind(model, reference, OPTIONS, tracks, TssTarget()) for kind in (ReuseScorer, DirectScorer))
     began = time.process_time()

@@ -111,7 +111,7 @@ def _run_and_measure(task: Callable[..., None], arguments: Sequence[object]) -> 
 
 
 def _ours_alone(position: int) -> None:
-    """What a worker does: variants with reuse, and one of them again by direct passes."""
+    """What a worker does: variants with reuse, and one again by direct passes."""
     reference, case = random_genome(GENOME), Case("binned", [])
     variants = substitutions(reference, [position, position + 1000])
     scorer = our_scorer(reference, case)
@@ -125,7 +125,7 @@ def _peer_alone(position: int) -> None:
 
 
 def main() -> None:
-    """Print ratios of variants per second; the last line has all of them."""
+    """Print ratios of variants per second; the last line has all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--variants", type=int, nargs=3, default=(32, 16, 2), metavar=("SHARED", "BINNED", "CENTRED"))

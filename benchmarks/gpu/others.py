@@ -1,4 +1,4 @@
-"""enformer-pytorch beside the scorer, and what the scorer asks of a device, counted without one."""
+"""enformer-pytorch against the scorer, and what the scorer asks of a device, counted without a device."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Case:
         return ScoringConfig.model_validate({"placement": self.placement, "precision": precision})
 
     def variants(self, reference: ReferenceGenome, geometry: EnformerConfig, locus: int) -> list[Variant]:
-        """Variants from the first position behind a locus at which a window of `shared` begins to serve."""
+        """Variants from the first position after a locus at which a window of `shared` begins to serve."""
         stride = ScoringConfig().stride * geometry.bin
         middle = geometry.sequence_length // 2
         first = -(-(locus - middle + stride // 2) // stride) * stride + middle - stride // 2 + 1

@@ -19,7 +19,7 @@ class FastTransformer:
 
     The keys of distances are computed once, the last layer attends from and updates only the tokens that the crop
     keeps, and only the selected rows of the head are computed. GELU(z) = silu(1.702 z) / 1.702, and its factors go
-    into the affine before and the matrix product behind it.
+    into the affine map before it and the matrix product after it.
 
     Args:
         model: the network, on the device and in the type that are to compute.

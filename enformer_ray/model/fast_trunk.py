@@ -33,7 +33,7 @@ class FastTrunk:
     """Equal to `model.trunk` where a stretch is a whole window.
 
     Normalisations are affine maps ready to use; GELU(z) = silu(1.702 z) / 1.702 has its factors in the maps before and
-    the weights behind it; the bias of a residual convolution, which changes no pooling weight, is in the map behind the
+    the weights after it; the bias of a residual convolution, which changes no pooling weight, is in the map after the
     pooling; and the softmax over two logits is the sigmoid of their difference, which halves the product for the
     logits.
 
@@ -97,7 +97,7 @@ class _Block:
         if self.activated:
             x = F.silu(torch.addcmul(self.shift, x, self.factor), inplace=True)
         half = self.width // 2
-        # Zero padding goes behind the activation, as in the published code.
+        # Zeros are padded after the activation, as in the published code.
         x = F.pad(x, (0, 0, half if starts_window else 0, half if ends_window else 0))
         batch, length, _ = x.shape
         # Stretches end to end, so that a tap is one matrix product for all of them.

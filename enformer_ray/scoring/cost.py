@@ -79,7 +79,7 @@ def gene_costs(
 ) -> Costs:
     """Count what a `ReuseScorer` with a `TssTarget` does for rows of one chromosome, if it scored them in one go.
 
-    What genes that begin at one base have in common is counted for each of them.
+    What genes that begin at one base have in common is counted once for each gene.
 
     Args:
         geometry: of the network.
@@ -99,7 +99,7 @@ def affected_bases(sequence_length: int, scoring: ScoringConfig, alleles: Allele
     """First base and exclusive end (0-based) of all windows of variants, over all shifts.
 
     A change of length by d also reads the windows d bp before and after its own (docs/scores.md), on either strand. A
-    window may begin before base 0 or end behind the contig.
+    window may begin before base 0 or end after the contig.
 
     Args:
         sequence_length: of a window, bp.
@@ -115,7 +115,7 @@ def affected_bases(sequence_length: int, scoring: ScoringConfig, alleles: Allele
 def _costs(
     counter: _TrunkCounter, geometry: EnformerConfig, scoring: ScoringConfig, first_bases: Integers, a_pass: int
 ) -> Costs:
-    """Costs of rows whose windows are placed around `first_bases`, with `a_pass` operations behind the trunk."""
+    """Costs of rows whose windows are placed around `first_bases`, with `a_pass` operations from tokens to predictions."""
     windows = np.zeros(len(first_bases), np.int64)
     tiles, flops = np.zeros_like(windows), np.zeros(len(windows))
     for offset in shift_offsets(scoring.shifts):

@@ -124,15 +124,15 @@ class LocalSequences(NamedTuple):
     """The four windows (codes, each of the window's length) that a `local` score takes besides the reference window."""
 
     left_anchored: Codes
-    before: Codes
+    minus_change: Codes
     right_anchored: Codes
-    behind: Codes
+    plus_change: Codes
 
 
 def local_sequences(strand: Strand, start: int, length: int, edit: Edit) -> LocalSequences:
     """Windows of a `local` indel, for the reference window at `start` (strand coordinates).
 
-    `before` and `behind` are the reference windows that start at start - d and start + d, d being the length change.
+    `minus_change` and `plus_change` are the reference windows at start - d and start + d, d being the length change.
     """
     change = edit.length_change
     return LocalSequences(
@@ -156,11 +156,11 @@ def local_tokens(reference: Tensor, windows: Tensor, start: int, edit: Edit) -> 
         (tokens, channels): reference + (D_L + D_R) / 2, where D_L = trunk(A_L) - H_L and D_R = trunk(A_R) - H_R are
         zero outside the reach of the edit, and a hybrid H is the mean over the cuts v and v + 1 (docs/scores.md).
     """
-    left, before, right, behind = windows
+    left, minus_change, right, plus_change = windows
     tokens = reference.clone()
     for alternate, first, second, offset in (
-        (left, reference, before, edit.start - start),
-        (right, behind, reference, edit.start - start - edit.length_change),
+        (left, reference, minus_change, edit.start - start),
+        (right, plus_change, reference, edit.start - start - edit.length_change),
     ):
         reach = slice(*reached_tokens(offset, offset + len(edit.alternate), len(reference)))
         tokens[reach] += (

@@ -1,7 +1,7 @@
 """Where a variant is scored: around its own first base, or around the transcription start of a gene.
 
 A target says where the window of a row is placed, which flank a change of length leaves in place, and over which output
-bins the statistics run. Scorers take one, and do the same for all of them.
+bins the statistics run. A scorer takes one target, and does the same work for either.
 """
 
 from __future__ import annotations

@@ -196,11 +196,11 @@ def _local(
     alternate = reference.clone()
     offset = edit.start - start
     first, last = reached_tokens(offset, offset + len(edit.alternate), config.tokens)
-    changed, behind = tokens.crops([windows.left_anchored, windows.before], first, last)
-    alternate[first:last] += local_difference(changed, reference[first:last], behind, offset // BIN - first) / 2
+    changed, right = tokens.crops([windows.left_anchored, windows.minus_change], first, last)
+    alternate[first:last] += local_difference(changed, reference[first:last], right, offset // BIN - first) / 2
 
     offset -= edit.length_change
     first, last = reached_tokens(offset, offset + len(edit.alternate), config.tokens)
-    changed, before = tokens.crops([windows.right_anchored, windows.behind], first, last)
-    alternate[first:last] += local_difference(changed, before, reference[first:last], offset // BIN - first) / 2
+    changed, left = tokens.crops([windows.right_anchored, windows.plus_change], first, last)
+    alternate[first:last] += local_difference(changed, left, reference[first:last], offset // BIN - first) / 2
     return alternate

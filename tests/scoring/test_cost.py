@@ -28,7 +28,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
 
 
 def variant_of(position: int, removed: int, inserted: int) -> Variant:
-    """Normalised: alleles share their first base only where one of them has no other."""
+    """Normalised: alleles share their first base only where one has no other."""
     base = BASES[position - 1]
     first = base if removed != inserted and 1 in (removed, inserted) else other(base)
     last = other(BASES[position + removed - 2]) if inserted > 1 else ""
@@ -63,7 +63,7 @@ def test_the_count_is_what_the_scorer_does(reference: ReferenceGenome, kind: str
     scorer = ReuseScorer(tiny_model(), reference, scoring, TRACKS)
     costs = variant_costs(GEOMETRY, scoring, alleles_of(variants), len(TRACKS))
     # On the reverse strand bins and tiles begin elsewhere, so that a token or a tile more or less is computed.
-    # And a moved flank may lie on the grid of another variant's window.
+    # And a moved flank may be on the grid of another variant's window.
     centred = scoring.placement == "centred" and kind == "long"
     tolerance = 0.15 if scoring.reverse_complement or centred else 0
     assert costs.flops.sum() == pytest.approx(counted(scorer, variants), rel=tolerance)

@@ -110,7 +110,7 @@ def test_float32_turns_tf32_off() -> None:
 
 
 def test_each_scorer_sets_its_own_precision(reference: ReferenceGenome) -> None:
-    """The audit's scorer computes in float32 beside one that does not."""
+    """The audit's scorer computes in float32 in the process of one that does not."""
     scorer = ReuseScorer(float32_model(), reference, ScoringConfig(), TRACKS)
     try:
         torch.backends.cuda.matmul.allow_tf32 = True

@@ -75,7 +75,7 @@ def expected(v: GeneVariant, kept: str, start: int, reverse_complement: bool = F
     bases = GENOME[v.chromosome]
     change = len(v.alternate_allele) - len(v.reference_allele)
     changed = bases[: v.position - 1] + v.alternate_allele + bases[v.position - 1 + len(v.reference_allele) :]
-    # What lies behind the edit has moved by the change of length in the changed chromosome.
+    # What follows the edit has moved by the change of length in the changed chromosome.
     moved = change if kept == "right" else 0
     ref = predicted(cut(bases, start, start + LENGTH), reverse_complement)
     alt = predicted(cut(changed, start + moved, start + moved + LENGTH), reverse_complement)
@@ -86,16 +86,16 @@ def expected(v: GeneVariant, kept: str, start: int, reverse_complement: bool = F
 
 CASES: Mapping[str, tuple[GeneVariant, str]] = {
     "SNV before": (at_start(TSS - 700, 1, other(BASES[TSS - 701])), "left"),
-    "SNV behind": (at_start(TSS + 900, 1, other(BASES[TSS + 899])), "left"),
+    "SNV after": (at_start(TSS + 900, 1, other(BASES[TSS + 899])), "left"),
     "SNV of the start": (at_start(TSS, 1, other(BASES[TSS - 1])), "left"),
     "insertion before": (at_start(TSS - 300, 0, "GATTACA"), "right"),
     "insertion right before": (at_start(TSS, 0, "GATTACA"), "right"),
-    "insertion right behind": (at_start(TSS + 1, 0, "GATTACA"), "left"),
-    "insertion behind": (at_start(TSS + 300, 0, "GATTACA"), "left"),
+    "insertion right after": (at_start(TSS + 1, 0, "GATTACA"), "left"),
+    "insertion after": (at_start(TSS + 300, 0, "GATTACA"), "left"),
     "deletion before": (at_start(TSS - 40, 40, ""), "right"),
-    "deletion behind": (at_start(TSS + 1, 33, ""), "left"),
+    "deletion after": (at_start(TSS + 1, 33, ""), "left"),
     "long deletion before": (at_start(TSS - 600, 300, ""), "right"),
-    "long insertion behind": (at_start(TSS + 100, 0, "ACGT" * 50), "left"),
+    "long insertion after": (at_start(TSS + 100, 0, "ACGT" * 50), "left"),
     "replacement before": (at_start(TSS - 9, 5, "TTTTTTTTT"), "right"),
     "at the left end": (at_start(TSS - LENGTH // 2 + 1, 4, ""), "right"),
     "insertion at the left end": (at_start(TSS - LENGTH // 2 + 1, 0, "CAT" * 30), "right"),
@@ -203,7 +203,7 @@ def test_a_local_indel_does_not_move_the_start_either(reference: ReferenceGenome
 
 @pytest.mark.parametrize("case", [case for case, (row, _) in CASES.items() if row.length_change])
 def test_local_indels_all_over_the_window(reference: ReferenceGenome, case: str) -> None:
-    """Those whose token lies beyond the end of the window once their flank has moved included."""
+    """Those whose token is beyond the end of the window once their flank has moved included."""
     row, _ = CASES[case]
     config = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="local", reverse_complement=True)
     fast = ReuseScorer(tiny_model(), reference, config, TRACKS, TssTarget()).score([row])["log2_ratio"]

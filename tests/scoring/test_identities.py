@@ -138,7 +138,7 @@ def test_a_genome_read_backwards_gives_the_flip(tmp_path: Path, monkeypatch: pyt
         scores.append(_values(scorer.score([one])))
     np.testing.assert_allclose(predictions[0], predictions[1][:, ::-1], rtol=1e-9)
     assert np.abs(predictions[0] - predictions[1]).max() > 0.1, "unflipped they differ"
-    # `centre` lies around the first base of the record, which for other kinds than SNV is another base when mirrored
+    # `centre` is around the first base of the record, which for other kinds than SNV is another base when mirrored
     for statistic in [s for s in DIFFERENCES + SUMS if kind == "SNV" or s != "centre"]:
         assert (np.abs(scores[0][statistic] - scores[1][statistic]) <= 1e-9 * scores[0]["ref"]).all(), statistic
 

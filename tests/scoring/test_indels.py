@@ -75,11 +75,14 @@ def test_nothing_is_cut_off_by_the_reach(tmp_path: Path, kind: str, reverse: boo
         with torch.inference_mode():
             tokens = tiny_model().trunk(one_hot)
             alternate = local_tokens(tokens[0], tokens[1:], start, edit)
-        window, left, before, right, behind = tokens
+        window, left, minus_change, right, plus_change = tokens
         offset = edit.start - start
         cuts = offset // 128, (offset - edit.length_change) // 128
         unlimited = window.clone()
-        for anchored, first, second, v in ((left, window, before, cuts[0]), (right, behind, window, cuts[1])):
+        for anchored, first, second, v in (
+            (left, window, minus_change, cuts[0]),
+            (right, plus_change, window, cuts[1]),
+        ):
             for at in (v, v + 1):
                 unlimited += (anchored - torch.cat([first[:at], second[at:]])) / 4
         torch.testing.assert_close(alternate, unlimited, rtol=0, atol=1e-12)

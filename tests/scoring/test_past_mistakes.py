@@ -130,7 +130,7 @@ def _predicted(model: Enformer, bases: str) -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_record_left_out_moves_no_score_to_a_neighbour(tmp_path: Path, batch_size: int) -> None:
-    """Kinds that take two windows stand beside kinds that take five, and any of them may be missing."""
+    """Kinds that take two windows are batched with kinds that take five, and any may be missing."""
     genome = random_genome(42)
     generator = random.Random(43)
     variants = [random_variant(generator, genome, kind) for kind in KINDS]
