@@ -115,7 +115,7 @@ def affected_bases(sequence_length: int, scoring: ScoringConfig, alleles: Allele
 def _costs(
     counter: _TrunkCounter, geometry: EnformerConfig, scoring: ScoringConfig, first_bases: Integers, a_pass: int
 ) -> Costs:
-    """Costs of rows whose windows are placed around `first_bases`, with `a_pass` operations from tokens to predictions."""
+    """Costs of rows whose windows are placed around `first_bases`, and `a_pass` operations from tokens to scores."""
     windows = np.zeros(len(first_bases), np.int64)
     tiles, flops = np.zeros_like(windows), np.zeros(len(windows))
     for offset in shift_offsets(scoring.shifts):
