@@ -54,19 +54,8 @@ def out_of_memory(world: World) -> Values:
     variants = world.variants(SHARED, TIMED[0])
     kind = ReuseScorer if world.device.type == "cuda" else _ShortOfMemory
 
-    def scorer(kind: type[ReuseScorer], batch: int) -> ReuseScorer:
-        return kind(world.model, world.reference, SHARED.config(), world.tracks, batch_size=batch)
-
-    def peak(batch: int) -> tuple[int, dict[str, pa.Table]]:
-        if world.device.type != "cuda":
-            return 0, scorer(ReuseScorer, batch).score(variants)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(world.device)
-        tables = scorer(ReuseScorer, batch).score(variants)
-        return torch.cuda.max_memory_reserved(world.device), tables
-
-    small, _ = peak(SMALL_BATCH)
-    large, undisturbed = peak(PLANNED_BATCH)
+    small, _ = _peak(world, SMALL_BATCH, variants)
+    large, undisturbed = _peak(world, PLANNED_BATCH, variants)
     values: Values = {}
     limit = (small + large) // 2
     try:
@@ -79,7 +68,7 @@ def out_of_memory(world: World) -> Values:
             values["limit GiB"] = limit / 2**30
         else:
             values["limit"] = "injected"
-        tables, batch = score_in_memory(scorer(kind, PLANNED_BATCH), variants)
+        tables, batch = score_in_memory(_scorer(world, kind, PLANNED_BATCH), variants)
     finally:
         if world.device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0, world.device)
@@ -89,6 +78,20 @@ def out_of_memory(world: World) -> Values:
     if not values["largest change"] <= SAME:
         raise CheckFailedError("scores are others", values)
     return values
+
+
+def _scorer(world: World, kind: type[ReuseScorer], batch: int) -> ReuseScorer:
+    return kind(world.model, world.reference, SHARED.config(), world.tracks, batch_size=batch)
+
+
+def _peak(world: World, batch: int, variants: Sequence[Variant]) -> tuple[int, dict[str, pa.Table]]:
+    """Bytes of the card that scoring took at most (0 where there is no card), and the scores."""
+    if world.device.type != "cuda":
+        return 0, _scorer(world, ReuseScorer, batch).score(variants)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(world.device)
+    tables = _scorer(world, ReuseScorer, batch).score(variants)
+    return torch.cuda.max_memory_reserved(world.device), tables
 
 
 def _change(tables: dict[str, pa.Table], others: dict[str, pa.Table]) -> float:

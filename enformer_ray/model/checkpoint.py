@@ -10,7 +10,8 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,13 +124,21 @@ def save_weights(model: Enformer, path: Path) -> None:
         WeightsError: the file cannot be written.
     """
     tensors = hub_state(model.config, model.state_dict())
+    try:
+        with replacing(path) as unfinished:
+            save_file(tensors, unfinished, metadata={CONFIG_KEY: json.dumps(model.config.to_dict())})
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"weights cannot be written to {path}: {error}.") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write that becomes `path` at the end; after an error it is removed, and `path` stays as it was."""
     # Renamed into place: whoever reads `path` meanwhile sees the old file or the new one, never half of it.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, unfinished, metadata={CONFIG_KEY: json.dumps(model.config.to_dict())})
+        yield unfinished
         unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"weights cannot be written to {path}: {error}.") from None
     finally:
         unfinished.unlink(missing_ok=True)
 

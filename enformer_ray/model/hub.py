@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import re
 import urllib.error
 import urllib.request
@@ -25,6 +24,7 @@ from enformer_ray.model.checkpoint import (
     read_config,
     read_own_file,
     read_tensors,
+    replacing,
 )
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
@@ -270,12 +270,9 @@ def _download(url: str) -> bytes:
 
 
 def _write(content: bytes, to: Path) -> None:
-    unfinished = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(to)
+        with replacing(to) as unfinished:
+            unfinished.write_bytes(content)
     except OSError as error:
         raise DownloadError(f"the track table cannot be written to {to}: {error}.") from None
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -79,20 +79,7 @@ def read_track_table(path: Path, head: str, count: int) -> TrackTable:
     Raises:
         TrackTableError: the file cannot be read, lacks a column, or has another number of rows than the head outputs.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            # A quotation mark in a description is part of it.
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            rows = list(reader)
-            columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrackTableError(f"the track table {path} cannot be read: {error}.") from None
-    missing = [name for name in ("identifier", "description") if name not in columns]
-    if missing:
-        raise TrackTableError(
-            f"the track table {path} has no column {' and no column '.join(missing)}; its first line must name the "
-            "columns, separated by tabs."
-        )
+    rows = _table_rows(path)
     if len(rows) != count:
         raise TrackTableError(
             f"the track table {path} has {len(rows)} rows, but the {head} head of the network has {count} tracks; give "
@@ -143,6 +130,24 @@ def select_tracks(selectors: Sequence[str], count: int, table: TrackTable | None
                 f"track selector {selector!r} begins with {kind!r}, which is none of assay, regex and file."
             )
     return sorted(selected)
+
+
+def _table_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            # A quotation mark in a description is part of it.
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            rows = list(reader)
+            columns = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TrackTableError(f"the track table {path} cannot be read: {error}.") from None
+    missing = [name for name in ("identifier", "description") if name not in columns]
+    if missing:
+        raise TrackTableError(
+            f"the track table {path} has no column {' and no column '.join(missing)}; its first line must name the "
+            "columns, separated by tabs."
+        )
+    return rows
 
 
 def _check_rows(path: Path, rows: list[dict[str, str]]) -> None:
