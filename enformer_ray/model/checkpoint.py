@@ -97,7 +97,7 @@ def build_model(config: EnformerConfig, tensors: dict[str, Tensor], origin: Path
     Raises:
         WeightsError: names are missing, extra, misshapen, in disagreement with their alias, or values are not finite.
     """
-    # Parameters without memory: `assign` below puts the tensors of the file in their place, and 1 GB is held once.
+    # Parameters without memory: `assign` below puts the tensors of the file in their place, so that 1 GB is held once.
     with torch.device("meta"):
         model = Enformer(config)
     _check_values(tensors, origin)
