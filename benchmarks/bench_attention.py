@@ -22,22 +22,22 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=20)
     turns = parser.parse_args().turns
     config = EnformerConfig()
-    plain = cast(TransformerLayer, random_model().transformer[0]).attention
+    published = cast(TransformerLayer, random_model().transformer[0]).attention
     tokens = torch.randn(1, config.tokens, config.channels)
     one, other, product = (torch.randn(SIDE, SIDE) for _ in range(3))
     flops, product_flops = attention_flops(config, 0, config.tokens), 2 * SIDE**3
-    rates, against_plain = [], []
+    rates, against_published = [], []
     with torch.inference_mode():
-        attention = FastAttention(plain, config.tokens)
+        attention = FastAttention(published, config.tokens)
         for _ in range(turns + 1):
             before = seconds(lambda: [torch.mm(one, other, out=product) for _ in range(10)]) / 10
             layer = seconds(lambda: attention(tokens, 0, config.tokens))
-            slow = seconds(lambda: plain(tokens))
+            slow = seconds(lambda: published(tokens))
             after = seconds(lambda: [torch.mm(one, other, out=product) for _ in range(10)]) / 10
             rates.append((flops / layer) / (product_flops / ((before + after) / 2)))
-            against_plain.append(slow / layer)
+            against_published.append(slow / layer)
     print(f"{flops / 1e9:.1f} GFLOP a layer, {torch.get_num_threads()} threads")
-    print(f"plain layer / this layer, time: {spread(against_plain[1:])}")
+    print(f"published layer / this layer, time: {spread(against_published[1:])}")
     print(f"rate of the layer / rate of matrix products: {spread(rates[1:])}")
 
 

@@ -1,7 +1,7 @@
-"""Gene scores with exact reuse against two plain passes a variant: operations counted at full size, and time.
+"""Gene scores with exact reuse against two direct passes a variant: operations counted at full size, and time.
 
 Weights are random. Time is measured on a smaller network with all variants of a gene, or with `--full N` at full size
-with N of them, in turns with one plain pair of passes; beside it stands the ratio of counted operations of the same.
+with N of them, in turns with one direct pair of passes; then comes the ratio of counted operations of the same.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.scoring.cost import Alleles, direct_flops
-from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, gene_costs
+from enformer_ray.scoring.cost import Alleles, direct_flops, gene_costs
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
+from enformer_ray.scoring.targets import TssTarget
 
 GENOME, TSS = 400_000, 200_001
 OPTIONS = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="anchored", device="cpu")
@@ -51,7 +52,7 @@ def rows_of(reference: ReferenceGenome, geometry: EnformerConfig, number: int, i
 
 
 def counted_ratio(geometry: EnformerConfig, rows: Sequence[GeneVariant]) -> float:
-    """Operations of two plain passes a variant, over those that are done."""
+    """Operations of two direct passes a variant, over those that are done."""
     columns = zip(*((v.position, len(v.reference_allele), len(v.alternate_allele)) for v in rows), strict=True)
     alleles = Alleles(*(np.array(column, np.int64) for column in columns))
     starts, minus_strand = np.full(len(rows), TSS), np.zeros(len(rows), bool)
@@ -63,11 +64,11 @@ def counted_ratio(geometry: EnformerConfig, rows: Sequence[GeneVariant]) -> floa
 def measured_ratios(
     reference: ReferenceGenome, model: Enformer, rows: Sequence[GeneVariant], pairs: int
 ) -> tuple[float, float]:
-    """Time of two plain passes over that of a variant, with nothing in the cache at first: elapsed, and of the CPUs."""
+    """Time of two direct passes over that of a variant, from an empty cache: elapsed, and of the CPUs."""
     tracks = range(model.config.output_heads["human"])
-    ours, plain = (kind(model, reference, OPTIONS, tracks) for kind in (GeneScorer, DirectGeneScorer))
+    ours, direct = (kind(model, reference, OPTIONS, tracks, TssTarget()) for kind in (ReuseScorer, DirectScorer))
     began = time.process_time()
-    elapsed = seconds(lambda: plain.score(rows[:pairs])) / pairs
+    elapsed = seconds(lambda: direct.score(rows[:pairs])) / pairs
     between = time.process_time()
     elapsed /= seconds(lambda: ours.score(rows)) / len(rows)
     spent = time.process_time() - between
@@ -99,7 +100,7 @@ def main() -> None:
         print(f"turn {turn + 1}: {elapsed:.2f}, CPU time {spent:.2f}", flush=True)
     size = f"{number} variants, {geometry.sequence_length:,} bp, {geometry.channels} channels"
     print(
-        f"variants/s, ours / two plain passes ({size}): measured {spread(ratios)}, "
+        f"variants/s, ours / two direct passes ({size}): measured {spread(ratios)}, "
         f"CPU time {spread(of_cpus)}, "
         f"counted {counted_ratio(geometry, rows):.2f}; counted at full size with {options.variants}: {counted:.2f}"
     )

@@ -1,4 +1,4 @@
-"""Planning millions of variants, beside `bcftools norm -m-any -f REF | bcftools sort` on the same file.
+"""Planning millions of variants, against `bcftools norm -m-any -f REF | bcftools sort` on the same file.
 
 Prints variants/s of both, and last the ratio with its spread; peak memory of all processes together; and checks that
 both give the same set of (chromosome, position, REF, ALT).

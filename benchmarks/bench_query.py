@@ -36,7 +36,7 @@ BASES_BETWEEN = 10
 TRACK = "track_0042"
 BYTES_LIMIT = 0.01
 TIME_LIMIT = {"Arrow": 20, "query": 50}
-"""By how many times one track is to be faster: Arrow reads all of them in a third of the time that SQL takes."""
+"""By how many times one track is to be faster: Arrow reads all tracks in a third of the time that SQL takes."""
 
 
 class RandomScorer:
@@ -47,7 +47,7 @@ class RandomScorer:
         self._statistics, self._tracks = statistics, tracks
 
     def score(self, variants: Sequence[Variant]) -> dict[str, pa.Table]:
-        """Tables of them."""
+        """Tables of scores."""
         rows = [np.random.default_rng(v.position).standard_normal(len(self._tracks), np.float32) for v in variants]
         scores = np.stack([np.stack(rows)] * len(self._statistics))
         return score_tables(variants, ["none"] * len(variants), self._statistics, self._tracks, scores)

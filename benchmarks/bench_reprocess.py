@@ -1,6 +1,6 @@
-"""Planning a release of which 1% is new beside an earlier run of the rest, against planning all of it afresh.
+"""Planning a release of which 1% is new with a previous run of the rest, against planning all of it afresh.
 
-The earlier run is a real one whose model returns at once. Prints seconds and peak memory of all processes together of
+The previous run is a real one whose model returns at once. Prints seconds and peak memory of all processes together of
 both, the variants that would be scored, and last the ratio with its spread.
 """
 
@@ -30,7 +30,7 @@ LIMIT_GIB = 4.0
 
 
 def main() -> None:
-    """Generate, score the earlier run, measure in turns; exit 1 when the memory or a count is not as it must be."""
+    """Generate, score the previous run, measure in turns; exit 1 when the memory or a count is not as it must be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, nargs="+", default=[1], help="variants of the release")
     parser.add_argument("--new", type=float, default=0.01, help="share of the release that the earlier run has not")
@@ -79,7 +79,7 @@ def _compare(folder: Path, turns: int) -> bool:
         f"--weights {folder}/weights.safetensors --statistics sad --device cpu --threads 1 --shard-size 8192 "
         f"--output {folder}/run"
     )
-    commands = {"fresh": fresh, "beside the earlier run": f"{fresh} --previous {folder}/earlier"}
+    commands = {"fresh": fresh, "with the previous run": f"{fresh} --previous {folder}/earlier"}
     results: dict[str, list[Measured]] = {name: [] for name in commands}
     plan = {}
     for _ in range(turns):
@@ -92,14 +92,14 @@ def _compare(folder: Path, turns: int) -> bool:
             f"  planned {name}: {spread([one.seconds for one in measured])} s, "
             f"{spread([one.cpu_seconds for one in measured])} CPU seconds, peak {_peak(measured):.2f} GiB"
         )
-    reuse = plan["beside the earlier run"]["reuse"]
+    reuse = plan["with the previous run"]["reuse"]
     planned, scored = sum(plan["fresh"]["variants"].values()), sum(reuse["to_score"].values())
     print(f"  {scored:,} of {planned:,} variants would be scored: {reuse['origins']}, {reuse['gone']} gone")
-    pairs = list(zip(results["beside the earlier run"], results["fresh"], strict=True))
-    peak = _peak(results["beside the earlier run"])
-    print(f"  CPU time beside the earlier run / fresh: {spread([a.cpu_seconds / b.cpu_seconds for a, b in pairs])}")
+    pairs = list(zip(results["with the previous run"], results["fresh"], strict=True))
+    peak = _peak(results["with the previous run"])
+    print(f"  CPU time with the previous run / fresh: {spread([a.cpu_seconds / b.cpu_seconds for a, b in pairs])}")
     print(f"  peak memory: {peak:.2f} GiB (limit {LIMIT_GIB} GiB)")
-    print(f"  time beside the earlier run / fresh: {spread([a.seconds / b.seconds for a, b in pairs])}", flush=True)
+    print(f"  time with the previous run / fresh: {spread([a.seconds / b.seconds for a, b in pairs])}", flush=True)
     return peak <= LIMIT_GIB and reuse["origins"]["reused"] + reuse["origins"]["new"] == planned and scored > 0
 
 

@@ -1,4 +1,4 @@
-"""Variants per second with exact reuse, against two plain passes of enformer-pytorch, at full size.
+"""Variants per second with exact reuse, against two direct passes of enformer-pytorch, at full size.
 
 Both run in one process with the same threads, in turns; weights are random. Needs the packages of `make bench`.
 """
@@ -22,7 +22,7 @@ from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, variant_costs
-from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
 
 GENOME = 400_000
 TRACKS = range(EnformerConfig().output_heads["human"])
@@ -87,9 +87,9 @@ class Peer:
         return int(counter.get_total_flops())
 
 
-def our_scorer(reference: ReferenceGenome, case: Case) -> VariantScorer:
+def our_scorer(reference: ReferenceGenome, case: Case) -> ReuseScorer:
     """A scorer with nothing in its cache."""
-    return VariantScorer(random_model(), reference, case.options, TRACKS)
+    return ReuseScorer(random_model(), reference, case.options, TRACKS)
 
 
 def our_flops(case: Case) -> float:
@@ -111,7 +111,7 @@ def _run_and_measure(task: Callable[..., None], arguments: Sequence[object]) -> 
 
 
 def _ours_alone(position: int) -> None:
-    """What a worker does: variants with reuse, and one of them again by plain passes."""
+    """What a worker does: variants with reuse, and one again by direct passes."""
     reference, case = random_genome(GENOME), Case("binned", [])
     variants = substitutions(reference, [position, position + 1000])
     scorer = our_scorer(reference, case)
@@ -125,7 +125,7 @@ def _peer_alone(position: int) -> None:
 
 
 def main() -> None:
-    """Print ratios of variants per second; the last line has all of them."""
+    """Print ratios of variants per second; the last line has all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--variants", type=int, nargs=3, default=(32, 16, 2), metavar=("SHARED", "BINNED", "CENTRED"))

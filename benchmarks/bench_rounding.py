@@ -1,4 +1,4 @@
-"""How far scores are from float64: float32 with reuse and plain, TensorFloat-32 as it would round, bfloat16.
+"""How far scores are from float64: float32 with reuse and direct, TensorFloat-32 as it would round, bfloat16.
 
 TensorFloat-32 is imitated: the inputs of every matrix product and convolution are rounded to ten bits of mantissa.
 """
@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.model.hub import load_enformer
-from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer, Scorer
 
 LENGTH = 400_000
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")
@@ -67,7 +67,7 @@ def values(scorer: Scorer, variants: list[Variant]) -> dict[str, NDArray[np.floa
 
 
 def main() -> None:
-    """Print deviations from float64; last the error with reuse as a multiple of the plain one."""
+    """Print deviations from float64; last the error with reuse as a multiple of the direct one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=Path("../shared/parity/hf_mini"))
     parser.add_argument("--variants", type=int, default=24)
@@ -87,12 +87,12 @@ def main() -> None:
 
     exact = scored(DirectScorer, dtype=torch.float64)
     with TensorFloat32():
-        tf32 = scored(VariantScorer)
+        tf32 = scored(ReuseScorer)
     runs = {
-        "float32, plain": scored(DirectScorer),
-        "float32, reuse": scored(VariantScorer),
+        "float32, direct": scored(DirectScorer),
+        "float32, reuse": scored(ReuseScorer),
         "tf32-like, reuse": tf32,
-        "bfloat16, reuse": scored(VariantScorer, "bfloat16"),
+        "bfloat16, reuse": scored(ReuseScorer, "bfloat16"),
     }
     errors = {}
     print(f"{'':18}{'of ref sum + 1: largest':>26}{'median':>10}{'of |sad|: median':>20}{'rms / rms of sad':>20}")
@@ -103,7 +103,7 @@ def main() -> None:
         of_score = np.median(deviation / np.abs(exact["sad"]))
         noise = np.sqrt((deviation**2).mean() / (exact["sad"] ** 2).mean())
         print(f"{name:18}{relative.max():>26.2e}{np.median(relative):>10.1e}{of_score:>20.1e}{noise:>20.1e}")
-    print(f"rms error, reuse / plain: {errors['float32, reuse'] / errors['float32, plain']:.2f}")
+    print(f"rms error, reuse / direct: {errors['float32, reuse'] / errors['float32, direct']:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Operations a base of saturation mutagenesis at full size, counted: with exact reuse, and by plain passes.
+"""Operations a base of saturation mutagenesis at full size, counted: with exact reuse, and by direct passes.
 
-Three substitutions of each base of a region. By plain passes that is four a base (reference and three alternates), or
+Three substitutions of each base of a region. By direct passes that is four a base (reference and three alternates), or
 six if every variant is scored as a pair. `--check` scores two bases for real and compares the count with PyTorch's.
 """
 
@@ -18,7 +18,7 @@ from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.model.geometry import EnformerConfig, pass_flops
 from enformer_ray.plan.shards import DEFAULT_SHARD_SIZE
 from enformer_ray.scoring.cost import Alleles, direct_flops, variant_costs
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 
 GEOMETRY = EnformerConfig()
 TRACKS = GEOMETRY.output_heads["human"]
@@ -47,7 +47,7 @@ def check(start: int) -> None:
         for other in "ACGT".replace(base, "")
     ]
     scoring = ScoringConfig(device="cpu")
-    scorer = VariantScorer(random_model(), reference, scoring, range(TRACKS))
+    scorer = ReuseScorer(random_model(), reference, scoring, range(TRACKS))
     with FlopCounterMode(display=False) as counter:
         scorer.score(variants)
     ours = flops(saturated(start, 2), scoring)
@@ -70,12 +70,12 @@ def main() -> None:
             for words, size in (("in one go", None), (f"in shards of {shard}, nothing kept between them", shard)):
                 base = flops(alleles, scoring, size) / options.bases
                 print(
-                    f"{device}, {placement}, {options.bases} bp {words}: {base / 1e12:.3f} TFLOP a base; four plain "
+                    f"{device}, {placement}, {options.bases} bp {words}: {base / 1e12:.3f} TFLOP a base; four direct "
                     f"passes / this {4 * one_pass / base:.2f}, three pairs / this {6 * one_pass / base:.2f}"
                 )
     audited = min(32, -(-3 * options.bases // 100))
     audit = audited * direct_flops(GEOMETRY, ScoringConfig(), TRACKS) / options.bases
-    print(f"the audit of a run adds {audit / 1e12:.3f} TFLOP a base ({audited} variants by plain passes)")
+    print(f"the audit of a run adds {audit / 1e12:.3f} TFLOP a base ({audited} variants by direct passes)")
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ from enformer_ray.scoring.device import resolve_device
 
 SECONDS = 360.0
 GRACE = 20.0
-"""Seconds behind the last one after which the process is ended where it stands."""
+"""Seconds over time after which the process is ended, whatever step it is in."""
 
 SECTIONS = ("card", "parity", "throughput", "kernels", "bits", "memory", "tail", "peer", "counted")
 RESULT = "gpu-check.json"
 
 
-def planned(world: World) -> Iterator[Step]:
+def all_steps(world: World) -> Iterator[Step]:
     """All steps, in order of worth."""
     yield from card.steps(world)
     yield from exactness.steps(world)
@@ -129,7 +129,7 @@ def main() -> int:
     report = Report.resumed(options.output / RESULT) if options.resume else new_report(options, device)
     world = World(device, options.tiny, report, options.seconds)
     faulthandler.dump_traceback_later(world.left + GRACE, exit=True)
-    steps = [step for step in planned(world) if step.section in options.only]
+    steps = [step for step in all_steps(world) if step.section in options.only]
     report.plan(steps)
     if not options.resume:
         print(", ".join(f"{name} {value}" for name, value in report.header["machine"].items()), flush=True)

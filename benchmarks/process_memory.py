@@ -16,7 +16,7 @@ class Measured(NamedTuple):
 
     Attributes:
         seconds: from start to end.
-        cpu_seconds: of all its processes, which tells more where others share the machine.
+        cpu_seconds: of all its processes, which says more where others share the machine.
         peak_gib: largest sum of its processes' memory, shared pages counted once.
     """
 

@@ -1,1 +1,1 @@
-"""Parts of `benchmarks/gpu_check.py`."""
+"""The steps of `benchmarks/gpu_check.py`, and the report that they fill."""

@@ -15,7 +15,7 @@ from gpu.world import World
 SIZE = 8192
 """Rows and columns of the matrices."""
 
-LEAST_SECONDS = 0.4
+MIN_SECONDS = 0.4
 """That a measurement takes: a card needs a while to reach its clock."""
 
 MAX_REPEATS = 200
@@ -68,6 +68,6 @@ def _repeated(world: World, task: Callable[[], object]) -> float:
 
     run(1)
     once = max(seconds(lambda: run(1)), 1e-7)
-    least = 0.02 if world.tiny else LEAST_SECONDS
-    times = min(MAX_REPEATS, max(3, round(least / once)))
+    shortest = 0.02 if world.tiny else MIN_SECONDS
+    times = min(MAX_REPEATS, max(3, round(shortest / once)))
     return seconds(lambda: run(times)) / times

@@ -22,7 +22,7 @@ _NO_KERNEL = frozenset(
         *("sym_size", "sym_stride", "sym_numel", "sym_storage_offset"),
     )
 )
-"""Operations that only allocate or describe memory, beside those that the schema calls views."""
+"""Operations that only allocate or describe memory, besides those that the schema calls views."""
 
 _WAITS = frozenset(
     (
@@ -123,7 +123,7 @@ class WorkCounter(TorchDispatchMode):
         return any(isinstance(value, Tensor) and value.device.type == self._device for value in tree_leaves(values))
 
     def _fused_attention(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """What CUDA takes, for which the meta device would compute plainly."""
+        """What CUDA takes, where the meta device would take separate operations."""
         names = ("attn_mask", "dropout_p", "is_causal")
         given = dict(zip(names, args, strict=False)) | kwargs
         with self:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from enformer_ray.config import Precision, ScoringConfig
-from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer, Scorer
 from gpu.report import CheckFailedError, Step, Values
 from gpu.world import INDELS, PRECISIONS, SHARED, TIMED, Case, World
 
@@ -40,8 +40,8 @@ def bits_steps(world: World) -> Iterator[Step]:
     yield Step("bits", "two processes", 45, lambda: equal_bits(world))
 
 
-def parity(world: World, precision: Precision, kind: type[Scorer] = VariantScorer) -> Values:
-    """Deviation of `sad` from plain float64 passes on a CPU, of the demo's trained network.
+def parity(world: World, precision: Precision, kind: type[Scorer] = ReuseScorer) -> Values:
+    """Deviation of `sad` from direct float64 passes on a CPU, of the demo's trained network.
 
     Raises:
         CheckFailedError: it is beyond its bound.
@@ -114,7 +114,7 @@ def digests(world: World) -> dict[str, str]:
     found = {}
     for precision in world.precisions:
         for case in (SHARED, INDELS):
-            scorer = VariantScorer(
+            scorer = ReuseScorer(
                 world.model, world.reference, case.config(precision), world.tracks, batch_size=HASH_BATCH
             )
             digest = hashlib.sha256()

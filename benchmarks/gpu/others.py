@@ -1,4 +1,4 @@
-"""enformer-pytorch beside the scorer, and what the scorer asks of a device, counted without one."""
+"""enformer-pytorch against the scorer, and what the scorer asks of a device, counted without a device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from common import random_model, seconds
 
 from enformer_ray.config import Precision
 from enformer_ray.scoring.device import autocast, set_precision
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from gpu.counting import WorkCounter
 from gpu.report import NotHereError, Step, Values
 from gpu.world import BINNED, DELETIONS, INSERTIONS, PRECISIONS, SHARED, TIMED, Case, World
@@ -58,7 +58,7 @@ def counted(world: World, case: Case, batch: int) -> Values:
     """Launches, copies and waits a variant of the published geometry (the toy's in a tiny check), on no device."""
     model = world.once("meta", lambda: random_model(0, world.geometry, "meta"))
     variants = world.variants(case, TIMED[0])
-    scorer = VariantScorer(model, world.reference, case.config(), world.tracks, batch_size=batch)
+    scorer = ReuseScorer(model, world.reference, case.config(), world.tracks, batch_size=batch)
     with WorkCounter("meta") as counter:
         scorer.score(variants)
     return {"variants": len(variants), **counter.work.per(len(variants))}

@@ -1,4 +1,4 @@
-"""Steps that are run one by one, each guarded, and the report that keeps what every one of them gave."""
+"""Steps that are run one by one, each guarded, and the report that keeps their results."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Step:
 
 
 class Report:
-    """Results of all steps, in a JSON file that is written anew after each of them.
+    """Results of all steps, in a JSON file that is written anew after each.
 
     Args:
         path: of the file.
@@ -91,7 +91,7 @@ class Report:
         return {status: statuses.count(status) for status in ("done", "failed", "not run")}
 
     def plan(self, steps: Sequence[Step]) -> None:
-        """List steps as not run, so that a run that is killed tells what it left out."""
+        """List steps as not run, so that the report of a run that is killed names what it left out."""
         known = {(step["section"], step["step"]) for step in self.steps}
         self.steps += [_entry(step, "not run", NOT_REACHED) for step in steps if (step.section, step.name) not in known]
         self.write()
@@ -123,7 +123,7 @@ def run_steps(report: Report, steps: Sequence[Step], budget: float, device: torc
     """Run what is still open, printing one line a step.
 
     Args:
-        report: takes every result; all steps are planned in it.
+        report: takes every result; lists all steps.
         steps: in order of worth.
         budget: seconds from the beginning of the check.
         device: that the steps use.
@@ -198,7 +198,7 @@ def _answers(device: torch.device) -> bool:
 
 
 def line(entry: Mapping[str, Any]) -> str:
-    """One result as it stands in the table."""
+    """One result as a line of the table."""
     head = f"{entry['section']:<11} {entry['step']:<34} {entry['status']:<8}"
     values = ", ".join(f"{name} {_shown(value)}" for name, value in entry["values"].items() if _is_short(value))
     details = [text for text in (entry["reason"], values) if text]

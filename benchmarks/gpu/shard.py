@@ -15,7 +15,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import score_writer
-from enformer_ray.scoring.scorer import VariantScorer, score_in_memory
+from enformer_ray.scoring.scorer import ReuseScorer, score_in_memory
 from enformer_ray.scoring.tables import score_tables
 from gpu.report import CheckFailedError, Step, Values
 from gpu.world import SHARED, TIMED, World
@@ -35,7 +35,7 @@ def steps(world: World) -> Iterator[Step]:
         yield Step("tail", f"{rows} rows", estimate, lambda rows=rows: tail(world, rows))
 
 
-class _ShortOfMemory(VariantScorer):
+class _ShortOfMemory(ReuseScorer):
     """Has room for small batches only, where there is no memory that could be made short."""
 
     def score(self, variants: Sequence[Variant]) -> dict[str, pa.Table]:
@@ -52,21 +52,10 @@ def out_of_memory(world: World) -> Values:
     """
     world.need_card()
     variants = world.variants(SHARED, TIMED[0])
-    kind = VariantScorer if world.device.type == "cuda" else _ShortOfMemory
+    kind = ReuseScorer if world.device.type == "cuda" else _ShortOfMemory
 
-    def scorer(kind: type[VariantScorer], batch: int) -> VariantScorer:
-        return kind(world.model, world.reference, SHARED.config(), world.tracks, batch_size=batch)
-
-    def peak(batch: int) -> tuple[int, dict[str, pa.Table]]:
-        if world.device.type != "cuda":
-            return 0, scorer(VariantScorer, batch).score(variants)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(world.device)
-        tables = scorer(VariantScorer, batch).score(variants)
-        return torch.cuda.max_memory_reserved(world.device), tables
-
-    small, _ = peak(SMALL_BATCH)
-    large, undisturbed = peak(PLANNED_BATCH)
+    small, _ = _peak(world, SMALL_BATCH, variants)
+    large, undisturbed = _peak(world, PLANNED_BATCH, variants)
     values: Values = {}
     limit = (small + large) // 2
     try:
@@ -79,7 +68,7 @@ def out_of_memory(world: World) -> Values:
             values["limit GiB"] = limit / 2**30
         else:
             values["limit"] = "injected"
-        tables, batch = score_in_memory(scorer(kind, PLANNED_BATCH), variants)
+        tables, batch = score_in_memory(_scorer(world, kind, PLANNED_BATCH), variants)
     finally:
         if world.device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0, world.device)
@@ -89,6 +78,20 @@ def out_of_memory(world: World) -> Values:
     if not values["largest change"] <= SAME:
         raise CheckFailedError("scores are others", values)
     return values
+
+
+def _scorer(world: World, kind: type[ReuseScorer], batch: int) -> ReuseScorer:
+    return kind(world.model, world.reference, SHARED.config(), world.tracks, batch_size=batch)
+
+
+def _peak(world: World, batch: int, variants: Sequence[Variant]) -> tuple[int, dict[str, pa.Table]]:
+    """Bytes of the card that scoring took at most (0 where there is no card), and the scores."""
+    if world.device.type != "cuda":
+        return 0, _scorer(world, ReuseScorer, batch).score(variants)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(world.device)
+    tables = _scorer(world, ReuseScorer, batch).score(variants)
+    return torch.cuda.max_memory_reserved(world.device), tables
 
 
 def _change(tables: dict[str, pa.Table], others: dict[str, pa.Table]) -> float:

@@ -71,7 +71,7 @@ def throughput(world: World, case: Case, precision: Precision, batch: int) -> Va
 
 
 class Profile(NamedTuple):
-    """What a trace tells.
+    """What a trace adds up to.
 
     Attributes:
         busy: seconds in which the device did something.
@@ -95,9 +95,9 @@ def kernels(world: World, case: Case, precision: Precision, batch: int) -> Value
 
     The share of time in which the device is busy is that of the profiled kernels in the time without profiler.
     """
-    plain, counted, profiled = (world.scorer(case, precision, batch) for _ in range(3))
+    timed, counted, profiled = (world.scorer(case, precision, batch) for _ in range(3))
     variants = world.variants(case, TIMED[0])
-    taken = world.timed(plain, variants)
+    taken = world.timed(timed, variants)
     with WorkCounter(world.device.type) as counter:
         counted.score(variants)
     values: Values = {f"{name} a variant": count for name, count in counter.work.per(len(variants)).items()}

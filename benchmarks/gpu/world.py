@@ -21,7 +21,7 @@ from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.hub import load_enformer
 from enformer_ray.scoring.cost import Alleles, variant_costs
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from gpu.report import NotHereError, Report
 
 PRECISIONS: tuple[Precision, ...] = ("bfloat16", "tf32", "float32")
@@ -69,7 +69,7 @@ class Case:
         return ScoringConfig.model_validate({"placement": self.placement, "precision": precision})
 
     def variants(self, reference: ReferenceGenome, geometry: EnformerConfig, locus: int) -> list[Variant]:
-        """Variants from the first position behind a locus at which a window of `shared` begins to serve."""
+        """Variants from the first position after a locus at which a window of `shared` begins to serve."""
         stride = ScoringConfig().stride * geometry.bin
         middle = geometry.sequence_length // 2
         first = -(-(locus - middle + stride // 2) // stride) * stride + middle - stride // 2 + 1
@@ -173,15 +173,15 @@ class World:
         chosen = replace(case, count=3) if self.tiny else case
         return chosen.variants(self.reference, self.geometry, locus)
 
-    def scorer(self, case: Case, precision: Precision, batch_size: int) -> VariantScorer:
+    def scorer(self, case: Case, precision: Precision, batch_size: int) -> ReuseScorer:
         """With nothing in its cache but what the warm-up left."""
         self.need_card()
         self.need_precision(precision)
-        scorer = VariantScorer(self.model, self.reference, case.config(precision), self.tracks, batch_size=batch_size)
+        scorer = ReuseScorer(self.model, self.reference, case.config(precision), self.tracks, batch_size=batch_size)
         scorer.score(self.variants(case, WARM_UP)[:batch_size])
         return scorer
 
-    def timed(self, scorer: VariantScorer, variants: Sequence[Variant]) -> float:
+    def timed(self, scorer: ReuseScorer, variants: Sequence[Variant]) -> float:
         """Seconds until the tables of variants are there."""
         self.synchronise()
         began = time.perf_counter()

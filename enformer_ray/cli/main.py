@@ -103,8 +103,8 @@ def convert_weights(
     to: Annotated[Path, typer.Option(help="safetensors file to write")],
 ) -> None:
     """Turn DeepMind's TensorFlow checkpoint into a safetensors file (needs the extra `sonnet`)."""
+    from enformer_ray.model.checkpoint import convert_sonnet
     from enformer_ray.model.hub import load_enformer
-    from enformer_ray.model.sonnet import convert_sonnet
 
     convert_sonnet(from_sonnet, to)
     printing.print_weights(str(to), load_enformer(to))

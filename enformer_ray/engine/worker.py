@@ -37,8 +37,8 @@ from enformer_ray.rundir.receipts import Receipt, StagedFile, Timings
 from enformer_ray.rundir.store import RunStore, open_store
 from enformer_ray.runtime.process import Work, log_in_worker, set_part, set_work
 from enformer_ray.scoring.device import resolve_device
-from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer
-from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer, score_in_memory
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer, Scorer, score_in_memory
+from enformer_ray.scoring.targets import TssTarget, VariantTarget
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -149,7 +149,7 @@ class ScoringWorker:
         return opened
 
     def make_scorers(self) -> tuple[Scorer, Scorer]:
-        """The scorer, and the plain one that the audit scores again with."""
+        """The scorer, and the direct one that the audit scores again with."""
         scoring, tracks = self._plan.document.config.scoring, self._plan.document.tracks
         table = None
         if self._plan.document.track_table:
@@ -159,15 +159,10 @@ class ScoringWorker:
         model, reference = load_planned_model(self._plan, self._device), open_planned_reference(self._plan)
         planned = self._plan.document.config.token_cache_mb
         cache = (planned if self._token_cache_mb is None else self._token_cache_mb) * 2**20
-        genes, plain = self._plan.document.config.genes, direct_options(scoring)
-        if genes is not None:
-            batch, around = scoring.batch_size or 1, genes.bins
-            return (
-                GeneScorer(model, reference, scoring, tracks, batch, cache, around),
-                DirectGeneScorer(model, reference, plain, tracks, around=around),
-            )
-        scorer = VariantScorer(model, reference, scoring, tracks, table, scoring.batch_size or 1, cache)
-        return scorer, DirectScorer(model, reference, plain, tracks, table)
+        genes = self._plan.document.config.genes
+        target = VariantTarget(table) if genes is None else TssTarget(genes.bins)
+        scorer = ReuseScorer(model, reference, scoring, tracks, target, scoring.batch_size or 1, cache)
+        return scorer, DirectScorer(model, reference, direct_options(scoring), tracks, target)
 
     def expect(self, part: Part) -> None:
         """Read ahead for a part that will be scored next."""

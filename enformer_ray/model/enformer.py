@@ -1,4 +1,4 @@
-"""The Enformer network for inference, computed plainly: the oracle that every faster path is held against.
+"""The Enformer network for inference, operation by operation as published: what every faster path is compared with.
 
 Source: `enformer/enformer.py` of google-deepmind/deepmind-research at f5de0ede (Avsec et al., Nature Methods 2021).
 Inside the convolutional trunk activations are (B, channels, length); everywhere else (B, length, channels).
@@ -19,9 +19,22 @@ from enformer_ray.errors import ConfigError
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import hub_state, weights_digest
 
+EPSILON = 1e-5
+"""Added to every variance, of batch and of layer normalisation."""
+
+GELU_FACTOR = 1.702
+
+SLICE = 32_768
+"""Positions that a block of the trunk takes at a time: whole activations of the stem are 0.6 GB each."""
+
+_CONTEXT = 8
+"""Positions on both sides of a slice that are convolved with it: the stem reads 7 of them, the tower 2."""
+
 
 def position_features(tokens: int, features: int) -> Tensor:
     """Features of all distances between `tokens` tokens, in float64 on the CPU.
+
+    In float64, since a gamma density is the exponential of a difference of large logarithms.
 
     Args:
         tokens: T.
@@ -39,12 +52,13 @@ def position_features(tokens: int, features: int) -> Tensor:
 
 @lru_cache(maxsize=8)
 def cached_position_features(tokens: int, features: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`position_features` as a tensor of this type on this device; made once for a geometry, never to be changed."""
+    """`position_features` (2T-1, F) in this type on this device; made once for a geometry, never to be changed."""
     with torch.inference_mode(False):  # or whoever trains later in this process could not use it
         return position_features(tokens, features).to(device=device, dtype=dtype)
 
 
 def _exponential(size: Tensor, tokens: int, n: int) -> Tensor:
+    # Half-lives from 8 tokens to the whole window.
     half_life = 2 ** torch.linspace(3, math.log2(tokens), n, dtype=torch.float64)
     return torch.exp2(-size / half_life)
 
@@ -74,6 +88,8 @@ def relative_shift(logits: Tensor) -> Tensor:
         (..., T, T); column j of query i holds the logit of the distance j - i.
     """
     *leading, tokens, distances = logits.shape
+    # With one zero before each row, reading rows that are one number shorter moves every row one column to the left of
+    # the row above it: what a loop over queries would do, by two reshapes.
     padded = F.pad(logits, (1, 0)).reshape(*leading, distances + 1, tokens)
     return padded[..., 1:, :].reshape(*leading, tokens, distances)[..., :tokens]
 
@@ -117,15 +133,8 @@ class RelativeAttention(nn.Module):
         return x.reshape(*x.shape[:-1], self.heads, -1).transpose(-2, -3)
 
 
-EPSILON = 1e-5
-"""Added to every variance, of batch and of layer normalisation."""
-
-
-GELU_FACTOR = 1.702
-
-
 def gelu(x: Tensor) -> Tensor:
-    """The GELU of the published code: x * sigmoid(1.702 x)."""
+    """The GELU of the published code: x * sigmoid(1.702 x), not torch's."""
     return (GELU_FACTOR * x).sigmoid_().mul_(x)
 
 
@@ -171,6 +180,7 @@ class SoftmaxPool(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        # A matrix product by nature; two-dimensional, since checkpoints on the Hub hold it with that shape.
         self.logits = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,14 +188,6 @@ class SoftmaxPool(nn.Module):
         pairs = (*x.shape[:2], -1, 2)
         weights: Tensor = self.logits(x.unsqueeze(2)).reshape(pairs).softmax(dim=-1)
         return weights.mul_(x.reshape(pairs)).sum(dim=-1)
-
-
-SLICE = 32_768
-"""Positions that a block of the trunk takes at a time: whole activations of the stem are 0.6 GB each."""
-
-
-_CONTEXT = 8
-"""Positions beside a slice that its convolution reads, at least: 7 in the stem, 2 in the tower."""
 
 
 class DownsampleBlock(nn.Module):
@@ -204,7 +206,7 @@ class DownsampleBlock(nn.Module):
         pooled = x.new_empty(len(x), self.channels, length // 2)
         for start in range(0, length, SLICE):
             stop, first = min(start + SLICE, length), max(0, start - _CONTEXT)
-            # What the convolution makes of the ends of a slice that are not ends of the sequence is cut off.
+            # Inside of the sequence the convolution's zero padding is wrong: what it reaches is cut off.
             y = self.conv(x[:, :, first : stop + _CONTEXT])[:, :, start - first : stop - first]
             pooled[:, :, start // 2 : stop // 2] = self.pool(self.residual(y).add_(y))
         return pooled
@@ -230,7 +232,7 @@ class TransformerLayer(nn.Module):
 
 
 class Enformer(nn.Module):
-    """Enformer for inference: one-hot DNA to functional-genomic tracks. Parameters take no gradient.
+    """Enformer for inference: one-hot DNA to functional-genomic tracks. Parameters take no gradient, dropout is absent.
 
     Args:
         config: geometry. Inputs of other lengths than `config.sequence_length` run too.

@@ -1,4 +1,4 @@
-"""Attention with relative positions, without a copy for the shift and without a logit that nobody needs.
+"""Attention with relative positions, equal to `RelativeAttention`: no copy for the shift, no logit that is not used.
 
 A block of R query rows, first row i, needs only the distances -(i + R - 1) .. T - 1 - i, so its relative logits are one
 product (R, W) with W >= T + R - 1 columns. The column of key j moves by one to the left from row to row; a view whose
@@ -48,8 +48,10 @@ class FastAttention:
         features = cached_position_features(tokens, attention.features, weight.dtype, weight.device)
         zero = _zero_column(tokens)
         keys = F.linear(features, weight * self.scale).T.reshape(attention.heads, attention.key_size, -1)
+        # Zeros on both sides of the 2T - 1 distances: the columns of a block are rounded up, and reach into them.
         self.distances = F.pad(keys, (zero - tokens + 1, _round_up(zero + tokens + _ALIGN - 1) - zero - tokens))
-        # Queries stay unscaled: the product with the keys is scaled instead, which costs nothing.
+        # Queries stay unscaled: the product with the keys is scaled instead, which costs nothing. So the biases are
+        # divided by the scale.
         content, position = (bias[0] / self.scale for bias in (attention.content_bias, attention.position_bias))
         self._query_bias = content.flatten()
         self._position_bias = position - content
@@ -108,7 +110,9 @@ def attend_in_blocks(
         block = slice(start, min(start + BLOCK, rows))
         columns, offset = block_columns(first + start, block.stop - start, tokens)
         logits = by_key(torch.mm(position_query[b, h, block], distances[h, :, columns]), offset, tokens)
+        # The rows of this view do not overlap, so the logits of content are added in place.
         torch.addmm(logits, query[b, h, block], keys[b, h], alpha=scale, out=logits)
+        # Softmax by hand: in place, and divided only after the product with the values, which has fewer numbers.
         weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()
         mean = attended[b, block, h]
         torch.mm(weights, value[b, h], out=mean).div_(weights.sum(1, keepdim=True))
@@ -123,7 +127,7 @@ def attend_fused(
     """`attend_in_blocks` by torch's fused attention, to which the relative logits are a bias.
 
     Of its kernels only the memory-efficient one takes a bias in any strides and values wider than keys; what it does
-    not take (float64, widths that are no multiple of 4) is computed plainly.
+    not take (float64, widths that are no multiple of 4) falls to the kernel of separate operations.
     """
     batch, rows, tokens = len(query), query.shape[2], key.shape[2]
     attended = []
@@ -150,8 +154,8 @@ def block_columns(first: int, rows: int, tokens: int) -> tuple[slice, int]:
         tokens: T.
 
     Returns:
-        The columns of the keys of distances, and `offset`: key 0 of the first query is in this one of them. Their
-        number less one, and `offset`, are multiples of 8.
+        The columns of the keys of distances, and `offset`, the one among them that holds key 0 of the first query.
+        `offset` and the number of columns less one (the stride of `by_key`) are multiples of 8.
     """
     offset = _round_up(rows - 1)
     start = _zero_column(tokens) - first - offset
@@ -170,12 +174,13 @@ def by_key(logits: Tensor, offset: int, tokens: int) -> Tensor:
         (..., R, T), sharing the memory of `logits`.
     """
     *leading, rows, width = logits.shape
+    # One less than the width: each row begins one column further to the left than the row above it.
     strides = (*logits.stride()[:-2], width - 1, 1)
     return logits.as_strided((*leading, rows, tokens), strides, logits.storage_offset() + offset)
 
 
 def _zero_column(tokens: int) -> int:
-    """Column of the distance 0: far enough from the first one that no block begins before it."""
+    """Column of the distance 0: far enough from the first column that no block begins before that."""
     return _round_up(tokens + _ALIGN - 1)
 
 

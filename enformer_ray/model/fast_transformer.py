@@ -1,4 +1,4 @@
-"""The transformer half of Enformer, tokens to predictions, as fast as exact arithmetic allows."""
+"""The transformer half of Enformer: from trunk tokens to predictions, with less work and the same result."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from enformer_ray.model.geometry import EnformerConfig
 
 
 class FastTransformer:
-    """Equal to `model.predict(model.embed(tokens), head, tracks)`, from the weights of `model` where they lie.
+    """Equal to `model.predict(model.embed(tokens), head, tracks)`, from the weights of `model` in place.
 
     The keys of distances are computed once, the last layer attends from and updates only the tokens that the crop
     keeps, and only the selected rows of the head are computed. GELU(z) = silu(1.702 z) / 1.702, and its factors go
-    into the affine before and the matrix product behind it.
+    into the affine map before it and the matrix product after it.
 
     Args:
         model: the network, on the device and in the type that are to compute.
@@ -41,6 +41,7 @@ class FastTransformer:
         self._model, self._bins = model, bins
         linear = cast(nn.Linear, model.heads[head])
         self._head_weight, self._head_bias = linear.weight.detach(), linear.bias.detach()
+        # Rows of the head are copied only where some are left out: all of them are 65 MB at full size.
         if list(tracks) != list(range(linear.out_features)):
             index = torch.tensor(list(tracks), device=linear.weight.device)
             self._head_weight, self._head_bias = self._head_weight[index], self._head_bias[index]
@@ -71,7 +72,7 @@ class FastTransformer:
             if tokens.shape[1] != self._tokens:
                 self._prepare(tokens.shape[1])
             embedding = self._embedded(tokens).to(self._head_weight.dtype)
-            # Operations that are given their output are the ones that autocast leaves alone.
+            # Autocast would compute the head in 16 bits; operations that are given their output it leaves alone.
             logits = embedding.new_empty(*embedding.shape[:2], len(self._head_bias))
             torch.addmm(
                 self._head_bias,
@@ -87,7 +88,7 @@ class FastTransformer:
     def _prepare(self, tokens: int) -> None:
         with torch.inference_mode():
             attentions = [FastAttention(layer.attention, tokens) for layer in self._layers]
-        # Blocks on threads of their own are nothing that a compiler could follow.
+        # On a CPU blocks run on threads of their own, which a compiler cannot follow.
         apart = self._compiled and self._head_weight.device.type == "cpu"
         self._attentions = [torch.compiler.disable(a.__call__) if apart else a for a in attentions]  # type: ignore[no-untyped-call]
         self._tokens = tokens
@@ -97,8 +98,9 @@ class FastTransformer:
         count = tokens.shape[1]
         bins = self._model._cropped(tokens).shape[1]
         kept = range(bins) if self._bins is None else self._bins
-        x = tokens.clone()
+        x = tokens.clone()  # updated in place below, and the caller's batch is not ours
         for layer, attention in zip(self._layers, self._attentions, strict=True):
+            # A layer reads every token of the one before; of the last one only the kept bins are read.
             last = layer is self._layers[-1]
             first, rows = ((count - bins) // 2 + kept.start, len(kept)) if last else (0, count)
             attended = attention(layer.attention_norm(x), first, rows)

@@ -1,4 +1,4 @@
-"""Geometry of an Enformer network, as the `config.json` beside its weights states it."""
+"""Geometry of an Enformer network (lengths, widths, depth, heads), and the operations that a pass of it takes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EnformerConfig:
 
     Attributes:
         sequence_length: input, bp.
-        target_length: output bins that are asked for; what is over is cropped at both sides.
+        target_length: output bins that are asked for; the surplus of tokens is cropped on both sides.
         channels: width of a token (C).
         layers: transformer layers.
         heads: attention heads.
@@ -56,7 +56,7 @@ class EnformerConfig:
             raise ConfigError(f"output_heads must name at least one head and its tracks, not {self.output_heads!r}.")
         numbers |= {f"output_heads[{name!r}]": tracks for name, tracks in self.output_heads.items()}
         for name, value in numbers.items():
-            if type(value) is not int or value < 1:
+            if type(value) is not int or value < 1:  # not isinstance: JSON's true is an int in Python
                 raise ConfigError(f"{name} must be a whole number above 0, not {value!r}.")
         if self.downsamples < 3:
             raise ConfigError(f"downsamples is {self.downsamples}; the stem and the tower need at least 3.")
@@ -180,7 +180,7 @@ def pass_flops(config: EnformerConfig, head: str, tracks: int | None = None) -> 
 
 
 def trunk_flops(config: EnformerConfig, tokens: int) -> int:
-    """Cost of the convolutional trunk for this many tokens (a stretch of them costs the same wherever it lies)."""
+    """Cost of the convolutional trunk for this many tokens (a stretch of them costs the same everywhere)."""
     length = tokens * config.bin
     half = config.channels // 2
     total = length * (15 * 4 * half + 2 * half * half)

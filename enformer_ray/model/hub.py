@@ -1,10 +1,9 @@
-"""Weights from the Hugging Face Hub, or from its cache on this machine."""
+"""Loading a network: weights from a folder, a file or the Hugging Face Hub; and the published tables of tracks."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import re
 import urllib.error
 import urllib.request
@@ -25,17 +24,104 @@ from enformer_ray.model.checkpoint import (
     read_config,
     read_own_file,
     read_tensors,
+    replacing,
 )
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
 
 OFFICIAL_REVISION = "affe5713ae9017460706a44108289b13c5fee16c"
+"""Commit of the published weights: a branch may move."""
+
 OFFICIAL_SHA256 = "99b09d602e195d89c7d4debe144bb2f43907ba0d74006e97098e99d9171c439c"
 """Of pytorch_model.bin (1,005,149,571 bytes) at that revision."""
 
+_TABLES_URL = "https://raw.githubusercontent.com/calico/basenji/master/manuscripts/cross2020"
+
+TRACK_TABLES = {
+    "human": (f"{_TABLES_URL}/targets_human.txt", "d90233175a9fec389e5ac04cc4aac8cfc08c4aa86217e2e5c10221de78023580"),
+    "mouse": (f"{_TABLES_URL}/targets_mouse.txt", "f76c869a38bfc79690d7a43e86f155db9b8ac8085ff5a717f99358b3253cd230"),
+}
+"""Address and sha256 of the table of each published head."""
+
+TIMEOUT_S = 60
+_MAX_BYTES = 64 << 20
+"""Read of an answer at most: a mirror may send anything."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load_enformer(
+    source: str | Path = OFFICIAL_WEIGHTS,
+    *,
+    revision: str | None = None,
+    sequence_length: int | None = None,
+    target_length: int | None = None,
+    offline: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Enformer:
+    """Load a network, ready for inference.
+
+    Args:
+        source: folder with config.json and model.safetensors or pytorch_model.bin; safetensors file that
+            `save_weights` or `convert_sonnet` wrote; or id of a Hugging Face repository of that layout.
+        revision: commit, tag or branch of a Hub id. The default repository has a pinned one, whose bytes are checked.
+        sequence_length: input, bp, in place of the configured one.
+        target_length: output bins in place of the configured ones.
+        offline: use only what is on this machine.
+        device: where to put the weights.
+        dtype: what to cast them to; the digest stays that of the file.
+
+    Returns:
+        The network in evaluation mode; its parameters take no gradient.
+
+    Raises:
+        WeightsError: there are no weights at `source`, they are not safe to load, or do not fit the network.
+        OfflineError: `offline`, and the repository is not in the local cache.
+        DownloadError: the Hub could not be reached, or sent other bytes than the pinned ones.
+        ConfigError: `sequence_length` or `target_length` do not fit the network.
+    """
+    config, tensors, origin = _read_source(source, revision, offline)
+    lengths: dict[str, Any] = {"sequence_length": sequence_length, "target_length": target_length}
+    config = replace(config, **{name: value for name, value in lengths.items() if value is not None})
+    # On the CPU first, in float32: the digest is taken there, of the bytes in the file.
+    return build_model(config, tensors, origin).to(device=device, dtype=dtype)
+
+
+def _read_source(
+    source: str | Path, revision: str | None, offline: bool
+) -> tuple[EnformerConfig, dict[str, Tensor], Path]:
+    path = Path(source)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise WeightsError(
+                f"{path} is not a .safetensors file; for a {PICKLE_FILE}, give the folder that holds it."
+            )
+        return *read_own_file(path), path
+    if path.is_dir():
+        weights = _weights_in(path)
+        config = path / CONFIG_FILE
+    elif isinstance(source, str) and _HUB_ID.fullmatch(source):
+        config, weights = fetch_weights(source, revision, offline)
+    else:
+        raise WeightsError(f"there is no file or folder {source}, and it is not the id of a Hugging Face repository.")
+    return read_config(config), read_tensors(weights), weights
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in (SAFETENSORS_FILE, PICKLE_FILE):
+        if (folder / name).is_file():
+            return folder / name
+    if any(folder.glob("*.index")):
+        raise WeightsError(
+            f"{folder} holds a TensorFlow checkpoint; convert it once with "
+            "enformer_ray.model.checkpoint.convert_sonnet, and give the file that it writes."
+        )
+    raise WeightsError(f"{folder} holds neither {SAFETENSORS_FILE} nor {PICKLE_FILE}.")
+
 
 def fetch_weights(repository: str, revision: str | None, offline: bool) -> tuple[Path, Path]:
-    """Configuration and weights of a Hub repository, downloaded where the local cache does not hold them.
+    """Paths of configuration and weights of a Hub repository, downloaded where the local cache does not hold them.
 
     Args:
         repository: Hub id, `owner/name`.
@@ -79,7 +165,7 @@ def _fetch(repository: str, names: list[str], revision: str | None, offline: boo
 
 
 def _cached(repository: str, name: str, revision: str | None, _where: str) -> Path | None:
-    # not hf_hub_download(local_files_only=True), which was seen to make a request of its own
+    # Not hf_hub_download(local_files_only=True), which was seen to make a request of its own.
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(repository, name, revision=revision)
@@ -132,24 +218,12 @@ def _check_pinned(path: Path) -> None:
         )
 
 
-_SOURCE = "https://raw.githubusercontent.com/calico/basenji/master/manuscripts/cross2020"
-
-TRACK_TABLES = {
-    "human": (f"{_SOURCE}/targets_human.txt", "d90233175a9fec389e5ac04cc4aac8cfc08c4aa86217e2e5c10221de78023580"),
-    "mouse": (f"{_SOURCE}/targets_mouse.txt", "f76c869a38bfc79690d7a43e86f155db9b8ac8085ff5a717f99358b3253cd230"),
-}
-"""Address and sha256 of the table of each published head."""
-
-TIMEOUT_S = 60
-_MAX_BYTES = 64 << 20
-
-
 def fetch_track_table(head: str, to: Path, *, offline: bool = False, url: str | None = None) -> Path:
     """Download the published table of targets of a head, unless `to` holds it already.
 
     Args:
         head: human or mouse.
-        to: file to write; it is either not there or whole.
+        to: file to write, completely or not at all.
         offline: download nothing.
         url: mirror to use in place of the published address; the bytes must be the same.
 
@@ -165,6 +239,7 @@ def fetch_track_table(head: str, to: Path, *, offline: bool = False, url: str | 
         raise TrackTableError(f"no track table is published for the head {head!r}; give your own as tracks_table.")
     published, sha256 = TRACK_TABLES[head]
     url = url or published
+    # By its content, not its date: a table of another head or a table cut short is fetched again.
     if to.is_file() and hashlib.sha256(to.read_bytes()).hexdigest() == sha256:
         return to
     if offline:
@@ -195,84 +270,9 @@ def _download(url: str) -> bytes:
 
 
 def _write(content: bytes, to: Path) -> None:
-    part = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(to)
+        with replacing(to) as unfinished:
+            unfinished.write_bytes(content)
     except OSError as error:
         raise DownloadError(f"the track table cannot be written to {to}: {error}.") from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-def load_enformer(
-    source: str | Path = OFFICIAL_WEIGHTS,
-    *,
-    revision: str | None = None,
-    sequence_length: int | None = None,
-    target_length: int | None = None,
-    offline: bool = False,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> Enformer:
-    """Load a network, ready for inference.
-
-    Args:
-        source: folder with config.json and model.safetensors or pytorch_model.bin; safetensors file that
-            `save_weights` or `convert_sonnet` wrote; or id of a Hugging Face repository of that layout.
-        revision: commit, tag or branch of a Hub id. The default repository has a pinned one, whose bytes are checked.
-        sequence_length: input, bp, in place of the configured one.
-        target_length: output bins in place of the configured ones.
-        offline: use only what is on this machine.
-        device: where to put the weights.
-        dtype: what to cast them to; the digest stays that of the file.
-
-    Returns:
-        The network in evaluation mode; its parameters take no gradient.
-
-    Raises:
-        WeightsError: there are no weights at `source`, they are not safe to load, or do not fit the network.
-        OfflineError: `offline`, and the repository is not in the local cache.
-        DownloadError: the Hub could not be reached, or sent other bytes than the pinned ones.
-        ConfigError: `sequence_length` or `target_length` do not fit the network.
-    """
-    config, tensors, origin = _read_source(source, revision, offline)
-    lengths: dict[str, Any] = {"sequence_length": sequence_length, "target_length": target_length}
-    config = replace(config, **{name: value for name, value in lengths.items() if value is not None})
-    return build_model(config, tensors, origin).to(device=device, dtype=dtype)
-
-
-def _read_source(
-    source: str | Path, revision: str | None, offline: bool
-) -> tuple[EnformerConfig, dict[str, Tensor], Path]:
-    path = Path(source)
-    if path.is_file():
-        if path.suffix != ".safetensors":
-            raise WeightsError(
-                f"{path} is not a .safetensors file; for a {PICKLE_FILE}, give the folder that holds it."
-            )
-        return *read_own_file(path), path
-    if path.is_dir():
-        weights = _weights_in(path)
-        config = path / CONFIG_FILE
-    elif isinstance(source, str) and _HUB_ID.fullmatch(source):
-        config, weights = fetch_weights(source, revision, offline)
-    else:
-        raise WeightsError(f"there is no file or folder {source}, and it is not the id of a Hugging Face repository.")
-    return read_config(config), read_tensors(weights), weights
-
-
-def _weights_in(folder: Path) -> Path:
-    for name in (SAFETENSORS_FILE, PICKLE_FILE):
-        if (folder / name).is_file():
-            return folder / name
-    if any(folder.glob("*.index")):
-        raise WeightsError(
-            f"{folder} holds a TensorFlow checkpoint; convert it once with enformer_ray.model.sonnet.convert_sonnet, "
-            "and give the file that it writes."
-        )
-    raise WeightsError(f"{folder} holds neither {SAFETENSORS_FILE} nor {PICKLE_FILE}.")

@@ -20,7 +20,7 @@ ALIASES = {
 """A checkpoint written by enformer-pytorch holds the trunk twice: as itself and under these prefixes."""
 
 UNUSED_SUFFIX = ".num_batches_tracked"
-"""Counters of batch normalisation in a checkpoint; inference does not need them."""
+"""Counters of batch normalisation in a checkpoint, which inference does not need."""
 
 SONNET_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -31,7 +31,7 @@ SONNET_LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "io->oi11": lambda x: x.transpose(0, 1)[..., None, None],
     "kio->oik": lambda x: x.permute(2, 1, 0),
 }
-"""What turns a TensorFlow array into the PyTorch one."""
+"""From a TensorFlow array to the PyTorch tensor: inputs (i), outputs (o), width of a convolution (k)."""
 
 
 class WeightName(NamedTuple):
@@ -89,7 +89,7 @@ def _norm() -> _Named:
 
 def _batch_norm() -> _Named:
     yield from _norm()
-    # `_hidden` beside `average` is the biased accumulator of the moving average, not the statistic
+    # The checkpoint holds `_hidden`, too: the biased accumulator of the moving average, not the statistic.
     yield "running_mean", "running_mean", "moving_mean/average", "flat"
     yield "running_var", "running_var", "moving_variance/average", "flat"
 
@@ -143,6 +143,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
         Hex sha256 over, in order of name: name, shape, and the values as little-endian float32.
     """
     digest = hashlib.sha256()
+    # In order of name and in one byte order, so that neither the file's layout nor the machine is part of it.
     for name in sorted(state):
         values = state[name].numpy().astype("<f4", copy=False)
         digest.update(f"{name} {values.shape}\n".encode())

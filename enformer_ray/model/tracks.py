@@ -1,4 +1,4 @@
-"""Tracks of a head: what they are (the published table of targets, or a user's own) and which of them are selected."""
+"""Tracks of a head: the table that describes them (the published one, or a user's own), and selecting some."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ A list and not a pattern, since HDAC2, HNF4A and HCFC1 are no histones.
 """
 
 NARROW, WIDE = 501, 2001
+"""Width in bp, odd so that it has a middle base, of the region around a variant that the statistic `centre` sums."""
 
 _RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 
@@ -78,19 +79,7 @@ def read_track_table(path: Path, head: str, count: int) -> TrackTable:
     Raises:
         TrackTableError: the file cannot be read, lacks a column, or has another number of rows than the head outputs.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            rows = list(reader)
-            columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrackTableError(f"the track table {path} cannot be read: {error}.") from None
-    missing = [name for name in ("identifier", "description") if name not in columns]
-    if missing:
-        raise TrackTableError(
-            f"the track table {path} has no column {' and no column '.join(missing)}; its first line must name the "
-            "columns, separated by tabs."
-        )
+    rows = _table_rows(path)
     if len(rows) != count:
         raise TrackTableError(
             f"the track table {path} has {len(rows)} rows, but the {head} head of the network has {count} tracks; give "
@@ -143,6 +132,24 @@ def select_tracks(selectors: Sequence[str], count: int, table: TrackTable | None
     return sorted(selected)
 
 
+def _table_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            # A quotation mark in a description is part of it.
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            rows = list(reader)
+            columns = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TrackTableError(f"the track table {path} cannot be read: {error}.") from None
+    missing = [name for name in ("identifier", "description") if name not in columns]
+    if missing:
+        raise TrackTableError(
+            f"the track table {path} has no column {' and no column '.join(missing)}; its first line must name the "
+            "columns, separated by tabs."
+        )
+    return rows
+
+
 def _check_rows(path: Path, rows: list[dict[str, str]]) -> None:
     for i, row in enumerate(rows):
         if row["identifier"] is None or row["description"] is None:
@@ -154,10 +161,10 @@ def _check_rows(path: Path, rows: list[dict[str, str]]) -> None:
             )
 
 
-def _needed(table: TrackTable | None, what: str) -> TrackTable:
+def _needed(table: TrackTable | None, selector: str) -> TrackTable:
     if table is None:
         raise TrackSelectionError(
-            f"track selector {what!r} needs a track table (tracks_table), since weights do not say what "
+            f"track selector {selector!r} needs a track table (tracks_table), since weights do not say what "
             "their tracks are."
         )
     return table

@@ -19,7 +19,7 @@ from enformer_ray.plan.shards import cost_columns, job_costs
 from enformer_ray.plan.variants import audit_size
 from enformer_ray.rundir.manifest import AccountLine, account
 from enformer_ray.scoring.cost import direct_flops
-from enformer_ray.scoring.genes import bins_fit
+from enformer_ray.scoring.targets import bins_fit
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from enformer_ray.plan.job import Job
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import write_table
 from enformer_ray.rundir.store import RunStore
-from enformer_ray.scoring.cost import Alleles, Costs, variant_costs
-from enformer_ray.scoring.genes import gene_costs
+from enformer_ray.scoring.cost import Alleles, Costs, gene_costs, variant_costs
 
 DEFAULT_SHARD_SIZE = {"cpu": 64, "cuda": 1024}
 """Maximum of variants in a shard, by device."""

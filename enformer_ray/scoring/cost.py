@@ -1,4 +1,4 @@
-"""What variants cost, counted before anything is computed."""
+"""What variants cost to score: windows, passes and floating-point operations, counted before anything is computed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from enformer_ray.model.fast_attention import BLOCK, FUSED_BLOCK
 from enformer_ray.model.fast_transformer import fast_flops
 from enformer_ray.model.fast_trunk import fast_trunk_flops
 from enformer_ray.model.geometry import EnformerConfig, pass_flops
+from enformer_ray.scoring.targets import bins_near_tss
 from enformer_ray.scoring.tokens import edge_tokens, tile_tokens
 
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 class Alleles(NamedTuple):
@@ -33,11 +35,11 @@ class Alleles(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """What each variant adds to the variants before it, over all shifts and strands; all (n,).
+    """What each variant adds to those before it in order, over all shifts and strands; all (n,).
 
     Attributes:
-        windows: reference windows that no variant before has.
-        tiles: tiles of trunk tokens that no variant before has, while they are kept.
+        windows: reference windows that no variant before it has.
+        tiles: tiles of trunk tokens that no variant before it has, while they are kept.
         passes: passes through transformer and head: windows, and one for each alternate.
         flops: floating-point operations, 2 per multiply-add of matrix products.
     """
@@ -49,12 +51,12 @@ class Costs(NamedTuple):
 
 
 def direct_flops(geometry: EnformerConfig, scoring: ScoringConfig, tracks: int) -> float:
-    """Floating-point operations of two whole passes a variant, over all shifts and strands."""
-    return 2.0 * strands_of(scoring) * scoring.shifts * pass_flops(geometry, scoring.head, tracks).total
+    """Floating-point operations of two direct passes a variant, over all shifts and strands."""
+    return 2.0 * _strands(scoring) * scoring.shifts * pass_flops(geometry, scoring.head, tracks).total
 
 
 def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: Alleles, tracks: int) -> Costs:
-    """Count what `VariantScorer` does for variants of one chromosome, if it scored them in one go.
+    """Count what a `ReuseScorer` does for variants of one chromosome, if it scored them in one go.
 
     Args:
         geometry: of the network.
@@ -62,64 +64,127 @@ def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: All
         alleles: the variants, by position.
         tracks: how many tracks are predicted.
     """
-    counter = RowCounter(geometry, scoring, alleles)
-    windows = np.zeros(len(alleles.position), np.int64)
-    tiles = np.zeros_like(windows)
-    flops = np.zeros(len(windows))
+    counter = _TrunkCounter(geometry, scoring, alleles, np.zeros(len(alleles.position), np.bool_))
+    return _costs(counter, geometry, scoring, alleles.position - 1, fast_flops(geometry, tracks, _block(scoring)))
+
+
+def gene_costs(
+    geometry: EnformerConfig,
+    scoring: ScoringConfig,
+    alleles: Alleles,
+    tss_position: Integers,
+    minus_strand: Flags,
+    tracks: int,
+    around: int,
+) -> Costs:
+    """Count what a `ReuseScorer` with a `TssTarget` does for rows of one chromosome, if it scored them in one go.
+
+    What genes that begin at one base have in common is counted once for each gene.
+
+    Args:
+        geometry: of the network.
+        scoring: options, with the device resolved.
+        alleles: the variants, sorted by transcription start.
+        tss_position: (n,), 1-based.
+        minus_strand: (n,), whether the gene is on the strand -.
+        tracks: how many tracks are predicted.
+        around: output bins around a transcription start.
+    """
+    counter = _TrunkCounter(geometry, scoring, alleles, _right_stays(alleles, tss_position, minus_strand))
+    a_pass = fast_flops(geometry, tracks, _block(scoring), bins_near_tss(geometry, scoring, around))
+    return _costs(counter, geometry, scoring, tss_position - 1, a_pass)
+
+
+def affected_bases(sequence_length: int, scoring: ScoringConfig, alleles: Alleles) -> tuple[Integers, Integers]:
+    """First base and exclusive end (0-based) of all windows of variants, over all shifts.
+
+    A change of length by d also reads the windows d bp before and after its own (docs/scores.md), on either strand. A
+    window may begin before base 0 or end after the contig.
+
+    Args:
+        sequence_length: of a window, bp.
+        scoring: placement, stride and shifts.
+        alleles: the variants.
+    """
+    change = np.abs(alleles.alternate_length - alleles.reference_length)
+    offsets = shift_offsets(scoring.shifts)
+    starts = _window_starts(alleles.position - 1, sequence_length, scoring, 0)
+    return starts - max(offsets) - change, starts - min(offsets) + sequence_length + change
+
+
+def _costs(
+    counter: _TrunkCounter, geometry: EnformerConfig, scoring: ScoringConfig, first_bases: Integers, a_pass: int
+) -> Costs:
+    """Costs of rows whose windows are placed around `first_bases`, and `a_pass` operations from tokens to scores."""
+    windows = np.zeros(len(first_bases), np.int64)
+    tiles, flops = np.zeros_like(windows), np.zeros(len(windows))
     for offset in shift_offsets(scoring.shifts):
-        first_bases = cast(Any, alleles.position - 1)
-        starts = cast(
-            Integers,
-            window_start(first_bases, geometry.sequence_length, scoring.placement, offset, scoring.stride),
-        )
-        new = counter.new_windows(starts)
+        starts = _window_starts(first_bases, geometry.sequence_length, scoring, offset)
+        new, added = counter.new_windows(starts), counter.tiles(starts)
         windows += new
-        added = counter.tiles(starts)
         tiles += added
         flops += new * counter.ends + added * counter.tile + counter.crops(starts)
-    strands = strands_of(scoring)
-    passes = windows + scoring.shifts
-    block = FUSED_BLOCK if scoring.device == "cuda" else BLOCK
-    flops += passes * fast_flops(geometry, tracks, block)
+    passes, strands = windows + scoring.shifts, _strands(scoring)
+    flops += passes * a_pass
     return Costs(windows * strands, tiles * strands, passes * strands, flops * strands)
 
 
-def strands_of(scoring: ScoringConfig) -> int:
-    """How many strands are predicted."""
+def _window_starts(first_bases: Integers, length: int, scoring: ScoringConfig, offset: int) -> Integers:
+    # Written for one integer; the same arithmetic (floor division, too) holds for an array, which its types do not say.
+    starts = window_start(cast(Any, first_bases), length, scoring.placement, offset, scoring.stride)
+    return cast(Integers, starts)
+
+
+def _strands(scoring: ScoringConfig) -> int:
     return 2 if scoring.reverse_complement else 1
 
 
-class RowCounter:
-    """Counts on the forward strand, for one position of the window after the other.
+def _block(scoring: ScoringConfig) -> int:
+    return FUSED_BLOCK if scoring.device == "cuda" else BLOCK
+
+
+def _shared_bases(alleles: Alleles) -> Flags:
+    """Whether (1 base or 0) the alleles begin alike.
+
+    Normalised alleles of different length begin with one shared base, or with none if both are longer.
+    """
+    change = alleles.alternate_length - alleles.reference_length
+    shorter = np.minimum(alleles.reference_length, alleles.alternate_length)
+    return cast(Flags, (change != 0) & (shorter == 1))
+
+
+def _right_stays(alleles: Alleles, tss_position: Integers, minus_strand: Flags) -> Flags:
+    """As `TssTarget.right_stays`, from lengths alone: of longer alleles that begin or end alike it cannot know."""
+    start, end = alleles.position - 1 + _shared_bases(alleles), alleles.position - 1 + alleles.reference_length
+    tss = tss_position - 1
+    return np.where((start <= tss) & (tss < end), minus_strand, end <= tss)
+
+
+class _TrunkCounter:
+    """Counts the trunk's work for rows on the forward strand, for one shift of their windows after the other.
 
     Args:
         geometry: of the network.
         scoring: options.
         alleles: the variants.
-        right_stays: of which of them an `anchored` window keeps the right flank in place; of none if None.
+        right_stays: (n,), whether an `anchored` window keeps the right flank in place, not the left.
 
     Attributes:
         tile: operations of a tile of trunk tokens.
         ends: operations of both ends of a window, or of a whole one that is short.
     """
 
-    def __init__(
-        self,
-        geometry: EnformerConfig,
-        scoring: ScoringConfig,
-        alleles: Alleles,
-        right_stays: NDArray[np.bool_] | None = None,
-    ) -> None:
+    def __init__(self, geometry: EnformerConfig, scoring: ScoringConfig, alleles: Alleles, right_stays: Flags) -> None:
         self._geometry, self._edge = geometry, edge_tokens(geometry)
         self._change = alleles.alternate_length - alleles.reference_length
-        # Normalised alleles of different length begin with one shared base, or with none if both are longer.
-        shared = (self._change != 0) & (np.minimum(alleles.reference_length, alleles.alternate_length) == 1)
+        shared = _shared_bases(alleles)
         self._edit_start = alleles.position - 1 + shared
         self._inserted = alleles.alternate_length - shared
         local = (self._change != 0) & (np.abs(self._change) < BIN) & (scoring.indel == "local")
         self._local, self._moved = local, (self._change != 0) & ~local
-        self._left_moves = np.zeros(len(local), np.bool_) if right_stays is None else right_stays & self._moved
+        self._left_moves = right_stays & self._moved
         self._tile_tokens = tile_tokens(geometry)
+        # The two ends of so short a window overlap: `WindowTokens` computes it whole.
         self._whole = geometry.tokens < 2 * self._edge
         self.tile = fast_trunk_flops(geometry, self._tile_tokens)
         self.ends = (
@@ -129,18 +194,20 @@ class RowCounter:
         )
 
     def new_windows(self, starts: Integers) -> Integers:
-        """Whether (1 or 0) a window is none that a variant before has."""
+        """Whether (1 or 0) no row before has the same window."""
         new = np.ones(len(starts), np.int64)
+        # Stable, so that of equal windows it is the first row's that counts as new.
         order = np.argsort(starts, kind="stable")
         new[order[1:]] = starts[order[1:]] != starts[order[:-1]]
         return new
 
     def tiles(self, starts: Integers) -> Integers:
-        """New tiles of the reference windows, and of those on whose grid the moved flanks of `anchored` changes lie."""
+        """New tiles of the reference windows, and of those on whose grid the moved flanks of `anchored` changes are."""
         if self._whole:
             return np.zeros(len(starts), np.int64)
         count = self._geometry.tokens
         tiles = _new_tiles(starts, self._edge, np.full(len(starts), count - self._edge), self._tile_tokens)
+        # A change by a multiple of 128 bp leaves the moved flank on the window's own grid, where hardly a tile is new.
         moved = self._moved & (self._change % BIN != 0)
         for rows, sign in ((moved & ~self._left_moves, -1), (moved & self._left_moves, 1)):
             if rows.any():
@@ -156,6 +223,7 @@ class RowCounter:
             return np.full(len(starts), float(self.ends))
         sizes = [np.subtract(*self._reach(starts, self._edit_start)[::-1])]
         sizes.append(np.subtract(*self._reach(starts, self._edit_start - self._change)[::-1]))
+        # There are few sizes and many rows: each size is counted once.
         one, two = (
             {size: fast_trunk_flops(self._geometry, int(size), stretches=stretches) for size in _values(sizes)}
             for stretches in (1, 2)
@@ -170,7 +238,7 @@ class RowCounter:
         return cast(Integers, np.where(self._left_moves, self._edit_start - self._change, self._edit_start))
 
     def _reach(self, starts: Integers, edits: Integers) -> tuple[Integers, Integers]:
-        """As `genome.window.reached_tokens`."""
+        """As `genome.coordinates.reached_tokens`, for all rows."""
         first = (edits - starts - RECEPTIVE_HALF_WIDTH) // BIN
         last = (edits - starts + self._inserted - 1 + RECEPTIVE_HALF_WIDTH) // BIN + 1
         return np.clip(first, 0, self._geometry.tokens), np.clip(last, 0, self._geometry.tokens)
@@ -185,6 +253,7 @@ def _new_tiles(starts: Integers, first: Integers | int, last: Integers, tile: in
     phase = starts % BIN
     origin = (starts - phase) // BIN
     begin, end = (origin + first) // tile, (origin + last - 1) // tile + 1
+    # By grid, then along it: tiles of a window that were there before are then those up to its predecessor's end.
     order = np.lexsort((starts, phase))
     phase, begin, end = phase[order], begin[order], end[order]
     known = np.full(len(starts), np.iinfo(np.int64).min)
@@ -193,23 +262,3 @@ def _new_tiles(starts: Integers, first: Integers | int, last: Integers, tile: in
     new = np.empty(len(starts), np.int64)
     new[order] = np.maximum(0, end - np.maximum(begin, known))
     return new
-
-
-def affected_bases(sequence_length: int, scoring: ScoringConfig, alleles: Alleles) -> tuple[Integers, Integers]:
-    """First base and the one behind the last (0-based) of all windows of variants, over all shifts.
-
-    A change of length by d also reads the windows d bp before and behind its own (docs/scores.md), on either strand. A
-    window may begin before base 0 or end behind the contig.
-
-    Args:
-        sequence_length: of a window, bp.
-        scoring: placement, stride and shifts.
-        alleles: the variants.
-    """
-    change = np.abs(alleles.alternate_length - alleles.reference_length)
-    offsets = shift_offsets(scoring.shifts)
-    starts = cast(
-        Integers,
-        window_start(cast(Any, alleles.position - 1), sequence_length, scoring.placement, 0, scoring.stride),
-    )
-    return starts - max(offsets) - change, starts - min(offsets) + sequence_length + change

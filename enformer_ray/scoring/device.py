@@ -1,4 +1,4 @@
-"""Device, precision and batch size."""
+"""What a scorer computes on: the device, the precision of its products, how much it takes at once, CPU threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from enformer_ray.model.fast_attention import FUSED_BLOCK
 from enformer_ray.model.geometry import EnformerConfig
 
 _STEM_ACTIVATIONS = 5
-"""Copies of the stem's activation that live at once in a plain pass, of which the audit does one at a time."""
+"""Copies of the stem's activation that live at once in a direct pass, of which the audit does one at a time."""
 
 _TOKEN_ACTIVATIONS = 12
 """Copies of the tokens that live at once in a transformer layer: its inputs, queries, keys, values, hidden units."""
+
+_MAX_BATCH = 32
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -40,15 +42,17 @@ def default_batch_size(config: EnformerConfig, device: torch.device, cache_bytes
     if device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(device)
+    # Estimates in bytes of float32; a batch that does not fit after all is halved by `scorer.score_in_memory`.
     stem = 4 * config.sequence_length * (config.channels // 2) * _STEM_ACTIVATIONS
     logits = config.heads * FUSED_BLOCK * (2 * config.tokens + FUSED_BLOCK)
     predictions = 3 * config.bins * max(config.output_heads.values())
     sequence = 4 * (_TOKEN_ACTIVATIONS * config.tokens * config.channels + logits + predictions)
-    return max(1, min(32, int(0.8 * free - stem - cache_bytes) // sequence))
+    return max(1, min(_MAX_BATCH, int(0.8 * free - stem - cache_bytes) // sequence))
 
 
 def default_threads(workers: int) -> int:
     """CPU threads of each of `workers` workers that share this machine."""
+    # Not os.cpu_count(), which also counts cores that a container or a batch system withholds from this process.
     return max(1, len(os.sched_getaffinity(0)) // workers)
 
 

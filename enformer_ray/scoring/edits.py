@@ -1,4 +1,9 @@
-"""Indel conventions: how a change of length is kept from moving half of the window against the 128-bp grid."""
+"""The edit that a variant makes on a strand, and the sequences and trunk tokens of a window with it.
+
+A change of length moves half of the window against the network's 128-bp grid, an artefact that is larger than most
+effects. Two conventions deal with it (docs/scores.md): `anchored` accepts it, `local` takes the difference where no
+grid has moved.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,10 @@ from enformer_ray.genome.reference import ReferenceGenome
 
 @dataclass(frozen=True)
 class Strand:
-    """One strand of a chromosome."""
+    """One strand of a chromosome, in strand coordinates: base b of the forward strand is -b - 1 of the reverse one.
+
+    So coordinates increase along either strand, and both are read by the same code.
+    """
 
     reference: ReferenceGenome
     chromosome: str
@@ -38,8 +46,8 @@ class Strand:
 class Edit:
     """A variant as a replacement of the bases `start`..`end` (strand coordinates) by `alternate`, without shared ends.
 
-    `start` is the first reference base that the edit touches, behind the bases that both alleles begin with. Where a
-    window is `anchored`, a change of length moves the flank before it if `left_moves`, and the one behind it if not.
+    `start` is the first reference base that the edit touches, after the bases that both alleles begin with. Where a
+    window is `anchored`, a change of length moves the flank before it if `left_moves`, else the one after it.
     """
 
     start: int
@@ -61,6 +69,7 @@ def edit_on(strand: Strand, variant: Variant, right_stays: bool = False) -> Edit
         variant: the variant.
         right_stays: whether an `anchored` window keeps the right flank of the forward strand in place, not the left.
     """
+    # Trimmed along the strand that is read: of a repeat, each strand keeps the copies that it meets first.
     start, end = variant.start, variant.end
     reference, alternate = encode(variant.reference_allele), encode(variant.alternate_allele)
     if strand.reverse:
@@ -69,8 +78,9 @@ def edit_on(strand: Strand, variant: Variant, right_stays: bool = False) -> Edit
     leading = _shared(reference, alternate)
     reference, alternate = reference[leading:], alternate[leading:]
     trailing = _shared(reference[::-1], alternate[::-1])
-    kept = alternate[: len(alternate) - trailing]
-    return Edit(start + leading, end - trailing, kept, left_moves=strand.reverse != right_stays)
+    inserted = alternate[: len(alternate) - trailing]
+    # `right_stays` is said of the forward strand, whose right is the reverse strand's left.
+    return Edit(start + leading, end - trailing, inserted, left_moves=strand.reverse != right_stays)
 
 
 def _shared(one: Codes, other: Codes) -> int:
@@ -82,6 +92,7 @@ def _shared(one: Codes, other: Codes) -> int:
 def left_anchored(strand: Strand, start: int, length: int, edit: Edit) -> Codes:
     """Alternate window: left flank on the grid of the window at `start`, the right flank moved by the edit."""
     kept = strand.codes(start, edit.start)
+    # An insertion at the end of a window may be longer than what is left of it: hence max and the cut.
     moved = strand.codes(edit.end, edit.end + max(0, length - len(kept) - len(edit.alternate)))
     return np.concatenate([kept, edit.alternate, moved])[:length]
 
@@ -113,15 +124,15 @@ class LocalSequences(NamedTuple):
     """The four windows (codes, each of the window's length) that a `local` score takes besides the reference window."""
 
     left_anchored: Codes
-    before: Codes
+    minus_change: Codes
     right_anchored: Codes
-    behind: Codes
+    plus_change: Codes
 
 
 def local_sequences(strand: Strand, start: int, length: int, edit: Edit) -> LocalSequences:
     """Windows of a `local` indel, for the reference window at `start` (strand coordinates).
 
-    `before` and `behind` are the reference windows that start at start - d and start + d, d being the length change.
+    `minus_change` and `plus_change` are the reference windows at start - d and start + d, d being the length change.
     """
     change = edit.length_change
     return LocalSequences(
@@ -145,11 +156,11 @@ def local_tokens(reference: Tensor, windows: Tensor, start: int, edit: Edit) -> 
         (tokens, channels): reference + (D_L + D_R) / 2, where D_L = trunk(A_L) - H_L and D_R = trunk(A_R) - H_R are
         zero outside the reach of the edit, and a hybrid H is the mean over the cuts v and v + 1 (docs/scores.md).
     """
-    left, before, right, behind = windows
+    left, minus_change, right, plus_change = windows
     tokens = reference.clone()
     for alternate, first, second, offset in (
-        (left, reference, before, edit.start - start),
-        (right, behind, reference, edit.start - start - edit.length_change),
+        (left, reference, minus_change, edit.start - start),
+        (right, plus_change, reference, edit.start - start - edit.length_change),
     ):
         reach = slice(*reached_tokens(offset, offset + len(edit.alternate), len(reference)))
         tokens[reach] += (
@@ -165,9 +176,9 @@ def local_difference(alternate: Tensor, first: Tensor, second: Tensor, cut: int)
         alternate: (n, channels), tokens of a window with the edit.
         first: (n, channels), tokens of the reference window on the grid of the left flank.
         second: (n, channels), tokens of the reference window on the grid of the right flank.
-        cut: token of the edit among the n; the hybrid is `first` before it, `second` behind it, and their mean there.
-            An edit at the end of a window may lie beyond them.
+        cut: token of the edit among the n; the hybrid is `first` before it, `second` after it, and their mean in it.
+            For an edit at the end of a window it may be outside of the n.
     """
-    at, behind = max(cut, 0), max(cut + 1, 0)
-    hybrid = torch.cat([first[:at], (first[at:behind] + second[at:behind]) / 2, second[behind:]])
+    begin, end = max(cut, 0), max(cut + 1, 0)
+    hybrid = torch.cat([first[:begin], (first[begin:end] + second[begin:end]) / 2, second[end:]])
     return alternate - hybrid

@@ -1,11 +1,17 @@
-"""What every scorer shares: variants of one chromosome in, one table of scores a statistic out."""
+"""Scorers: from variants of one chromosome to tables of scores, one a statistic, with a loaded network.
+
+`ReuseScorer` computes each part of the network once for all variants that share it, and is what a run uses;
+`DirectScorer` makes two whole passes a variant, and is what the audit checks it with. Where a variant is scored, around
+itself or around a transcription start, is the business of their `Target`.
+"""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +27,8 @@ from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.fast_transformer import FastTransformer
 from enformer_ray.model.fast_trunk import FastTrunk
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring.device import autocast, set_precision
 from enformer_ray.scoring.edits import (
-    Edit,
     Strand,
     anchored_window,
     convention,
@@ -34,7 +38,11 @@ from enformer_ray.scoring.edits import (
 )
 from enformer_ray.scoring.statistics import Predictions, reduce_predictions
 from enformer_ray.scoring.tables import score_tables
+from enformer_ray.scoring.targets import Target, VariantTarget
 from enformer_ray.scoring.tokens import WindowTokens, alternate_tokens
+
+CACHE_BYTES = 512 * 2**20
+"""Memory for trunk tokens that are kept, unless a scorer is given another bound: 1,300 tiles of the full model."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,21 +72,24 @@ def check_centre(config: ScoringConfig, has_track_table: bool) -> None:
 
 
 class Scorer(ABC):
-    """Scores variants with a loaded model.
+    """Scores variants with a loaded network.
 
     Args:
         model: the network, on the device that is to compute; its dtype is the precision of the heads.
         reference: the genome that the variants were normalised against.
         config: what is computed.
         tracks: indices of the selected tracks in the head, in output order.
-        track_table: needed by the statistic `centre` alone.
+        target: where variants are scored; around themselves if None (then `centre`, which needs a table of tracks, is
+            refused).
         batch_size: sequences in one pass; batches are padded to it, so that every pass has the same shape.
 
     Raises:
-        ConfigError: the model has no such head or other tokens than of 128 bp, or `centre` was asked for without a
-            track table.
+        ConfigError: the model has no such head or other tokens than of 128 bp, or the target refuses the options.
         DeviceError: the precision is not there on the model's device.
     """
+
+    _first_bin = 0
+    """Output bin that predictions begin with."""
 
     def __init__(
         self,
@@ -86,23 +97,21 @@ class Scorer(ABC):
         reference: ReferenceGenome,
         config: ScoringConfig,
         tracks: Sequence[int],
-        track_table: TrackTable | None = None,
+        target: Target | None = None,
         batch_size: int = 1,
     ) -> None:
         check_geometry(model.config, config)
-        check_centre(config, track_table is not None)
         self.model = model
         self.reference = reference
         self.config = config
         self.batch_size = batch_size
         self.tracks = list(tracks)
+        self.target = target or VariantTarget()
+        self._predicted_bins = self.target.predicted_bins(model.config, config)
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        self._centre_width = (
-            torch.tensor([track_table.centre_width(track) for track in self.tracks], device=self.device)
-            if track_table is not None
-            else None
-        )
+        widths = self.target.centre_widths(self.tracks)
+        self._centre_widths = None if widths is None else torch.tensor(widths, device=self.device)
         # Row 4 (unknown) is all zero: the published network was trained on boolean one-hot rows.
         self._rows = torch.eye(5, 4, device=self.device, dtype=self.dtype)
         set_precision(config.precision, self.device)
@@ -111,15 +120,16 @@ class Scorer(ABC):
         """Score variants of one chromosome.
 
         Args:
-            variants: normalised variants; rows come in their order.
+            variants: normalised variants, or what else the target takes; rows come in their order.
 
         Returns:
-            A table for each statistic: the key columns, `indel_convention`, then a float32 column a track (float64
-            from a float64 model).
+            A table for each statistic: the key columns, `indel_convention`, those of the target, then a float32 column
+            a track (float64 from a float64 model).
         """
         # The setting is one of the process, and another scorer may have changed it.
         set_precision(self.config.precision, self.device)
         statistics, offsets = self.config.statistics, shift_offsets(self.config.shifts)
+        # In float64 until all shifts are in; the tables get what is left of it after one rounding.
         totals = np.zeros((len(statistics), len(variants), len(self.tracks)))
         with torch.inference_mode():
             for offset in offsets:
@@ -130,7 +140,7 @@ class Scorer(ABC):
         column_type = np.float64 if self.dtype == torch.float64 else np.float32
         conventions = [convention(variant, self.config.indel) for variant in variants]
         scores = (totals / len(offsets)).astype(column_type)
-        return score_tables(variants, conventions, statistics, self.tracks, scores, self._more_columns(variants))
+        return score_tables(variants, conventions, statistics, self.tracks, scores, self.target.key_columns(variants))
 
     @abstractmethod
     def _pairs(self, variants: Sequence[Variant], starts: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -142,20 +152,17 @@ class Scorer(ABC):
         """
 
     def _window_start(self, variant: Variant, offset: int) -> int:
-        length = self.model.config.sequence_length
-        return window_start(variant.start, length, self.config.placement, offset, self.config.stride)
+        """Start (0-based) of the window of a variant, moved back by `offset` bp."""
+        first_base, length = self.target.first_base(variant), self.model.config.sequence_length
+        return window_start(first_base, length, self.config.placement, offset, self.config.stride)
 
     def _compared(self, variant: Variant, start: int, reference: Tensor, alternate: Tensor) -> Predictions:
+        """The scored bins of two predictions (bins, tracks) in the window at `start`."""
         geometry = self.model.config
-        first_bin = start + geometry.crop * geometry.bin - variant.start
-        return Predictions(reference, alternate, first_bin, geometry.bin, self._centre_width)
-
-    def _edit(self, strand: Strand, variant: Variant) -> Edit:
-        return edit_on(strand, variant)
-
-    def _more_columns(self, variants: Sequence[Variant]) -> Mapping[str, pa.Array]:  # noqa: ARG002
-        """Columns of each row besides the keys and the indel convention."""
-        return {}
+        bins = self.target.scored_bins(variant, start, geometry)
+        here = slice(bins.start - self._first_bin, bins.stop - self._first_bin)
+        first_base = start + (geometry.crop + bins.start) * BIN
+        return Predictions(reference[here], alternate[here], first_base - variant.start, BIN, self._centre_widths)
 
     def _strands(self, chromosome: str) -> list[Strand]:
         """The strands that are averaged, forward first."""
@@ -167,7 +174,7 @@ class Scorer(ABC):
         return self._rows[torch.from_numpy(np.stack(sequences)).to(self.device).long()]
 
     def _batches(self, items: Iterable[Tensor]) -> Iterator[tuple[Tensor, int]]:
-        """Batches of exactly `batch_size` items, the last one filled up with zeros; and how many of them are items."""
+        """Batches of exactly `batch_size` items, the last one filled up with zeros, each with its number of items."""
         batch: list[Tensor] = []
         for item in items:
             batch.append(item)
@@ -175,6 +182,7 @@ class Scorer(ABC):
                 yield torch.stack(batch), len(batch)
                 batch = []
         if batch:
+            # A pass of another shape may sum in another order: a score would depend on how many variants came with it.
             yield torch.stack(batch + [torch.zeros_like(batch[0])] * (self.batch_size - len(batch))), len(batch)
 
     def _mean_over_strands(self, predictions: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -186,10 +194,21 @@ class Scorer(ABC):
             yield (forward + next(predictions).flip(0)) / 2
 
 
-CACHE_BYTES = 512 * 2**20
+class _Window(NamedTuple):
+    """A reference window of the forward strand, and what is scored in it.
+
+    Attributes:
+        chromosome: canonical name.
+        start: 0-based.
+        edits: for each edit, the indices of the rows that make it.
+    """
+
+    chromosome: str
+    start: int
+    edits: list[list[int]]
 
 
-class VariantScorer(Scorer):
+class ReuseScorer(Scorer):
     """Scores variants, each part of the network once for all variants that share it.
 
     Args:
@@ -197,7 +216,7 @@ class VariantScorer(Scorer):
         reference: the genome.
         config: what is computed.
         tracks: indices of the selected tracks.
-        track_table: needed by the statistic `centre` alone.
+        target: where variants are scored.
         batch_size: sequences in one pass through the transformer.
         cache_bytes: memory for trunk tokens that are kept; it changes no bit of a score.
 
@@ -211,42 +230,61 @@ class VariantScorer(Scorer):
         reference: ReferenceGenome,
         config: ScoringConfig,
         tracks: Sequence[int],
-        track_table: TrackTable | None = None,
+        target: Target | None = None,
         batch_size: int = 1,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        super().__init__(model, reference, config, tracks, track_table, batch_size)
+        super().__init__(model, reference, config, tracks, target, batch_size)
         with torch.inference_mode():
             trunk = FastTrunk(model, torch.bfloat16 if config.precision == "bfloat16" else None)
         self._rows = self._rows.to(trunk.dtype)
         self._tokens = WindowTokens(trunk, model.config, self._one_hot, cache_bytes)
-        self._transformer = FastTransformer(model, config.head, self.tracks, compiled=config.compile)
+        self._first_bin = self._predicted_bins.start
+        self._transformer = FastTransformer(
+            model, config.head, self.tracks, compiled=config.compile, bins=self._predicted_bins
+        )
 
     def _pairs(self, variants: Sequence[Variant], starts: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
         # Grid by grid, so that the tiles of a grid are used up before those of the next one push them out.
         order = sorted(range(len(variants)), key=lambda i: (variants[i].chromosome, starts[i] % BIN, starts[i]))
-        groups = groupby(order, lambda i: (variants[i].chromosome, starts[i]))
-        windows = [(start, [variants[i] for i in members]) for (_, start), members in groups]
-        predictions = self._mean_over_strands(self._predictions(self._sequences(windows)))
-        indices = iter(order)
-        for _, members in windows:
+        windows = [
+            _Window(chromosome, start, self._edits(variants, rows))
+            for (chromosome, start), rows in groupby(order, lambda i: (variants[i].chromosome, starts[i]))
+        ]
+        predictions = self._mean_over_strands(self._predictions(self._sequences(variants, windows)))
+        for window in windows:
             reference = next(predictions)
-            for _ in members:
-                yield next(indices), reference, next(predictions)
+            for rows in window.edits:
+                alternate = next(predictions)
+                for i in rows:
+                    yield i, reference, alternate
 
-    def _sequences(self, windows: Sequence[tuple[int, list[Variant]]]) -> Iterator[Tensor]:
-        """Trunk tokens of each window, then of each variant in it; each on every strand."""
+    def _edits(self, variants: Sequence[Variant], rows: Iterable[int]) -> list[list[int]]:
+        """Rows of one window by the edit that they make: genes in one window have a variant's predictions in common."""
+        alike: dict[tuple[str, bool], list[int]] = {}
+        for i in rows:
+            variant = variants[i]
+            # Which flank stays makes a difference only where the other one moves as a whole.
+            moves = convention(variant, self.config.indel) == "anchored"
+            stays = moves and self.target.right_stays(variant, self.reference)
+            alike.setdefault((variant.variant_id, stays), []).append(i)
+        return list(alike.values())
+
+    def _sequences(self, variants: Sequence[Variant], windows: Sequence[_Window]) -> Iterator[Tensor]:
+        """Trunk tokens of each window, then of each edit in it; each on every strand."""
         geometry = self.model.config
-        for start, members in windows:
-            strands = self._strands(members[0].chromosome)
-            starts = [strand.window_start(start, geometry.sequence_length) for strand in strands]
-            references = [self._tokens.window(*window) for window in zip(strands, starts, strict=True)]
+        for window in windows:
+            strands = self._strands(window.chromosome)
+            starts = [strand.window_start(window.start, geometry.sequence_length) for strand in strands]
+            references = [self._tokens.window(*place) for place in zip(strands, starts, strict=True)]
             yield from references
-            for variant in members:
+            for first_row, *_ in window.edits:
+                variant = variants[first_row]
                 kind = convention(variant, self.config.indel)
-                for strand, first, reference in zip(strands, starts, references, strict=True):
-                    edit = self._edit(strand, variant)
-                    yield alternate_tokens(self._tokens, geometry, strand, first, edit, kind, reference)
+                stays = self.target.right_stays(variant, self.reference)
+                for strand, start, reference in zip(strands, starts, references, strict=True):
+                    edit = edit_on(strand, variant, stays)
+                    yield alternate_tokens(self._tokens, geometry, strand, start, edit, kind, reference)
 
     def _predictions(self, tokens: Iterator[Tensor]) -> Iterator[Tensor]:
         """Predictions (bins, tracks) of trunk tokens, one after the other."""
@@ -257,14 +295,14 @@ class VariantScorer(Scorer):
 
 
 class DirectScorer(Scorer):
-    """Scores by two plain passes of the network a variant and window."""
+    """Scores by two direct passes of the network a variant and window, of all output bins, with nothing shared."""
 
     def _pairs(self, variants: Sequence[Variant], starts: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        predictions = self._mean_over_strands(self._predictions(self._tokens(variants, starts)))
+        predictions = self._mean_over_strands(self._predictions(self._sequences(variants, starts)))
         for i in range(len(variants)):
             yield i, next(predictions), next(predictions)
 
-    def _tokens(self, variants: Sequence[Variant], starts: Sequence[int]) -> Iterator[Tensor]:
+    def _sequences(self, variants: Sequence[Variant], starts: Sequence[int]) -> Iterator[Tensor]:
         """Trunk tokens of each variant: the reference on every strand, then the alternate on every strand."""
         length = self.model.config.sequence_length
         for variant, start in zip(variants, starts, strict=True):
@@ -276,7 +314,8 @@ class DirectScorer(Scorer):
             yield from (alternate for _, alternate in pairs)
 
     def _pair(self, variant: Variant, strand: Strand, start: int) -> tuple[Tensor, Tensor]:
-        length, edit = self.model.config.sequence_length, self._edit(strand, variant)
+        length = self.model.config.sequence_length
+        edit = edit_on(strand, variant, self.target.right_stays(variant, self.reference))
         window = strand.codes(start, start + length)
         if convention(variant, self.config.indel) == "local":
             reference, *others = self._trunk([window, *local_sequences(strand, start, length, edit)])

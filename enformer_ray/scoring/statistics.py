@@ -1,4 +1,4 @@
-"""Score statistics: what is left of two predictions, one number a track.
+"""Score statistics: from two predictions, reference and alternate, to one number a track.
 
 Everything is summed in float64: SAD is a small difference of large sums.
 """
@@ -39,6 +39,8 @@ def _sad(p: Predictions) -> Tensor:
 
 
 def _log2_ratio(p: Predictions) -> Tensor:
+    # log2 of a ratio as log1p of the relative difference: the difference of two logarithms, nearly equal for most
+    # variants, would lose the digits that matter.
     return torch.log1p(_sad(p) / (p.reference.sum(0) + 1)) / math.log(2)
 
 
@@ -56,8 +58,9 @@ def _d2(p: Predictions) -> Tensor:
 
 
 def _centre(p: Predictions) -> Tensor:
-    assert p.centre_width is not None, "the scorer refuses `centre` without a track table"
+    assert p.centre_width is not None, "the target refuses `centre` without a track table"
     half = p.centre_width // 2
+    # (bins, tracks): the region differs by track, so bins are masked and not sliced.
     bins = torch.arange(len(p.reference), device=p.reference.device)[:, None]
     starts = p.first_bin + p.bin * bins
     near = (starts <= half) & (starts + p.bin > -half)

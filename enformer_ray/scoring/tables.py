@@ -1,8 +1,8 @@
-"""Tables of scores: the columns that each has, and statistics that follow from stored ones. No torch in here.
+"""Tables of scores: their columns, and statistics that are computed from stored ones (without torch).
 
 `log2_ratio` = log1p(sad / (ref + 1)) / ln 2, `alt` = ref + sad, `ref` = alt - sad: each input carries a relative
-rounding of 2^-24, and so does the result, of log2_ratio's own size or of the sums'. `sad` = alt - ref is not among
-them: in the difference of two stored sums nothing may be left of a small effect. Means over shifts are means of sums,
+rounding of 2^-24, and so does the result, of log2_ratio's own size or of the sums'. `sad` = alt - ref is not derived:
+in the difference of two stored float32 sums nothing may be left of a small effect. Means over shifts are means of sums,
 but not of ratios.
 """
 
@@ -19,7 +19,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Statistic
 from enformer_ray.model.tracks import column_name
 
-_FROM: dict[Statistic, tuple[Statistic, ...]] = {
+_DERIVED_FROM: dict[Statistic, tuple[Statistic, ...]] = {
     "log2_ratio": ("sad", "ref"),
     "alt": ("ref", "sad"),
     "ref": ("alt", "sad"),
@@ -28,27 +28,27 @@ KEY_COLUMNS = ("variant_id", "chromosome", "position", "reference_allele", "alte
 
 
 def stored_for(statistic: Statistic, stored: Collection[str], shifts: int) -> tuple[Statistic, ...] | None:
-    """What a statistic is read from: itself where it is stored, else what it follows from; None if it does not.
+    """Stored statistics that a statistic is read or computed from; None if it cannot be.
 
     Args:
         statistic: which one.
-        stored: statistics that there are.
-        shifts: windows that they are means of.
+        stored: statistics with a file of scores.
+        shifts: windows over which they are means.
     """
     if statistic in stored:
         return (statistic,)
-    needed = _FROM.get(statistic)
+    needed = _DERIVED_FROM.get(statistic)
     if needed is None or not set(needed) <= set(stored) or (statistic == "log2_ratio" and shifts > 1):
         return None
     return needed
 
 
 def derive(statistic: Statistic, tables: list[pa.Table], tracks: list[str]) -> pa.Table:
-    """A table of a statistic from tables of what it follows from, as `stored_for` has them.
+    """A table of a statistic from the tables of those that `stored_for` names.
 
     Args:
         statistic: which one.
-        tables: of the same rows.
+        tables: of the same rows, in the order of `stored_for`.
         tracks: columns of scores.
     """
     if len(tables) == 1:
@@ -97,6 +97,7 @@ def score_tables(
     names = [column_name(track) for track in tracks]
     tables = {}
     for statistic, values in zip(statistics, scores, strict=True):
+        # Rows of values.T are strided; Arrow takes contiguous memory as it is.
         columns = dict(zip(names, (pa.array(column.copy()) for column in values.T), strict=True))
         tables[statistic] = pa.table({**keys, **columns})
     return tables

@@ -1,4 +1,4 @@
-"""Trunk tokens of reference windows, computed in tiles that all windows on the same grid share."""
+"""Trunk tokens of windows: of the reference in tiles that all windows on the same grid share, of an edit in crops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.edits import Convention, Edit, Strand, anchored_window, local_difference, local_sequences
 
 TILE = 64
-"""Tokens in a tile at most: their context adds 6% to the cost of the widest layer; one of the full model is 0.4 MB."""
+"""Tokens in a tile at most: their context adds 6% to the cost of the widest layer; the full model's tile is 0.4 MB."""
 
 _Key = tuple[str, bool, int, int]
 
@@ -22,10 +22,10 @@ _Key = tuple[str, bool, int, int]
 class WindowTokens:
     """Trunk tokens of reference windows.
 
-    The grid of a window is its phase, the start modulo 128, on one strand of one chromosome. A token whose context
-    lies inside the window is the same in every window of that grid; it comes from a tile, and tiles are kept, the least
-    recently used ones given up first. The tokens at the ends see the zero padding of the window, which computes its
-    own.
+    The grid of a window is its phase, the start modulo 128, on one strand of one chromosome. A token whose context is
+    inside the window is the same in every window of that grid; it comes from a tile, and tiles are kept, up to a bound
+    beyond which the least recently used ones are dropped. The tokens at the ends see the zero padding of their window,
+    and are computed for each.
 
     Args:
         trunk: computes tokens.
@@ -54,7 +54,7 @@ class WindowTokens:
             strand: which strand is read.
             start: of the window, in coordinates of the strand.
             first: first token.
-            last: one behind the last token; all that follow if None.
+            last: exclusive end; that of the window if None.
 
         Returns:
             (last - first, channels), a tensor of its own.
@@ -78,12 +78,13 @@ class WindowTokens:
         Args:
             windows: codes of whole windows.
             first: first token.
-            last: one behind the last token.
+            last: exclusive end.
 
         Returns:
             (windows, last - first, channels).
         """
-        # A stretch may touch the end of a window or keep its whole context, and nothing between.
+        # `FastTrunk` takes a stretch with its whole context, or up to the end of the window: where the context would be
+        # cut by the end, the tokens up to there are computed, too, and dropped.
         begin = first if first >= self.edge else 0
         count = self._config.tokens
         end = last if last <= count - self.edge else count
@@ -93,19 +94,21 @@ class WindowTokens:
         return self._trunk(one_hot, starts_window=begin == 0, ends_window=end == count)[:, first - begin : last - begin]
 
     def _from_tiles(self, strand: Strand, start: int, first: int, last: int) -> list[Tensor]:
+        # Strand coordinates may be negative; Python's % is not, so that tiles of a grid are numbered without a gap.
         phase = start % BIN
         origin = (start - phase) // BIN
-        parts = []
+        pieces = []
         token = origin + first
         while token < origin + last:
             tile = token // self.tile
             end = min(origin + last, (tile + 1) * self.tile)
-            parts.append(self._tile(strand, phase, tile)[token - tile * self.tile : end - tile * self.tile])
+            pieces.append(self._tile(strand, phase, tile)[token - tile * self.tile : end - tile * self.tile])
             token = end
-        return parts
+        return pieces
 
     def _tile(self, strand: Strand, phase: int, tile: int) -> Tensor:
         key = (strand.chromosome, strand.reverse, phase, tile)
+        # Taken out and put in again: the order of the dictionary is that of the last use.
         tokens = self._cache.pop(key, None)
         if tokens is None:
             tokens = self._compute_tile(strand, phase, tile)
@@ -131,7 +134,7 @@ class WindowTokens:
 
 
 def tile_tokens(config: EnformerConfig) -> int:
-    """Tokens in a tile: fewer where a window is short, which would pay for much that lies outside of it."""
+    """Tokens in a tile: fewer where windows are short, or most of a tile would be outside of them."""
     return max(1, min(TILE, config.tokens // 4))
 
 
@@ -171,12 +174,13 @@ def alternate_tokens(
 def _anchored(
     tokens: WindowTokens, config: EnformerConfig, strand: Strand, start: int, edit: Edit, reference: Tensor
 ) -> Tensor:
-    """One flank stays on the window's grid; the other one lies on the grid of a window that starts elsewhere."""
+    """One flank stays on the window's grid; the other one is on the grid of a window that starts elsewhere."""
     count, change = config.tokens, edit.length_change
     offset = edit.start - start - (change if edit.left_moves else 0)
     first, last = reached_tokens(offset, offset + len(edit.alternate), count)
     changed = tokens.crops([anchored_window(strand, start, config.sequence_length, edit)], first, last)[0]
     left, right = reference[:first], reference[last:]
+    # Outside of the edit's reach the moved flank is that of the reference window that starts |change| bp away.
     if change and edit.left_moves:
         left = tokens.window(strand, start + change, 0, first) if first else left
     elif change:
@@ -187,16 +191,16 @@ def _anchored(
 def _local(
     tokens: WindowTokens, config: EnformerConfig, strand: Strand, start: int, edit: Edit, reference: Tensor
 ) -> Tensor:
-    """As `indels.local_tokens`, from crops of the same four windows."""
+    """As `edits.local_tokens`, from crops of the same four windows."""
     windows = local_sequences(strand, start, config.sequence_length, edit)
     alternate = reference.clone()
     offset = edit.start - start
     first, last = reached_tokens(offset, offset + len(edit.alternate), config.tokens)
-    changed, behind = tokens.crops([windows.left_anchored, windows.before], first, last)
-    alternate[first:last] += local_difference(changed, reference[first:last], behind, offset // BIN - first) / 2
+    changed, right = tokens.crops([windows.left_anchored, windows.minus_change], first, last)
+    alternate[first:last] += local_difference(changed, reference[first:last], right, offset // BIN - first) / 2
 
     offset -= edit.length_change
     first, last = reached_tokens(offset, offset + len(edit.alternate), config.tokens)
-    changed, before = tokens.crops([windows.right_anchored, windows.behind], first, last)
-    alternate[first:last] += local_difference(changed, before, reference[first:last], offset // BIN - first) / 2
+    changed, left = tokens.crops([windows.right_anchored, windows.plus_change], first, last)
+    alternate[first:last] += local_difference(changed, left, reference[first:last], offset // BIN - first) / 2
     return alternate

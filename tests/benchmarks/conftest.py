@@ -1,4 +1,4 @@
-"""Benchmarks are programs beside each other in a folder, which finds its own modules when one of them is started."""
+"""Benchmarks are programs in one folder; started as one, a program finds the other modules of that folder."""
 
 from __future__ import annotations
 

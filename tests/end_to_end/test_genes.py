@@ -23,7 +23,8 @@ from enformer_ray.plan.shards import whole
 from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
-from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
+from enformer_ray.scoring.targets import TssTarget
 from tests.end_to_end.conftest import Command
 from tests.genome.gtf import Written, write_gtf
 from tests.run_fixtures import ALLELES, write_genome, write_vcf, write_weights
@@ -115,7 +116,7 @@ def check_rows(run: Path) -> None:
 
     config = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="anchored")
     model = load_enformer(run.parent / "weights.safetensors").double()
-    plain = DirectGeneScorer(model, ReferenceGenome(run.parent / "genome.fa"), config, range(5)).score(rows)
+    plain = DirectScorer(model, ReferenceGenome(run.parent / "genome.fa"), config, range(5), TssTarget()).score(rows)
     keys = [name for name in scores.column_names if not name.startswith("track_")]
     assert scores.select(keys).equals(plain["log2_ratio"].select(keys))
     assert np.abs(values(scores) - values(plain["log2_ratio"])).max() < 1e-5
@@ -226,7 +227,7 @@ def test_variants_of_promoters_change_their_genes_as_the_truth_says(tmp_path: Pa
     }
     assert len(effects) > 25
     model, reference, tracks = load_enformer(world.weights), ReferenceGenome(world.reference), plan.document.tracks
-    scorer = GeneScorer(model, reference, plan.document.config.scoring, tracks)
+    scorer = ReuseScorer(model, reference, plan.document.config.scoring, tracks, TssTarget())
     right = 0
     for chromosome in plan.document.variants:
         there = [row for row in effects if row.chromosome == chromosome]

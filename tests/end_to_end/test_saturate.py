@@ -25,7 +25,7 @@ from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from tests.end_to_end.conftest import Command
 from tests.run_fixtures import score_without_ray, write_genome, write_weights
 
@@ -187,7 +187,7 @@ def test_equal_to_scores_of_single_variants(demo_world: World, tmp_path: Path, f
     model, reference = load_enformer(str(demo_world.weights)), ReferenceGenome(demo_world.reference)
     worst = 0.0
     for row in sad.to_pylist():
-        scorer = VariantScorer(model, reference, job.scoring, scores.track_table.column("index").to_pylist())
+        scorer = ReuseScorer(model, reference, job.scoring, scores.track_table.column("index").to_pylist())
         alone = scorer.score([Variant(*(row[key] for key in keys))])
         one, total = (np.array([alone[name].column(c)[0].as_py() for c in columns]) for name in ("sad", "ref"))
         deviation = np.abs(one - np.array([row[c] for c in columns])) / (total + 1)

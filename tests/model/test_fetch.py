@@ -17,7 +17,7 @@ CONTENT = b"index\tidentifier\tdescription\n0\ta\tCAGE:x\n"
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serves a table under /table and half of it under /half; its digest stands for the published one."""
+    """Serves a table under /table and half of it under /half; its digest replaces the published one."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

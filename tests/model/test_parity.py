@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from enformer_ray.model.checkpoint import save_weights
+from enformer_ray.model.checkpoint import convert_sonnet, save_weights
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.hub import load_enformer
-from enformer_ray.model.sonnet import convert_sonnet
 
 TOLERANCE = 1e-4
 LENGTHS = {"short": {"sequence_length": 16_384, "target_length": 64}, "full_length": {}}

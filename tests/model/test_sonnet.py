@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from enformer_ray.errors import WeightsError
+from enformer_ray.model.checkpoint import convert_sonnet, infer_config
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import weight_names
-from enformer_ray.model.sonnet import convert_sonnet, infer_config
 
 TO_TENSORFLOW = {"kio->oik": (2, 1, 0), "io->oi": (1, 0), "io->oi11": (1, 0), "id": None, "flat": None}
 

@@ -29,7 +29,7 @@ from enformer_ray.plan.shards import Shard, whole
 from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.local import LocalStore
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from tests.run_fixtures import ALLELES, GEOMETRY, SNVS, write_weights
 
 
@@ -211,7 +211,7 @@ def test_tokens_of_another_width_are_refused(job: JobConfig, tmp_path: Path) -> 
             job.model_copy(update={"weights": str(tmp_path / "narrow.safetensors")}), LocalStore(tmp_path / "run")
         )
     with pytest.raises(ConfigError, match="have tokens of 32 bp"):
-        VariantScorer(Enformer(geometry), ReferenceGenome(job.reference), job.scoring, [0])
+        ReuseScorer(Enformer(geometry), ReferenceGenome(job.reference), job.scoring, [0])
 
 
 def test_alleles_that_would_not_fit_the_window_are_rejected(job: JobConfig, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from enformer_ray.rundir import layout
 from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish, read_receipt
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from tests.receipts import restage
 from tests.run_fixtures import ALLELES, SNVS
 
@@ -41,7 +41,7 @@ def test_the_dataset_holds_every_variant_with_its_own_scores(scored: LocalStore,
     plan = load_plan(scored)
     variants = [v for shard in plan.shards() for v in PlannedVariants(plan).variants(whole(shard))]
     assert table.column("variant_id").to_pylist() == [variant.variant_id for variant in variants]
-    scorer = VariantScorer(model, reference, job.scoring, [4])
+    scorer = ReuseScorer(model, reference, job.scoring, [4])
     for row in (0, 7, len(variants) - 1):
         alone = scorer.score([variants[row]])["sad"].column("track_0004")[0].as_py()
         assert table.column("track_0004")[row].as_py() == pytest.approx(alone, rel=1e-4, abs=1e-7)

@@ -15,7 +15,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import IndelConvention, ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.hub import load_enformer
-from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import table_values
 
@@ -60,7 +60,7 @@ class Trial:
 
     def compare(self, variant: Variant, indel: IndelConvention, *, reverse_complement: bool = False) -> None:
         config = ScoringConfig(statistics=STATISTICS, indel=indel, reverse_complement=reverse_complement)
-        tables = VariantScorer(self.single, self.reference, config, self.tracks).score([variant])
+        tables = ReuseScorer(self.single, self.reference, config, self.tracks).score([variant])
         oracle = Oracle(self.double, self.genome, self.tracks, indel=indel, reverse_complement=reverse_complement)
         exact = oracle.scores(variant.chromosome, variant.position, variant.reference_allele, variant.alternate_allele)
         for statistic, table in tables.items():
@@ -119,7 +119,7 @@ def test_reuse_equals_plain_passes_in_float64(shared: Path, genome: Mapping[str,
     config = ScoringConfig(statistics=STATISTICS, indel=indel, placement="shared", stride=16)
     fast, plain = (
         kind(trial.double, trial.reference, config, trial.tracks).score(variants)
-        for kind in (VariantScorer, DirectScorer)
+        for kind in (ReuseScorer, DirectScorer)
     )
     for statistic in STATISTICS:
         expected = table_values(plain[statistic])

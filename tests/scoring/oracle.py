@@ -126,13 +126,13 @@ class Oracle:
         length = self._length
         window = {start: self._trunk(cut(bases, start, start + length)) for start in (s, s - d, s + d)}
 
-        # In the changed chromosome bases before the edit keep their coordinates, those behind it move by d.
+        # In the changed chromosome bases before the edit keep their coordinates, those after it move by d.
         a_left = self._trunk(cut(changed, s, s + length))
         a_right = self._trunk(cut(changed, s + d, s + d + length))
         v_left, v_right = math.floor((e - s) / 128), math.floor((e - s - d) / 128)
 
-        def joined(before: torch.Tensor, behind: torch.Tensor, at: int) -> torch.Tensor:
-            return torch.cat([before[:at], behind[at:]])
+        def joined(left: torch.Tensor, right: torch.Tensor, at: int) -> torch.Tensor:
+            return torch.cat([left[:at], right[at:]])
 
         h_left = (joined(window[s], window[s - d], v_left) + joined(window[s], window[s - d], v_left + 1)) / 2
         h_right = (joined(window[s + d], window[s], v_right) + joined(window[s + d], window[s], v_right + 1)) / 2

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
-from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer, Scorer
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import (
+    AROUND_VARIANT,
     CENTRE_WIDTH,
     KINDS,
-    TABLE,
     TRACKS,
     random_genome,
     table_values,
@@ -69,7 +69,7 @@ def assert_agrees(tables: Mapping[str, pa.Table], variants: Sequence[Variant], o
             assert table["indel_convention"][row].as_py() == oracle.convention(v.reference_allele, v.alternate_allele)
 
 
-@pytest.fixture(params=[VariantScorer, DirectScorer], scope="module")
+@pytest.fixture(params=[ReuseScorer, DirectScorer], scope="module")
 def scorer(request: pytest.FixtureRequest) -> type[Scorer]:
     kind: type[Scorer] = request.param
     return kind
@@ -90,7 +90,7 @@ def test_one_variant(
     genome = random_genome(seed)
     reference = write_genome(genome, tmp_path_factory.mktemp("genome"), seed)
     variant = data.draw(variants_of(genome, [kind]))
-    tables = scorer(tiny_model(device=device), reference, config, TRACKS, TABLE).score([variant])
+    tables = scorer(tiny_model(device=device), reference, config, TRACKS, AROUND_VARIANT).score([variant])
     assert_agrees(tables, [variant], oracle_of(config, genome))
 
 
@@ -107,7 +107,7 @@ def test_several_variants_in_a_batch(
     genome = random_genome(21)
     reference = write_genome(genome, tmp_path_factory.mktemp("genome"))
     variants = data.draw(st.lists(variants_of(genome), min_size=2, max_size=4))
-    tables = scorer(tiny_model(device=device), reference, config, TRACKS, TABLE, batch_size).score(variants)
+    tables = scorer(tiny_model(device=device), reference, config, TRACKS, AROUND_VARIANT, batch_size).score(variants)
     assert_agrees(tables, variants, oracle_of(config, genome))
 
 
@@ -117,7 +117,7 @@ def test_many_shifts(tmp_path: Path, scorer: type[Scorer], shifts: int) -> None:
     config = ScoringConfig(statistics=STATISTICS, shifts=shifts, placement="centred")
     bases = genome["1"]
     variant = Variant("1", 4001, bases[4000], "A" if bases[4000] != "A" else "C")
-    tables = scorer(tiny_model(), write_genome(genome, tmp_path), config, TRACKS, TABLE, 8).score([variant])
+    tables = scorer(tiny_model(), write_genome(genome, tmp_path), config, TRACKS, AROUND_VARIANT, 8).score([variant])
     assert_agrees(tables, [variant], oracle_of(config, genome))
 
 

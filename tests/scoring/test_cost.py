@@ -15,7 +15,7 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, direct_flops, variant_costs
-from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
 from tests.scoring.world import GEOMETRY, TRACKS, other, random_genome, tiny_model, write_genome
 
 BASES = random_genome(71)["1"]
@@ -28,7 +28,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
 
 
 def variant_of(position: int, removed: int, inserted: int) -> Variant:
-    """Normalised: alleles share their first base only where one of them has no other."""
+    """Normalised: alleles share their first base only where one has no other."""
     base = BASES[position - 1]
     first = base if removed != inserted and 1 in (removed, inserted) else other(base)
     last = other(BASES[position + removed - 2]) if inserted > 1 else ""
@@ -40,7 +40,7 @@ def alleles_of(variants: Sequence[Variant]) -> Alleles:
     return Alleles(*(np.array(column, np.int64) for column in columns))
 
 
-def counted(scorer: VariantScorer | DirectScorer, variants: Sequence[Variant]) -> int:
+def counted(scorer: ReuseScorer | DirectScorer, variants: Sequence[Variant]) -> int:
     with FlopCounterMode(display=False) as counter:
         scorer.score(variants)
     return int(counter.get_total_flops())
@@ -60,10 +60,10 @@ OPTIONS: list[dict[str, object]] = [
 def test_the_count_is_what_the_scorer_does(reference: ReferenceGenome, kind: str, options: dict[str, object]) -> None:
     scoring = ScoringConfig.model_validate(options)
     variants = [variant_of(position, *LENGTHS[kind]) for position in (3001, 3003, 3201, 3329, 4001)]
-    scorer = VariantScorer(tiny_model(), reference, scoring, TRACKS)
+    scorer = ReuseScorer(tiny_model(), reference, scoring, TRACKS)
     costs = variant_costs(GEOMETRY, scoring, alleles_of(variants), len(TRACKS))
     # On the reverse strand bins and tiles begin elsewhere, so that a token or a tile more or less is computed.
-    # And a moved flank may lie on the grid of another variant's window.
+    # And a moved flank may be on the grid of another variant's window.
     centred = scoring.placement == "centred" and kind == "long"
     tolerance = 0.15 if scoring.reverse_complement or centred else 0
     assert costs.flops.sum() == pytest.approx(counted(scorer, variants), rel=tolerance)
@@ -78,15 +78,15 @@ def test_a_window_of_few_tokens_is_counted_whole(tmp_path_factory: pytest.TempPa
     variants = [variant_of(position, 1, 1) for position in (3001, 3003)]
     scoring = ScoringConfig()
     costs = variant_costs(geometry, scoring, alleles_of(variants), 2)
-    scorer = VariantScorer(Enformer(geometry), reference, scoring, [0, 1])
+    scorer = ReuseScorer(Enformer(geometry), reference, scoring, [0, 1])
     assert costs.windows.tolist() == [1, 0]
     assert costs.flops.sum() == counted(scorer, variants)
 
 
 def test_counts_by_hand() -> None:
     variants = [Variant("1", p, "A", "C") for p in (3001, 3002, 3050, 60_000)]
-    plain = ScoringConfig(shifts=4, reverse_complement=True, placement="centred")
-    costs = variant_costs(GEOMETRY, plain, alleles_of(variants), 4)
+    thorough = ScoringConfig(shifts=4, reverse_complement=True, placement="centred")
+    costs = variant_costs(GEOMETRY, thorough, alleles_of(variants), 4)
     assert costs.windows.tolist() == [8] * 4
     assert costs.passes.tolist() == [16] * 4
     costs = variant_costs(GEOMETRY, ScoringConfig(placement="shared", stride=8), alleles_of(variants), 4)
@@ -96,7 +96,7 @@ def test_counts_by_hand() -> None:
     assert costs.flops[0] > costs.flops[2]
 
 
-def test_two_plain_passes_of_the_published_model(reference: ReferenceGenome) -> None:
+def test_two_direct_passes_of_the_published_model(reference: ReferenceGenome) -> None:
     """3.29 TFLOP each, less the mouse head (9.0 GFLOP each)."""
     assert direct_flops(EnformerConfig(), ScoringConfig(), 5313) == pytest.approx(2 * (3.293e12 - 9.0e9), rel=1e-3)
     variant = variant_of(3001, 1, 1)

@@ -13,7 +13,7 @@ TRACKS = 300
 
 
 def test_within_the_rounding_of_what_is_stored() -> None:
-    """Of tracks with sums from 0.01 to 10,000, and effects from a millionth of them to more than all of them."""
+    """Of tracks with sums from 0.01 to 10,000, and effects from a millionth of a sum to more than it."""
     generator = torch.Generator().manual_seed(1)
     size = 10 ** (6 * torch.rand(TRACKS, generator=generator, dtype=torch.float64) - 4)
     reference = size * torch.rand(16, TRACKS, generator=generator, dtype=torch.float64)

@@ -17,7 +17,7 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from tests.scoring.oracle import Oracle
 from tests.scoring.world import (
     KINDS,
@@ -48,7 +48,7 @@ def _scores(
     model: Enformer, reference: ReferenceGenome, variants: list[Variant], precision: Precision
 ) -> dict[str, NDArray[np.float64]]:
     config = ScoringConfig(statistics=("ref", "sad", "log2_ratio"), precision=precision)
-    tables = VariantScorer(model, reference, config, TRACKS, batch_size=4).score(variants)
+    tables = ReuseScorer(model, reference, config, TRACKS, batch_size=4).score(variants)
     return {statistic: table_values(table) for statistic, table in tables.items()}
 
 
@@ -95,7 +95,7 @@ def test_memory_of_a_card_holds_the_batch_that_is_planned(device: torch.device) 
 
 def test_tf32_is_refused_on_a_cpu(reference: ReferenceGenome) -> None:
     with pytest.raises(DeviceError, match=r"--precision tf32 needs an NVIDIA GPU"):
-        VariantScorer(float32_model(), reference, ScoringConfig(precision="tf32"), TRACKS)
+        ReuseScorer(float32_model(), reference, ScoringConfig(precision="tf32"), TRACKS)
 
 
 def test_float32_turns_tf32_off() -> None:
@@ -110,8 +110,8 @@ def test_float32_turns_tf32_off() -> None:
 
 
 def test_each_scorer_sets_its_own_precision(reference: ReferenceGenome) -> None:
-    """The audit's scorer computes in float32 beside one that does not."""
-    scorer = VariantScorer(float32_model(), reference, ScoringConfig(), TRACKS)
+    """The audit's scorer computes in float32 in the process of one that does not."""
+    scorer = ReuseScorer(float32_model(), reference, ScoringConfig(), TRACKS)
     try:
         torch.backends.cuda.matmul.allow_tf32 = True
         scorer.score([])
@@ -152,18 +152,18 @@ def test_threads_are_shared_by_the_workers(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_unknown_head_is_named(reference: ReferenceGenome) -> None:
     with pytest.raises(ConfigError, match=r"no head 'yeast'; they have human, mouse"):
-        VariantScorer(tiny_model(), reference, ScoringConfig(head="yeast"), TRACKS)
+        ReuseScorer(tiny_model(), reference, ScoringConfig(head="yeast"), TRACKS)
 
 
 def test_centre_needs_a_track_table(reference: ReferenceGenome) -> None:
     with pytest.raises(ConfigError, match=r"`centre`.*--tracks-table"):
-        VariantScorer(tiny_model(), reference, ScoringConfig(statistics=("sad", "centre")), TRACKS)
+        ReuseScorer(tiny_model(), reference, ScoringConfig(statistics=("sad", "centre")), TRACKS)
 
 
 def test_a_changed_reference_stops_the_score(tmp_path: Path) -> None:
     genome = write_genome(GENOME, tmp_path)
     digests = genome.digests("1")
     genome.expect("1", [*digests[:-1], b"?" * 16])
-    scorer = VariantScorer(tiny_model(), genome, ScoringConfig(), TRACKS)
+    scorer = ReuseScorer(tiny_model(), genome, ScoringConfig(), TRACKS)
     with pytest.raises(ReferenceChangedError, match="1:6145-7168"):
         scorer.score([Variant("1", 6900, GENOME["1"][6899], "A")])

@@ -13,8 +13,9 @@ from enformer_ray.catalogue.variant import GeneVariant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.scoring.cost import Alleles, Costs, direct_flops
-from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, gene_costs
+from enformer_ray.scoring.cost import Alleles, Costs, direct_flops, gene_costs
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer, Scorer
+from enformer_ray.scoring.targets import TssTarget
 from tests.scoring.test_cost import BASES, LENGTHS, variant_of
 from tests.scoring.world import GEOMETRY, TRACKS, tiny_model, write_genome
 
@@ -39,7 +40,7 @@ def costs_of(rows: Sequence[GeneVariant], scoring: ScoringConfig) -> Costs:
     return gene_costs(GEOMETRY, scoring, alleles, starts, minus_strand, len(TRACKS), 3)
 
 
-def counted(scorer: GeneScorer | DirectGeneScorer, rows: Sequence[GeneVariant]) -> int:
+def counted(scorer: Scorer, rows: Sequence[GeneVariant]) -> int:
     with FlopCounterMode(display=False) as counter:
         scorer.score(rows)
     return int(counter.get_total_flops())
@@ -52,23 +53,23 @@ def test_the_count_is_what_the_scorer_does(reference: ReferenceGenome, kind: str
     scoring = ScoringConfig.model_validate({"placement": "centred", "indel": indel})
     positions = (TSS - 600, TSS - 420, TSS - 3, TSS + 2, TSS + 311, TSS + 600)
     rows = [row_of(position, kind, strand) for position in positions]
-    scorer = GeneScorer(tiny_model(), reference, scoring, TRACKS)
+    scorer = ReuseScorer(tiny_model(), reference, scoring, TRACKS, TssTarget())
     assert costs_of(rows, scoring).flops.sum() == counted(scorer, rows)
 
 
 def test_strands_and_shifts(reference: ReferenceGenome) -> None:
     scoring = ScoringConfig(placement="centred", indel="anchored", reverse_complement=True, shifts=2)
     rows = [row_of(position, "substitution") for position in (TSS - 900, TSS - 3, TSS + 311)]
-    seen = counted(GeneScorer(tiny_model(), reference, scoring, TRACKS), rows)
+    seen = counted(ReuseScorer(tiny_model(), reference, scoring, TRACKS, TssTarget()), rows)
     # On the reverse strand tokens and tiles begin elsewhere.
     assert costs_of(rows, scoring).flops.sum() == pytest.approx(seen, rel=0.15)
-    plain = counted(DirectGeneScorer(tiny_model(), reference, scoring, TRACKS), rows)
-    assert plain == len(rows) * direct_flops(GEOMETRY, scoring, len(TRACKS))
+    direct = counted(DirectScorer(tiny_model(), reference, scoring, TRACKS, TssTarget()), rows)
+    assert direct == len(rows) * direct_flops(GEOMETRY, scoring, len(TRACKS))
 
 
 @pytest.mark.parametrize(("share", "least"), [(0.0, 8.3), (0.1, 8.3)])
 def test_two_hundred_variants_of_a_gene_at_full_size(share: float, least: float) -> None:
-    """Against two plain passes each; a share of them are indels of up to 30 bp, all over the window."""
+    """Against two direct passes each; a share of them are indels of up to 30 bp, all over the window."""
     generator = random.Random(3)
     geometry, tss = EnformerConfig(), 200_000
     variants = 200

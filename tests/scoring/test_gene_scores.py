@@ -16,7 +16,8 @@ from enformer_ray.catalogue.variant import GeneVariant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.scoring.genes import DirectGeneScorer, GeneScorer, bins_near_tss
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer, Scorer
+from enformer_ray.scoring.targets import TssTarget, bins_near_tss
 from tests.scoring.oracle import cut, flipped
 from tests.scoring.world import GEOMETRY, LENGTH, TRACKS, other, random_genome, table_values, tiny_model, write_genome
 
@@ -33,9 +34,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
     return write_genome(GENOME, tmp_path_factory.mktemp("genome"))
 
 
-@pytest.fixture(params=[GeneScorer, DirectGeneScorer])
-def scorer(request: pytest.FixtureRequest) -> type[GeneScorer | DirectGeneScorer]:
-    kind: type[GeneScorer | DirectGeneScorer] = request.param
+@pytest.fixture(params=[ReuseScorer, DirectScorer])
+def scorer(request: pytest.FixtureRequest) -> type[Scorer]:
+    kind: type[Scorer] = request.param
     return kind
 
 
@@ -49,7 +50,7 @@ def at_start(position: int, removed: int, inserted: str, strand: str = "+", tss:
 
 
 def predicted(window: str, reverse_complement: bool) -> Array:
-    """(bins, tracks) by one plain pass, or the mean over the strands."""
+    """(bins, tracks) by one direct pass, or the mean over the strands."""
 
     def one(bases: str) -> Array:
         one_hot = np.array(list(bases))[:, None] == np.array(list("ACGT"))
@@ -74,7 +75,7 @@ def expected(v: GeneVariant, kept: str, start: int, reverse_complement: bool = F
     bases = GENOME[v.chromosome]
     change = len(v.alternate_allele) - len(v.reference_allele)
     changed = bases[: v.position - 1] + v.alternate_allele + bases[v.position - 1 + len(v.reference_allele) :]
-    # What lies behind the edit has moved by the change of length in the changed chromosome.
+    # What follows the edit has moved by the change of length in the changed chromosome.
     moved = change if kept == "right" else 0
     ref = predicted(cut(bases, start, start + LENGTH), reverse_complement)
     alt = predicted(cut(changed, start + moved, start + moved + LENGTH), reverse_complement)
@@ -85,16 +86,16 @@ def expected(v: GeneVariant, kept: str, start: int, reverse_complement: bool = F
 
 CASES: Mapping[str, tuple[GeneVariant, str]] = {
     "SNV before": (at_start(TSS - 700, 1, other(BASES[TSS - 701])), "left"),
-    "SNV behind": (at_start(TSS + 900, 1, other(BASES[TSS + 899])), "left"),
+    "SNV after": (at_start(TSS + 900, 1, other(BASES[TSS + 899])), "left"),
     "SNV of the start": (at_start(TSS, 1, other(BASES[TSS - 1])), "left"),
     "insertion before": (at_start(TSS - 300, 0, "GATTACA"), "right"),
     "insertion right before": (at_start(TSS, 0, "GATTACA"), "right"),
-    "insertion right behind": (at_start(TSS + 1, 0, "GATTACA"), "left"),
-    "insertion behind": (at_start(TSS + 300, 0, "GATTACA"), "left"),
+    "insertion right after": (at_start(TSS + 1, 0, "GATTACA"), "left"),
+    "insertion after": (at_start(TSS + 300, 0, "GATTACA"), "left"),
     "deletion before": (at_start(TSS - 40, 40, ""), "right"),
-    "deletion behind": (at_start(TSS + 1, 33, ""), "left"),
+    "deletion after": (at_start(TSS + 1, 33, ""), "left"),
     "long deletion before": (at_start(TSS - 600, 300, ""), "right"),
-    "long insertion behind": (at_start(TSS + 100, 0, "ACGT" * 50), "left"),
+    "long insertion after": (at_start(TSS + 100, 0, "ACGT" * 50), "left"),
     "replacement before": (at_start(TSS - 9, 5, "TTTTTTTTT"), "right"),
     "at the left end": (at_start(TSS - LENGTH // 2 + 1, 4, ""), "right"),
     "insertion at the left end": (at_start(TSS - LENGTH // 2 + 1, 0, "CAT" * 30), "right"),
@@ -106,7 +107,7 @@ CASES: Mapping[str, tuple[GeneVariant, str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_equals_two_passes(
     reference: ReferenceGenome,
-    scorer: type[GeneScorer | DirectGeneScorer],
+    scorer: type[Scorer],
     case: str,
     strand: str,
     reverse_complement: bool,
@@ -116,7 +117,7 @@ def test_equals_two_passes(
     config = ScoringConfig(
         statistics=("log2_ratio",), placement="centred", indel="anchored", reverse_complement=reverse_complement
     )
-    (table,) = scorer(tiny_model(), reference, config, TRACKS).score([v]).values()
+    (table,) = scorer(tiny_model(), reference, config, TRACKS, TssTarget()).score([v]).values()
     wanted = expected(v, kept, TSS - 1 - LENGTH // 2, reverse_complement)
     assert np.abs(table_values(table)[0] - wanted).max() <= 1e-9
     assert np.abs(wanted).max() > 1e-6
@@ -126,7 +127,7 @@ def test_equals_two_passes(
 @pytest.mark.parametrize(("strand", "kept"), [("+", "left"), ("-", "right")])
 def test_an_edit_of_the_start_keeps_what_is_upstream(
     reference: ReferenceGenome,
-    scorer: type[GeneScorer | DirectGeneScorer],
+    scorer: type[Scorer],
     strand: str,
     kept: str,
     removed: int,
@@ -134,7 +135,7 @@ def test_an_edit_of_the_start_keeps_what_is_upstream(
 ) -> None:
     v = at_start(TSS - 12, removed, inserted, strand)
     config = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="anchored")
-    (table,) = scorer(tiny_model(), reference, config, TRACKS).score([v]).values()
+    (table,) = scorer(tiny_model(), reference, config, TRACKS, TssTarget()).score([v]).values()
     sides = (kept, "right" if kept == "left" else "left")
     there, elsewhere = (expected(v, side, TSS - 1 - LENGTH // 2) for side in sides)
     assert np.abs(table_values(table)[0] - there).max() <= 1e-9
@@ -158,13 +159,13 @@ def test_one_window_for_all(reference: ReferenceGenome, device: torch.device) ->
                 "reverse_complement": True,
             }
         )
-        fast = GeneScorer(tiny_model(device=device), reference, config, TRACKS, batch, around=around).score(rows)
-        plain = DirectGeneScorer(tiny_model(device=device), reference, config, TRACKS, around=around).score(rows)
+        fast = ReuseScorer(tiny_model(device=device), reference, config, TRACKS, TssTarget(around), batch).score(rows)
+        direct = DirectScorer(tiny_model(device=device), reference, config, TRACKS, TssTarget(around)).score(rows)
         for name, table in fast.items():
-            deviation = np.abs(table_values(table) - table_values(plain[name]))
-            assert (deviation <= 1e-9 * (1 + np.abs(table_values(plain["ref"])))).all(), name
+            deviation = np.abs(table_values(table) - table_values(direct[name]))
+            assert (deviation <= 1e-9 * (1 + np.abs(table_values(direct["ref"])))).all(), name
             assert table.drop_columns([n for n in table.column_names if n.startswith("track_")]).equals(
-                plain[name].drop_columns([n for n in table.column_names if n.startswith("track_")])
+                direct[name].drop_columns([n for n in table.column_names if n.startswith("track_")])
             )
 
 
@@ -175,7 +176,7 @@ def _alleles(row: GeneVariant) -> tuple[int, str, str]:
 def test_rows_say_where_they_are(reference: ReferenceGenome) -> None:
     rows = [at_start(TSS + by, 1, other(BASES[TSS + by - 1]), strand) for by, strand in product((-5, 7), "+-")]
     config = ScoringConfig(statistics=("sad",), placement="centred")
-    table = GeneScorer(tiny_model(), reference, config, TRACKS).score(rows)["sad"]
+    table = ReuseScorer(tiny_model(), reference, config, TRACKS, TssTarget()).score(rows)["sad"]
     assert table.column("tss_distance").to_pylist() == [-5, 5, 7, -7]
     assert table.column("tss_position").to_pylist() == [TSS] * 4
     assert table.column("gene_strand").to_pylist() == ["+", "-"] * 2
@@ -193,19 +194,21 @@ def test_a_local_indel_does_not_move_the_start_either(reference: ReferenceGenome
     """The difference at the trunk tokens: the same for whatever side is kept."""
     config = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="local")
     rows = [at_start(TSS - 12, 30, "", strand) for strand in "+-"]
-    scored = [GeneScorer(tiny_model(), reference, config, TRACKS).score([row])["log2_ratio"] for row in rows]
+    scored = [
+        ReuseScorer(tiny_model(), reference, config, TRACKS, TssTarget()).score([row])["log2_ratio"] for row in rows
+    ]
     assert scored[0].column("indel_convention").to_pylist() == ["local"]
     assert np.array_equal(*(table_values(table) for table in scored))
 
 
 @pytest.mark.parametrize("case", [case for case, (row, _) in CASES.items() if row.length_change])
 def test_local_indels_all_over_the_window(reference: ReferenceGenome, case: str) -> None:
-    """Those whose token lies beyond the end of the window once their flank has moved included."""
+    """Those whose token is beyond the end of the window once their flank has moved included."""
     row, _ = CASES[case]
     config = ScoringConfig(statistics=("log2_ratio",), placement="centred", indel="local", reverse_complement=True)
-    fast = GeneScorer(tiny_model(), reference, config, TRACKS).score([row])["log2_ratio"]
-    plain = DirectGeneScorer(tiny_model(), reference, config, TRACKS).score([row])["log2_ratio"]
-    assert np.abs(table_values(fast) - table_values(plain)).max() <= 1e-9
+    fast = ReuseScorer(tiny_model(), reference, config, TRACKS, TssTarget()).score([row])["log2_ratio"]
+    direct = DirectScorer(tiny_model(), reference, config, TRACKS, TssTarget()).score([row])["log2_ratio"]
+    assert np.abs(table_values(fast) - table_values(direct)).max() <= 1e-9
     assert fast.column("indel_convention").to_pylist() == ["anchored" if "long" in case else "local"]
 
 

@@ -16,13 +16,13 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig, Statistic
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.scoring import scorer as scorer_module
-from enformer_ray.scoring.scorer import DirectScorer, Scorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer, Scorer
 from tests.genome.fasta import random_bases
 from tests.scoring.oracle import flipped
 from tests.scoring.world import (
+    AROUND_VARIANT,
     KINDS,
     LENGTH,
-    TABLE,
     TRACKS,
     other,
     random_genome,
@@ -45,12 +45,12 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
 def _scorer(
     reference: ReferenceGenome,
     batch_size: int = 1,
-    kind: type[Scorer] = VariantScorer,
+    kind: type[Scorer] = ReuseScorer,
     device: torch.device | str = "cpu",
     **options: object,
 ) -> Scorer:
     config = ScoringConfig.model_validate({"statistics": DIFFERENCES + SUMS, **options})
-    return kind(tiny_model(device=device), reference, config, TRACKS, TABLE, batch_size)
+    return kind(tiny_model(device=device), reference, config, TRACKS, AROUND_VARIANT, batch_size)
 
 
 def _values(tables: Mapping[str, pa.Table]) -> dict[str, NDArray[np.float64]]:
@@ -62,7 +62,7 @@ def _mixed_variants(count: int, seed: int) -> list[Variant]:
     return [random_variant(generator, GENOME, KINDS[i % len(KINDS)]) for i in range(count)]
 
 
-@pytest.mark.parametrize("kind", [VariantScorer, DirectScorer])
+@pytest.mark.parametrize("kind", [ReuseScorer, DirectScorer])
 def test_equal_alleles_score_zero(reference: ReferenceGenome, kind: type[Scorer]) -> None:
     """Exactly on the direct path; with reuse, tokens of crops and of tiles are rounded differently."""
     variants = [Variant("1", p, GENOME["1"][p - 1 : p + 4], GENOME["1"][p - 1 : p + 4]) for p in (1, 2000, 6990)]
@@ -138,7 +138,7 @@ def test_a_genome_read_backwards_gives_the_flip(tmp_path: Path, monkeypatch: pyt
         scores.append(_values(scorer.score([one])))
     np.testing.assert_allclose(predictions[0], predictions[1][:, ::-1], rtol=1e-9)
     assert np.abs(predictions[0] - predictions[1]).max() > 0.1, "unflipped they differ"
-    # `centre` lies around the first base of the record, which for other kinds than SNV is another base when mirrored
+    # `centre` is around the first base of the record, which for other kinds than SNV is another base when mirrored
     for statistic in [s for s in DIFFERENCES + SUMS if kind == "SNV" or s != "centre"]:
         assert (np.abs(scores[0][statistic] - scores[1][statistic]) <= 1e-9 * scores[0]["ref"]).all(), statistic
 
@@ -171,8 +171,8 @@ def test_the_same_batch_gives_the_same_bits(reference: ReferenceGenome, device: 
 def test_tracks_are_computed_apart(reference: ReferenceGenome) -> None:
     variants = _mixed_variants(3, seed=8)
     config = ScoringConfig(statistics=("sad",))
-    every = VariantScorer(tiny_model(), reference, config, range(7)).score(variants)["sad"]
-    some = VariantScorer(tiny_model(), reference, config, [5, 1]).score(variants)["sad"]
+    every = ReuseScorer(tiny_model(), reference, config, range(7)).score(variants)["sad"]
+    some = ReuseScorer(tiny_model(), reference, config, [5, 1]).score(variants)["sad"]
     assert _tracks(some) == ["track_0005", "track_0001"]
     np.testing.assert_allclose(table_values(some), table_values(every)[:, [5, 1]], rtol=0, atol=1e-12)
 

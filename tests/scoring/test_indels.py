@@ -11,7 +11,7 @@ import torch
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.scoring.edits import Strand, convention, edit_on, local_sequences, local_tokens
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from tests.scoring.world import LENGTH, TRACKS, random_genome, random_variant, table_values, tiny_model, write_genome
 
 
@@ -44,7 +44,7 @@ def test_every_row_says_its_convention(tmp_path: Path) -> None:
         for removed, inserted in ((1, 127), (128, 0), (1, 128), (129, 0), (3, 2))
     ]
     tables = {
-        indel: VariantScorer(tiny_model(), reference, ScoringConfig(indel=indel), TRACKS).score(variants)
+        indel: ReuseScorer(tiny_model(), reference, ScoringConfig(indel=indel), TRACKS).score(variants)
         for indel in ("local", "anchored")
     }
     for table in tables["local"].values():
@@ -75,11 +75,14 @@ def test_nothing_is_cut_off_by_the_reach(tmp_path: Path, kind: str, reverse: boo
         with torch.inference_mode():
             tokens = tiny_model().trunk(one_hot)
             alternate = local_tokens(tokens[0], tokens[1:], start, edit)
-        window, left, before, right, behind = tokens
+        window, left, minus_change, right, plus_change = tokens
         offset = edit.start - start
         cuts = offset // 128, (offset - edit.length_change) // 128
         unlimited = window.clone()
-        for anchored, first, second, v in ((left, window, before, cuts[0]), (right, behind, window, cuts[1])):
+        for anchored, first, second, v in (
+            (left, window, minus_change, cuts[0]),
+            (right, plus_change, window, cuts[1]),
+        ):
             for at in (v, v + 1):
                 unlimited += (anchored - torch.cat([first[:at], second[at:]])) / 4
         torch.testing.assert_close(alternate, unlimited, rtol=0, atol=1e-12)

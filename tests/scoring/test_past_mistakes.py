@@ -14,7 +14,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
 from tests.genome.fasta import random_bases
 from tests.scoring.oracle import cut, flipped
 from tests.scoring.world import (
@@ -106,7 +106,7 @@ def test_reverse_predictions_are_flipped_before_they_are_averaged(reference: Ref
     model, position = tiny_model(), 4100
     snv = Variant("1", position, BASES[position - 1], other(BASES[position - 1]))
     config = ScoringConfig(statistics=("d2", "sax", "sad"), reverse_complement=True, placement="centred")
-    tables = VariantScorer(model, reference, config, TRACKS).score([snv])
+    tables = ReuseScorer(model, reference, config, TRACKS).score([snv])
     scores = {statistic: table_values(table)[0] for statistic, table in tables.items()}
     start = position - 1 - LENGTH // 2
     changed = BASES[: position - 1] + snv.alternate_allele + BASES[position:]
@@ -130,11 +130,11 @@ def _predicted(model: Enformer, bases: str) -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_record_left_out_moves_no_score_to_a_neighbour(tmp_path: Path, batch_size: int) -> None:
-    """Kinds that take two windows stand beside kinds that take five, and any of them may be missing."""
+    """Kinds that take two windows are batched with kinds that take five, and any may be missing."""
     genome = random_genome(42)
     generator = random.Random(43)
     variants = [random_variant(generator, genome, kind) for kind in KINDS]
-    scorer = VariantScorer(tiny_model(), write_genome(genome, tmp_path), ScoringConfig(), TRACKS, batch_size=batch_size)
+    scorer = ReuseScorer(tiny_model(), write_genome(genome, tmp_path), ScoringConfig(), TRACKS, batch_size=batch_size)
     whole = scorer.score(variants)["sad"]
     for left_out in range(len(variants)):
         kept = [v for i, v in enumerate(variants) if i != left_out]

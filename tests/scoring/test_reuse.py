@@ -18,13 +18,13 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig, pass_flops
 from enformer_ray.scoring.edits import Strand
-from enformer_ray.scoring.scorer import DirectScorer, VariantScorer
+from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
 from enformer_ray.scoring.tokens import tile_tokens
 from tests.genome.fasta import random_bases
 from tests.scoring.world import (
+    AROUND_VARIANT,
     GEOMETRY,
     KINDS,
-    TABLE,
     TRACKS,
     float32_model,
     other,
@@ -68,7 +68,7 @@ def deletions(reference: ReferenceGenome, positions: Sequence[int]) -> list[Vari
     ]
 
 
-class _CountedScorer(VariantScorer):
+class _CountedScorer(ReuseScorer):
     """Scores on the meta device, where operations are counted and none is done."""
 
     def _one_hot(self, sequences: Sequence[np.ndarray]) -> torch.Tensor:
@@ -100,14 +100,14 @@ APART = [110_001 + 1000 * i for i in range(64)]
 def test_operations_saved_with_the_published_geometry(
     full_reference: ReferenceGenome, kind: object, positions: list[int], options: dict[str, object], least: float
 ) -> None:
-    """Against two plain passes with both heads, as the network is published."""
+    """Against two direct passes with both heads, as the network is published."""
     variants = kind(full_reference, positions)  # type: ignore[operator]
     config, tracks = ScoringConfig.model_validate(options), range(FULL.output_heads["human"])
     batch_size = 8 if positions is APART else 1  # 128 passes fill their batches
     scorer = _CountedScorer(Enformer(FULL), full_reference, config, tracks, batch_size=batch_size)
-    plain = 2 * (pass_flops(FULL, "human").total + pass_flops(FULL, "mouse").head)
-    assert plain == pytest.approx(6.586e12, rel=1e-3)
-    saved = plain / scorer.count(variants)
+    published = 2 * (pass_flops(FULL, "human").total + pass_flops(FULL, "mouse").head)
+    assert published == pytest.approx(6.586e12, rel=1e-3)
+    saved = published / scorer.count(variants)
     print(f"{saved:.2f}x fewer operations")
     assert saved >= least
 
@@ -115,7 +115,7 @@ def test_operations_saved_with_the_published_geometry(
 @pytest.mark.usefixtures("on_meta")
 @pytest.mark.parametrize(("bases", "batch_size"), [(40, 11), pytest.param(200, 14, marks=pytest.mark.slow)])
 def test_operations_of_a_saturated_base(full_reference: ReferenceGenome, bases: int, batch_size: int) -> None:
-    """Counted for all three substitutions, against four plain passes and against three pairs of them.
+    """Counted for all three substitutions, against four direct passes and against three pairs of them.
 
     Bases of one token share one window: batches of 120 alternates and its reference are full ones, as are those of 600
     and two.
@@ -180,12 +180,12 @@ def test_equal_to_two_plain_passes(
     variants = [*variants, Variant("1", known, "A", "T")]
     options = {"placement": placement, "stride": stride, "indel": indel, "shifts": shifts, "statistics": STATISTICS}
     config = ScoringConfig.model_validate(options | {"reverse_complement": reverse_complement})
-    fast, plain = (
-        kind(tiny_model(device=device), reference, config, TRACKS, TABLE).score(variants)
-        for kind in (VariantScorer, DirectScorer)
+    fast, direct = (
+        kind(tiny_model(device=device), reference, config, TRACKS, AROUND_VARIANT).score(variants)
+        for kind in (ReuseScorer, DirectScorer)
     )
     for statistic in STATISTICS:
-        expected = table_values(plain[statistic])
+        expected = table_values(direct[statistic])
         deviation = np.abs(table_values(fast[statistic]) - expected)
         assert deviation.max() <= 1e-9 * np.abs(expected).max(), (statistic, deviation.max() / np.abs(expected).max())
 
@@ -215,7 +215,7 @@ def test_the_cache_changes_no_bit(
     )
     model = float32_model(device)
     tile = tile_tokens(GEOMETRY) * GEOMETRY.channels * 4
-    scorers = [VariantScorer(model, reference, config, TRACKS, None, batch_size, size) for size in (0, tile, 2**30)]
+    scorers = [ReuseScorer(model, reference, config, TRACKS, None, batch_size, size) for size in (0, tile, 2**30)]
     tables = [scorer.score(variants) for scorer in scorers]
     tables.append(scorers[-1].score(variants))  # from a full cache
     for other_tables in tables[1:]:
@@ -225,7 +225,7 @@ def test_the_cache_changes_no_bit(
 
 def test_the_cache_stays_within_its_bound_and_forgets_the_oldest(reference: ReferenceGenome) -> None:
     tile = tile_tokens(GEOMETRY) * GEOMETRY.channels * 8
-    scorer = VariantScorer(tiny_model(), reference, ScoringConfig(), TRACKS, cache_bytes=3 * tile)
+    scorer = ReuseScorer(tiny_model(), reference, ScoringConfig(), TRACKS, cache_bytes=3 * tile)
     tokens, strand = scorer._tokens, Strand(reference, "1", reverse=False)
     for phase in (0, 1, 2, 0, 3):
         tokens._tile(strand, phase, 5)
@@ -240,22 +240,22 @@ def test_rounds_no_worse_than_twice_the_plain_path(
     generator = random.Random(81)
     variants = [random_variant(generator, {"1": GENOME["1"]}, KINDS[i % len(KINDS)]) for i in range(60)]
     config = ScoringConfig.model_validate({"statistics": ("sad", "log2_ratio", "d2", "ref"), "indel": indel})
-    exact = DirectScorer(tiny_model(), reference, config, TRACKS, TABLE).score(variants)
-    fast = VariantScorer(float32_model(device), reference, config, TRACKS, TABLE).score(variants)
-    plain = DirectScorer(float32_model(device), reference, config, TRACKS, TABLE).score(variants)
+    exact = DirectScorer(tiny_model(), reference, config, TRACKS, AROUND_VARIANT).score(variants)
+    fast = ReuseScorer(float32_model(device), reference, config, TRACKS, AROUND_VARIANT).score(variants)
+    direct = DirectScorer(float32_model(device), reference, config, TRACKS, AROUND_VARIANT).score(variants)
     sums = table_values(exact["ref"]) + 1
     for statistic in ("sad", "log2_ratio", "d2"):
         scale = 1 if statistic == "log2_ratio" else sums
         errors = [
             np.sqrt((((table_values(scores[statistic]) - table_values(exact[statistic])) / scale) ** 2).mean())
-            for scores in (fast, plain)
+            for scores in (fast, direct)
         ]
         assert 0 < errors[0] <= 2 * errors[1], statistic
     assert (np.abs(table_values(fast["sad"]) - table_values(exact["sad"])) <= 5e-6 * sums).all()
 
 
 def test_coinciding_windows_share_one_reference_pass(reference: ReferenceGenome) -> None:
-    scorer = VariantScorer(tiny_model(), reference, ScoringConfig(placement="shared", stride=8), TRACKS)
+    scorer = ReuseScorer(tiny_model(), reference, ScoringConfig(placement="shared", stride=8), TRACKS)
     passes = []
     predict = scorer._transformer.predict
     scorer._transformer.predict = lambda tokens: passes.append(len(tokens)) or predict(tokens)  # type: ignore[method-assign, func-returns-value]

@@ -9,7 +9,7 @@ import pytest
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import ScoringConfig
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.scoring.scorer import VariantScorer
+from enformer_ray.scoring.scorer import ReuseScorer
 from tests.scoring.world import float32_model, random_genome, table_values, tiny_model, write_genome
 
 GENOME = random_genome(51)
@@ -32,7 +32,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceGenome:
 def test_columns(reference: ReferenceGenome, count: int) -> None:
     bases = GENOME["X"]
     variants = [Variant("X", 100, bases[99], bases[99] + "GG"), Variant("X", 300, bases[299:301], "TT")][:count]
-    scorer = VariantScorer(float32_model(), reference, ScoringConfig(statistics=("d2", "sad")), [6, 0])
+    scorer = ReuseScorer(float32_model(), reference, ScoringConfig(statistics=("d2", "sad")), [6, 0])
     tables = scorer.score(variants)
     assert list(tables) == ["d2", "sad"]
     for table in tables.values():
@@ -55,6 +55,6 @@ def test_columns(reference: ReferenceGenome, count: int) -> None:
 
 def test_a_float64_model_gives_float64_columns(reference: ReferenceGenome) -> None:
     variant = Variant("X", 100, GENOME["X"][99], "A" if GENOME["X"][99] != "A" else "T")
-    table = VariantScorer(tiny_model(), reference, ScoringConfig(), [0]).score([variant])["sad"]
+    table = ReuseScorer(tiny_model(), reference, ScoringConfig(), [0]).score([variant])["sad"]
     assert table.schema.field("track_0000").type == pa.float64()
     assert np.isfinite(table_values(table)).all()

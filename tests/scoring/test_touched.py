@@ -16,7 +16,7 @@ from tests.run_fixtures import GEOMETRY, write_genome, write_weights
 
 
 class Watched(ReferenceGenome):
-    """Remembers the first base that was read, and the one behind the last."""
+    """Remembers the first base that was read, and the exclusive end."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

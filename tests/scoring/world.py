@@ -19,6 +19,7 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.tracks import TrackTable
+from enformer_ray.scoring.targets import VariantTarget
 from tests.genome.fasta import random_bases, write_fasta
 
 GEOMETRY = EnformerConfig(
@@ -37,6 +38,7 @@ DESCRIPTIONS = ("DNASE:a", "CHIP:H3K27ac:a", "CHIP:H3K4me3:b", "CHIP:HDAC2:a", "
 TABLE = TrackTable(
     tuple(f"ID{i}" for i in range(7)), tuple(d.partition(":")[0] for d in DESCRIPTIONS), DESCRIPTIONS, ("human",) * 7
 )
+AROUND_VARIANT = VariantTarget(TABLE)
 CENTRE_WIDTH = [501, 2001, 501, 501]
 """Of TRACKS."""
 
