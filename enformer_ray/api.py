@@ -21,7 +21,7 @@ from enformer_ray.config import JobConfig, build_config
 from enformer_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from enformer_ray.analysis.saturation import Written
+    from enformer_ray.analysis.saturation import ImportanceFiles
     from enformer_ray.dataset.dataset import ScoreDataset
     from enformer_ray.engine.progress import Progress, RunOutcome
     from enformer_ray.engine.status import RunStatus
@@ -106,7 +106,7 @@ class Saturation:
     """
 
     run: FinishedRun
-    importance: Written
+    importance: ImportanceFiles
     logos: tuple[Path, ...] = ()
 
 

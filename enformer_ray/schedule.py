@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from enformer_ray.config import JobConfig, build_config
+from enformer_ray.config import JobConfig, Schedule, build_config, check_model
 from enformer_ray.errors import (
     ConfigError,
     DatasetCorruptError,
@@ -47,21 +45,6 @@ _UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".crdownload")
 
 _COMPANIONS = (".tbi", ".csi", ".gzi", ".idx", ".md5", ".sha256")
 """Endings of indexes and checksums of variant files."""
-
-
-class Schedule(BaseModel):
-    """Where releases come from and go to: the section `schedule` of a job file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    releases: str = Field(description="folder of releases, or a glob: each file or folder in it is one")
-    runs: str = Field(description="folder of run directories, one a release; a path, s3:// or gs://")
-    settle: float | None = Field(
-        None, ge=0, description="seconds without a change after which a release is whole; 300, with a done_file 0"
-    )
-    done_file: str | None = Field(
-        None, min_length=1, description="file that says that a release is whole; * stands for the release's name"
-    )
 
 
 class Release(NamedTuple):
@@ -183,16 +166,9 @@ def scheduled_job(values: Mapping[str, Any], origin: str) -> ScheduledJob:
                 f"{origin} has the key {key!r}, which is found anew for each release: leave it out, and say "
                 "where releases come from and go to (schedule: releases, runs; or --releases, --runs)."
             )
-    try:
-        schedule = Schedule.model_validate(values.get("schedule") or {})
-    except ValidationError as error:
-        lines = [f"  schedule.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(
-            f"{origin} cannot be used:\n" + "\n".join(lines) + "\njobs/reprocess_release.yaml is an example."
-        ) from None
-    build_config(
-        {**rest, "variants": ["-"], "output": schedule.runs}, origin
-    )  # refuses wrong keys even if no release is new
+    schedule = check_model(Schedule, values.get("schedule") or {}, origin, section="schedule")
+    # Wrong keys are refused even if no release is new.
+    build_config({**rest, "variants": ["-"], "output": schedule.runs}, origin)
     return ScheduledJob(schedule, rest, origin)
 
 

@@ -178,7 +178,7 @@ def print_audit(audit: AuditReport) -> None:
         return
     print_line(
         f"Audit: {audit.variants:,} {'variant' if audit.variants == 1 else 'variants'} scored again by plain float32 "
-        f"passes, {audit.plain_seconds:.3g} s each; the run took {audit.seconds:.3g} s a variant and worker."
+        f"passes, {audit.direct_seconds:.3g} s each; the run took {audit.seconds:.3g} s a variant and worker."
     )
     table = Table("statistic", "largest deviation", "median", "of the bound", box=None, pad_edge=False)
     table.add_column("scores below noise")

@@ -115,47 +115,21 @@ def reprocess(job: JobConfig, dry_run: DryRun = False, rate: Rate = RATE, take_o
     score_or_preview(api.reprocess, job, "reprocess", dry_run, rate, take_over)
 
 
-_GENE_OPTIONS = {
-    "gtf": "genes.gtf",
-    "bins": "genes.bins",
-    "max_distance": "genes.max_distance",
-    "gene_type": "genes.gene_types",
-    "gene": "genes.genes",
-}
+_GENE_OPTIONS = ("gtf", "bins", "max_distance", "gene_type", "gene")
 
 
-def _option(help_text: str, **more: Any) -> Any:
-    return typer.Option(help=help_text, rich_help_panel="Genes", **more)
-
-
-def _genes(values: dict[str, Any]) -> dict[str, Any]:
-    given = {place: values.pop(name) for name, place in _GENE_OPTIONS.items()}
-    if given["genes.gtf"] is None and values["config"] is None:
+def _check_annotation(values: dict[str, Any]) -> dict[str, Any]:
+    if values["gtf"] is None and values["config"] is None:
         raise ConfigError(
             "genes are scored at the transcription starts of an annotation: give --gtf (genes.gtf in a job file), the "
             "GTF of the reference's assembly, such as GENCODE's."
         )
-    return {place: value for place, value in given.items() if value is not None and value != []}
+    return {}
 
 
-@functools.partial(job_command, without=("previous",), derive=_genes)
+@functools.partial(job_command, without=("previous",), derive=_check_annotation, also=_GENE_OPTIONS)
 def genes(
     job: JobConfig,
-    gtf: Annotated[  # noqa: ARG001 (`_genes` takes the first five)
-        Path | None, _option("genes of the reference's assembly (GTF, plain or gzip)")
-    ] = None,
-    bins: Annotated[  # noqa: ARG001
-        int | None, _option("output bins around a transcription start, an odd number (default: 3)")
-    ] = None,
-    max_distance: Annotated[  # noqa: ARG001
-        int | None, _option("bp between variant and transcription start at most (default: the whole window)")
-    ] = None,
-    gene_type: Annotated[  # noqa: ARG001
-        list[str] | None, _option("gene_type, such as protein_coding; may be repeated (default: all)")
-    ] = None,
-    gene: Annotated[  # noqa: ARG001
-        list[str] | None, _option("gene_id or gene_name; may be repeated (default: all)")
-    ] = None,
     dry_run: DryRun = False,
     rate: Rate = RATE,
     take_over: TakeOver = False,
@@ -175,27 +149,23 @@ _FILE_OPTIONS = ("variants", "format", "study", "on_bad_record", "columns", "cha
 def _regions(values: dict[str, Any]) -> dict[str, Any]:
     from enformer_ray.catalogue.sources import SATURATE
 
-    regions, beds, deletions = values.pop("region"), values.pop("bed"), values.pop("deletions")
+    regions, beds = values.pop("region"), values.pop("bed")
     named = [*(regions or []), *(str(path) for path in beds or [])]
     missing = [path for path in beds or [] if not path.is_file()]
     if missing:
         raise ConfigError(f"--bed {missing[0]} does not exist; check the path.")
     if not named and values["config"] is None:
         raise ConfigError("give the regions to saturate: --region chr8:1000-1200 or --bed FILE.")
-    derived: dict[str, Any] = {"variants": [f"{SATURATE}{name}" for name in named]} if named else {}
-    return derived | ({} if deletions is None else {"catalogue.saturate_deletions": deletions})
+    return {"variants": [f"{SATURATE}{name}" for name in named]} if named else {}
 
 
-@functools.partial(job_command, without=_FILE_OPTIONS, derive=_regions)
+@functools.partial(job_command, without=_FILE_OPTIONS, derive=_regions, also=("deletions",))
 def saturate(
     job: JobConfig,
-    region: Annotated[  # noqa: ARG001 (`_regions` takes the first three)
+    region: Annotated[  # noqa: ARG001 (`_regions` takes the first two)
         list[str] | None, typer.Option(help="chr8:1000-1200, 1-based, both ends included; may be repeated")
     ] = None,
     bed: Annotated[list[Path] | None, typer.Option(help="regions as BED; may be repeated")] = None,  # noqa: ARG001
-    deletions: Annotated[  # noqa: ARG001
-        bool | None, typer.Option("--deletions/--no-deletions", help="delete each base, too (default: no)")
-    ] = None,
     logo: Annotated[
         Path | None, typer.Option(help="picture (.png, .svg, .pdf) to draw of each track; see `plot logo`")
     ] = None,
@@ -218,20 +188,7 @@ def saturate(
 
 
 def releases(
-    given: tuple[Path | None, dict[str, Any]],
-    releases: Annotated[
-        str | None,
-        typer.Option(metavar="DIR_OR_GLOB", help="folder of releases, or a glob in quotes: each file or folder is one"),
-    ] = None,
-    runs: Annotated[str | None, typer.Option(metavar="DIR", help="folder of run directories, one a release")] = None,
-    settle: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="SECONDS", help="without a change a release counts as whole (default: 300)"),
-    ] = None,
-    done_file: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="wait for this file; * stands for the name of the release, as in '*.done'"),
-    ] = None,
+    job_file: tuple[dict[str, Any], str],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="look, count and print, score nothing")] = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="claim the folder of runs even from a driver that seems to be alive")
@@ -243,14 +200,7 @@ def releases(
     """
     from enformer_ray.schedule import scheduled_job
 
-    config, options = given
-    values = job_values(config, options)
-    named = {"releases": releases, "runs": runs, "settle": settle, "done_file": done_file}
-    section = values.get("schedule") or {}
-    if not isinstance(section, dict):
-        raise ConfigError(f"{origin_of(config)}: `schedule` must hold `key: value` lines, such as `runs: DIR`.")
-    values["schedule"] = {**section, **{key: value for key, value in named.items() if value is not None}}
-    job = scheduled_job(values, origin_of(config))
+    job = scheduled_job(*job_file)
     with _ReleasePrinter() as show:
         seen = api.releases(job, dry_run=dry_run, take_over=take_over, on_progress=show)
     statuses = [_STATUSES.get(release.state, 0) for release in seen.found.releases]
@@ -322,10 +272,10 @@ def _log(text: str) -> None:
     printing.print_line(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
 
 
-def _job_file_and_options(
-    config: Path | None, options: dict[str, Any], _: object
-) -> tuple[Path | None, dict[str, Any]]:
-    return config, options
+def _unchecked(config: Path | None, options: dict[str, Any], _: object) -> tuple[dict[str, Any], str]:
+    return job_values(config, options), origin_of(config)
 
 
-releases_command = with_job_options(releases, _job_file_and_options, without=("variants", "output"))
+releases_command = with_job_options(
+    releases, _unchecked, without=("variants", "output"), also=("releases", "runs", "settle", "done_file")
+)
