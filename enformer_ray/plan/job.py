@@ -30,8 +30,8 @@ from enformer_ray.readers.bgzf import Part
 from enformer_ray.runtime.cluster import ray_session, run_tasks
 from enformer_ray.scoring import SCORER_VERSION
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
-from enformer_ray.scoring.scorer import check_centre, check_geometry
-from enformer_ray.scoring.targets import bins_near_tss
+from enformer_ray.scoring.scorer import check_geometry
+from enformer_ray.scoring.targets import bins_near_tss, check_centre
 
 Identity = dict[str, Any]
 """What can change a score, by name; `parts` of plan.json and run.json."""

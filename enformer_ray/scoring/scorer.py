@@ -62,15 +62,6 @@ def check_geometry(geometry: EnformerConfig, config: ScoringConfig, weights: str
         )
 
 
-def check_centre(config: ScoringConfig, has_track_table: bool) -> None:
-    """Raise ConfigError if the statistic `centre` is to be computed without a track table."""
-    if "centre" in config.statistics and not has_track_table:
-        raise ConfigError(
-            "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: give "
-            "--tracks-table (tracks_table in a job file), or leave `centre` out of the statistics."
-        )
-
-
 class Scorer(ABC):
     """Scores variants with a loaded network.
 

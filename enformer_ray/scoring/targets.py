@@ -22,6 +22,15 @@ from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring.edits import Strand, edit_on
 
 
+def check_centre(config: ScoringConfig, has_track_table: bool) -> None:
+    """Raise ConfigError if the statistic `centre` is to be computed without a track table."""
+    if "centre" in config.statistics and not has_track_table:
+        raise ConfigError(
+            "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: give "
+            "--tracks-table (tracks_table in a job file), or leave `centre` out of the statistics."
+        )
+
+
 class Target(ABC):
     """What a scorer has to know of the place that its rows are scored at."""
 
@@ -70,11 +79,7 @@ class VariantTarget(Target):
         Raises:
             ConfigError: `centre` is asked for without a track table.
         """
-        if "centre" in scoring.statistics and self.track_table is None:
-            raise ConfigError(
-                "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: "
-                "give --tracks-table (enformer-ray fetch tracks downloads the published one)."
-            )
+        check_centre(scoring, self.track_table is not None)
         return range(geometry.bins)
 
     def scored_bins(self, variant: Variant, start: int, geometry: EnformerConfig) -> range:  # noqa: ARG002
