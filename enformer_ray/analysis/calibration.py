@@ -20,9 +20,9 @@ from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
 from enformer_ray.dataset.tracks import Track, choose_tracks
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, DatasetCorruptError
+from enformer_ray.files import Outputs, output_folder
 from enformer_ray.plan.shards import read_reference_digests
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import Outputs, output_folder
 from enformer_ray.rundir.layout import row_columns, score_writer
 from enformer_ray.rundir.manifest import Manifest, finished_manifest
 from enformer_ray.rundir.store import RunStore, open_store

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -20,6 +19,7 @@ from enformer_ray.catalogue.harmonise import Orientation
 from enformer_ray.catalogue.liftover import chain_of, lift_batch
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import UnknownContigError, VariantFileError
+from enformer_ray.files import made_ahead
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers import conversions
 from enformer_ray.readers.bgzf import Part, PartReader
@@ -197,7 +197,7 @@ def load_part(part: Part, reference: ReferenceGenome, config: CatalogueConfig, f
     loaded, writer = LoadedPart(part, folder), ScratchWriter(folder)
     names, chain = _ContigNumbers(reference), chain_of(part.path, config)
     reader = PartReader(part, config)
-    for batch in ahead(iter(reader), _AHEAD):
+    for batch in made_ahead(iter(reader), _AHEAD):
         records = prepared(batch)
         records = lift_batch(records, chain) if chain else records
         loaded.orientation.look(records, reference)
@@ -274,17 +274,3 @@ class _ContigNumbers:
             except UnknownContigError:
                 self._known[name] = len(self._numbers)
         return self._known[name]
-
-
-def ahead(items: Iterator[Item], most: int) -> Iterator[Item]:
-    """Items, of which a few are made in another thread before they are asked for."""
-    ended = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        waiting = [pool.submit(next, items, ended) for _ in range(most)]
-        try:
-            while (item := waiting.pop(0).result()) is not ended:
-                waiting.append(pool.submit(next, items, ended))
-                yield item  # type: ignore[misc]  # `ended` was ruled out
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from enformer_ray.dataset.selection import Rows
 from enformer_ray.errors import DatasetCorruptError, RunsDifferError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import Source
 from enformer_ray.rundir.layout import ROW_COLUMNS, row_columns, score_schema
 from enformer_ray.rundir.manifest import Manifest, finished_manifest
+from enformer_ray.rundir.remote_files import Source
 from enformer_ray.rundir.store import RunStore
 
 _FORMAT = pads.ParquetFileFormat()

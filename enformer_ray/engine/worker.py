@@ -23,6 +23,7 @@ import torch
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import DatasetCorruptError, PlanMismatchError
+from enformer_ray.files import sha256_of
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.hub import load_enformer
@@ -31,7 +32,6 @@ from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.plan.shards import Part
 from enformer_ray.plan.variants import PlannedVariants, audited_in, audited_variants, direct_options
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import score_writer
 from enformer_ray.rundir.receipts import Receipt, StagedFile, Timings
 from enformer_ray.rundir.store import RunStore, open_store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from enformer_ray.errors import WeightsError
+from enformer_ray.files import atomic_path
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import ALIASES, UNUSED_SUFFIX, hub_state, weight_names, weights_digest
@@ -101,14 +101,11 @@ def save_weights(model: Enformer, path: Path) -> None:
         WeightsError: the file cannot be written.
     """
     tensors = hub_state(model.config, model.state_dict())
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, part, metadata={CONFIG_KEY: json.dumps(model.config.to_dict())})
-        part.replace(path)
+        with atomic_path(path) as part:
+            save_file(tensors, part, metadata={CONFIG_KEY: json.dumps(model.config.to_dict())})
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"weights cannot be written to {path}: {error}.") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

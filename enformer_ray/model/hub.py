@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import re
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from enformer_ray.config import OFFICIAL_WEIGHTS
 from enformer_ray.errors import DownloadError, OfflineError, TrackTableError, WeightsError
+from enformer_ray.files import atomic_path
 from enformer_ray.model.checkpoint import (
     CONFIG_FILE,
     PICKLE_FILE,
@@ -195,15 +195,12 @@ def _download(url: str) -> bytes:
 
 
 def _write(content: bytes, to: Path) -> None:
-    part = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(to)
+        with atomic_path(to) as part:
+            part.write_bytes(content)
     except OSError as error:
         raise DownloadError(f"the track table cannot be written to {to}: {error}.") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

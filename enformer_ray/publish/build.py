@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
+from enformer_ray.files import sha256_of
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.publish.audit import Values
 from enformer_ray.publish.merge import MergedRows, ScoreFile, merged_tables
 from enformer_ray.publish.staged import ReceivedPart, part_tables
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, Scores, blocks, row_digests, track_columns
 from enformer_ray.rundir.store import RunStore, open_store, open_with_digest
 from enformer_ray.runtime.cluster import cpus_and_one, ray_session, run_tasks

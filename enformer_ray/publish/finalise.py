@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
+from enformer_ray.files import read_ahead, sha256_of
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.plan.shards import Part, covering
 from enformer_ray.plan.variants import audited_in, audited_variants
@@ -24,7 +25,6 @@ from enformer_ray.publish.documents import RunTotals, run_document, scored_genes
 from enformer_ray.publish.merge import FILE_ROW_GROUPS, finished_files, row_group_rows
 from enformer_ray.publish.staged import read_received
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import read_ahead, sha256_of
 from enformer_ray.rundir.layout import ContentHash, combined, write_table
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, Manifest, ManifestFile, read_manifest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,8 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from enformer_ray.errors import StoreError
-from enformer_ray.rundir.files import Source
-
-_TEMPORARY = ".tmp-"
+from enformer_ray.files import TEMPORARY, atomic_path, sync_file, sync_folder, temporary_path
+from enformer_ray.rundir.remote_files import Source
 
 
 class LocalStore:
@@ -67,9 +65,13 @@ class LocalStore:
         target = self.root / path
         with self._explained("written", path):
             try:
-                with _written_beside(target, data) as temporary:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with temporary_path(target) as temporary:
+                    temporary.write_bytes(data)
+                    sync_file(temporary)
                     # A hard link, unlike a rename, fails when the name is taken: of two writers exactly one succeeds.
                     os.link(temporary, target)
+                sync_folder(target.parent)
             except FileExistsError:
                 return False
         return True
@@ -77,8 +79,11 @@ class LocalStore:
     def replace(self, path: str, data: bytes) -> None:
         """Write a small file over what is there; a reader sees all of the old or all of the new one."""
         target = self.root / path
-        with self._explained("written", path), _written_beside(target, data) as temporary:
-            temporary.replace(target)
+        with self._explained("written", path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target, sync=True) as temporary:
+                temporary.write_bytes(data)
+            sync_folder(target.parent)
 
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a file, which is created when there is none, in one write."""
@@ -104,22 +109,25 @@ class LocalStore:
         with self._explained("written", path):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                _sync(local)
+                sync_file(local)
                 local.replace(target)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                _copy_then_rename(local, target)
-            _sync_folder(target.parent)
+                # Another file system cannot rename into this one: a copy under a temporary name first.
+                with atomic_path(target, sync=True) as temporary:
+                    shutil.copyfile(local, temporary)
+                local.unlink()
+            sync_folder(target.parent)
 
     def move(self, source: str, target: str) -> None:
         """Give a file its final name, over a file of that name."""
         with self._explained("read", source):
-            _sync(self.root / source)
+            sync_file(self.root / source)
         with self._explained("written", target):
             (self.root / target).parent.mkdir(parents=True, exist_ok=True)
             (self.root / source).replace(self.root / target)
-            _sync_folder((self.root / target).parent)
+            sync_folder((self.root / target).parent)
 
     def entries(self) -> list[str]:
         """Names at the top of the run directory, sorted, hidden ones left out."""
@@ -131,7 +139,7 @@ class LocalStore:
         found = []
         for folder, _, names in os.walk(self.root / prefix):  # no Path for each: there may be a hundred thousand
             inside = folder.removeprefix(str(self.root)).strip("/")
-            files = [name for name in names if not name.startswith(_TEMPORARY)]
+            files = [name for name in names if not name.startswith(TEMPORARY)]
             found += [f"{inside}/{name}" for name in files] if inside else files
         return sorted(found)
 
@@ -162,9 +170,8 @@ class LocalStore:
         """Raise StoreError unless files can be created in the directory."""
         with self._explained("written", ""):
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = _temporary_beside(self.root / "probe")
-            probe.touch()
-            probe.unlink()
+            with temporary_path(self.root / "probe") as probe:
+                probe.touch()
 
     @contextmanager
     def _explained(self, what: str, path: str) -> Iterator[None]:
@@ -177,48 +184,3 @@ class LocalStore:
                 f"({error.strerror or error}). Choose another folder for --output, or make this one writable with "
                 "space left on its disk."
             ) from None
-
-
-def _temporary_beside(target: Path) -> Path:
-    return target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
-
-
-@contextmanager
-def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
-    """A file with the data, on the disk already, that is given its name inside."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_beside(target)
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
-
-
-def _copy_then_rename(local: Path, target: Path) -> None:
-    temporary = _temporary_beside(target)
-    try:
-        shutil.copyfile(local, temporary)
-        _sync(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    local.unlink()
-
-
-def _sync(path: Path) -> None:
-    # A crash of the machine must not leave a name whose bytes never reached the disk.
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from enformer_ray.errors import StoreError
 from enformer_ray.rundir.bucket import PATIENCE, Bucket, UnsupportedError
-from enformer_ray.rundir.files import LocalCopies, RangeFiles, Source
+from enformer_ray.rundir.remote_files import LocalCopies, RangeFiles, Source
 
 _SMALL = 2**20
 """Bytes of a file that is read as a document."""

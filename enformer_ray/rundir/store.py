@@ -12,8 +12,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from enformer_ray.errors import ConfigError
-from enformer_ray.rundir.files import Source
 from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.remote_files import Source
 
 
 class RunStore(Protocol):

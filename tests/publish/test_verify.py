@@ -60,7 +60,7 @@ def test_damage_is_named(finished: LocalStore, path: str, damage: Callable[[byte
 
 def relist(store: LocalStore, path: str, **other: object) -> None:
     """Let the manifest list a file as it is now."""
-    from enformer_ray.rundir.files import sha256_of
+    from enformer_ray.files import sha256_of
 
     local = store.root / path
     manifest = json.loads(store.read_bytes(layout.MANIFEST))

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from enformer_ray.analysis.exports.source import ExportSource, ExportSummary, Names
 from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.files import Outputs
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.readers.text import open_text
-from enformer_ray.rundir.files import Outputs
 
 _ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')
 

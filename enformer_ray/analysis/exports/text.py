@@ -19,8 +19,8 @@ from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
 from enformer_ray.catalogue.sources import STANDARD_INPUT
 from enformer_ray.dataset.rows import batch_rows
 from enformer_ray.errors import ConfigError, DiskError, ExportError
+from enformer_ray.files import Outputs
 from enformer_ray.readers.bcf import quiet_htslib
-from enformer_ray.rundir.files import Outputs
 
 MAX_TBI_POSITION = 2**29
 """Positions that a .tbi index reaches (SAM specification, "The tabix index file format"); .csi reaches further."""
