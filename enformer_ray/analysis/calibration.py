@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
 from enformer_ray.dataset.tracks import Track, choose_tracks
-from enformer_ray.errors import CalibrationError, CalibrationMismatchError, DatasetCorruptError
+from enformer_ray.errors import CalibrationError, CalibrationMismatchError, DatasetCorruptError, shortened
 from enformer_ray.files import Outputs, output_folder
 from enformer_ray.plan.shards import read_reference_digests
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import row_columns, score_writer
 from enformer_ray.rundir.manifest import Manifest, finished_manifest
-from enformer_ray.rundir.store import RunStore, open_store
+from enformer_ray.rundir.store import RunStore, open_store, read_run_json
 
 POINTS = 2001
 """Of a grid: steps of 0.0005."""
@@ -150,12 +150,13 @@ def fingerprint_parts(store: RunStore) -> dict[str, Any]:
     Raises:
         DatasetCorruptError: run.json does not hold them.
     """
-    try:
-        parts: dict[str, Any] = json.loads(store.read_bytes(layout.RUN))["parts"]
-    except (ValueError, KeyError):
-        raise DatasetCorruptError(
+    parts: dict[str, Any] = read_run_json(
+        store,
+        "parts",
+        lambda _: DatasetCorruptError(
             f"{store.uri}/{layout.RUN} holds no parts of a fingerprint; it has been changed."
-        ) from None
+        ),
+    )
     return parts
 
 
@@ -338,8 +339,7 @@ def _grids_of(table: pa.Table) -> list[Grid]:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, sort_keys=True)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return shortened(json.dumps(value, sort_keys=True))
 
 
 _ORIGIN = "calibration.json"

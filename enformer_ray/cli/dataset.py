@@ -21,7 +21,7 @@ from rich.text import Text
 
 from enformer_ray.cli.printing import console, print_line
 from enformer_ray.dataset.query import QueryResult
-from enformer_ray.errors import ConfigError, QueryError
+from enformer_ray.errors import ConfigError, QueryError, shortened
 from enformer_ray.files import atomic_path
 
 Format = Literal["csv", "tsv", "json", "parquet"]
@@ -115,7 +115,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else _text(value)
-    return text if len(text) <= _MAX_LETTERS or "\n" in text else f"{text[: _MAX_LETTERS - 3]}..."
+    return text if "\n" in text else shortened(text, _MAX_LETTERS)
 
 
 def _text(value: Any) -> str:

@@ -18,7 +18,7 @@ from enformer_ray.cli.printing import account_table, console, duration
 from enformer_ray.engine.status import RunStatus, run_status
 
 if TYPE_CHECKING:
-    from enformer_ray.engine.status import WorkerStatus
+    from enformer_ray.engine.progress import WorkerStatus
     from enformer_ray.rundir.store import RunStore
 
 SHOWN = 20

@@ -14,7 +14,7 @@ from enformer_ray.engine.progress import Progress, RunMetrics, RunOutcome, RunTa
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import RunInterruptedError
 from enformer_ray.plan.plan import Plan, load_plan, refuse_other_scorer
-from enformer_ray.rundir.events import EventLog
+from enformer_ray.rundir.events import EventLog, RunFinished, RunStarted, RunStopped
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.receipts import received
 from enformer_ray.rundir.store import RunStore
@@ -82,19 +82,21 @@ def _run(
     where: tuple[str | None, int | None, int | None],
     on_progress: Callable[[Progress], None],
 ) -> int:
-    """Score what is waiting and tell the event log how it ended; returns the number of workers."""
+    """Score the backlog and record how that ended; returns the number of workers that scored."""
     address, workers, token_cache_mb = where
     events.add(
-        "run_started",
-        shards=tally.shards_total,
-        shards_done=tally.shards_done,
-        variants=tally.variants_total,
-        variants_done=tally.variants_done,
-        workers=workers,
-        address=address,
-        fingerprint=plan.document.fingerprint,
+        RunStarted(
+            shards=tally.shards_total,
+            shards_done=tally.shards_done,
+            variants=tally.variants_total,
+            variants_done=tally.variants_done,
+            workers=workers,
+            address=address,
+            fingerprint=plan.document.fingerprint,
+        )
     )
-    how, why = "stopped", ""
+    ending: type[RunFinished] = RunStopped
+    why = ""
     try:
         with interruptible() as watch, ray_session(address, workers or local_lanes(plan.document.config)):
             watch()  # ray.init puts its own handler of SIGTERM in the place of ours
@@ -104,7 +106,7 @@ def _run(
                 metrics = RunMetrics(plan.document.fingerprint, plan.document.config.scoring.batch_size or 1)
                 events.listen(metrics.see)
                 Dispatcher(plan, lease, backlog, tally, events, pool, room, on_progress, metrics).run()
-                how = "finished"
+                ending = RunFinished
                 return len(pool.used)
     except RunInterruptedError as stop:
         why = str(stop)
@@ -118,7 +120,7 @@ def _run(
         raise
     finally:
         try:
-            events.add(f"run_{how}", shards_done=tally.shards_done, variants_done=tally.variants_done, why=why)
+            events.add(ending(shards_done=tally.shards_done, variants_done=tally.variants_done, why=why))
             events.write()
         except OSError as error:
             # What the run ended with, and its exit status, must not give way to this one.

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from enformer_ray.config import GenesConfig, ScoringConfig
-from enformer_ray.errors import PlanMismatchError
+from enformer_ray.errors import PlanMismatchError, shortened
 from enformer_ray.genome.annotation import Annotation
 from enformer_ray.genome.coordinates import UNKNOWN
 from enformer_ray.model.geometry import EnformerConfig
@@ -114,5 +114,4 @@ def _flat(parts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return shortened(json.dumps(value))

@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.config import JobConfig, Statistic
-from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError
+from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError, shortened
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.plan.fingerprint import differing, model_parts, ranges, scoring_parts
 from enformer_ray.plan.job import Job
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.manifest import finished_manifest
-from enformer_ray.rundir.store import open_store
+from enformer_ray.rundir.store import open_store, read_run_json
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.tables import stored_for
 
@@ -75,10 +75,11 @@ class PreviousRun:
     @cached_property
     def parts(self) -> Mapping[str, Any]:
         """Everything that can change a number, as in run.json."""
-        try:
-            parts: Mapping[str, Any] = json.loads(self.store.read_bytes(layout.RUN))["parts"]
-        except (ValueError, KeyError):
-            raise self.damaged(layout.RUN, "does not say what made the scores") from None
+
+        def damaged(_: str) -> EnformerRayError:
+            return self.damaged(layout.RUN, "does not say what made the scores")
+
+        parts: Mapping[str, Any] = read_run_json(self.store, "parts", damaged)
         return parts
 
     @cached_property
@@ -208,12 +209,12 @@ def differences(earlier: PreviousRun, job: Job) -> tuple[str, ...]:
         lines.append(f"statistics: it has no {', '.join(missing)}")
     tracks = sorted(set(job.tracks) - set(earlier.tracks))
     if tracks:
-        lines.append(f"tracks: it has not {_short(ranges(tracks))}")
+        lines.append(f"tracks: it has not {shortened(ranges(tracks), 60)}")
     elif "centre" in statistics and "centre" not in missing and job.track_table is not None:
         widths = _centre_widths(earlier)
         others = [track for track in job.tracks if widths[track] != job.track_table.centre_width(track)]
         if others:
-            lines.append(f"centre: another width of tracks {_short(ranges(others))}")
+            lines.append(f"centre: another width of tracks {shortened(ranges(others), 60)}")
     return tuple(lines)
 
 
@@ -230,7 +231,3 @@ def _centre_widths(earlier: PreviousRun) -> dict[int, int]:
     columns: Any = [tuple(row[name] or "" for row in rows) for name in names]
     table = TrackTable(*columns)
     return {int(row["index"]): table.centre_width(place) for place, row in enumerate(rows)}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
@@ -24,7 +24,7 @@ from enformer_ray.publish.merge import MergedRows, ScoreFile, merged_tables
 from enformer_ray.publish.staged import ReceivedPart, part_tables
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, Scores, blocks, row_digests, track_columns
-from enformer_ray.rundir.store import RunStore, open_store, open_with_digest
+from enformer_ray.rundir.store import RunStore, find_document, open_store, open_with_digest
 from enformer_ray.runtime.cluster import cpus_and_one, ray_session, run_tasks
 
 _BUILD_FORMAT = 1
@@ -217,13 +217,8 @@ def _check_finite(plan: Plan, statistic: str, rows: pa.Table, values: Scores) ->
 
 
 def _read_result(store: RunStore, task: BuildTask) -> BuiltFile | None:
-    path = result_path(task)
-    if not store.exists(path):
-        return None
-    try:
-        return BuiltFile.model_validate_json(store.read_bytes(path))
-    except ValidationError:
-        return None  # another version's: the file is built again
+    # None for one that another version wrote, too: the file is built again.
+    return find_document(store, result_path(task), BuiltFile.model_validate_json)
 
 
 IN_PROCESS_BYTES = 256 * 2**20

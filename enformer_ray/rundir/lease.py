@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.errors import LeaseHeldError, LeaseLostError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, find_document
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRES_SECONDS = 60.0
@@ -203,18 +203,12 @@ def _newest(store: RunStore) -> int:
 
 
 def _claim(store: RunStore, epoch: int) -> Claim | None:
-    try:
-        return Claim.model_validate_json(store.read_bytes(layout.lease(epoch)))
-    except ValidationError:
-        return None  # another version's: that it is there counts, and only who it was can not be said
+    # None for one of another version: that the claim exists still counts, only whose it is cannot be said.
+    return find_document(store, layout.lease(epoch), Claim.model_validate_json)
 
 
 def _heartbeat(store: RunStore, epoch: int) -> Heartbeat | None:
-    path = layout.heartbeat(epoch)
-    try:
-        return Heartbeat.model_validate_json(store.read_bytes(path)) if store.exists(path) else None
-    except ValidationError:
-        return None
+    return find_document(store, layout.heartbeat(epoch), Heartbeat.model_validate_json)
 
 
 def _held(store: RunStore, claim: Claim | None, beat: Heartbeat | None) -> LeaseHeldError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, read_document
 
 if TYPE_CHECKING:
     from enformer_ray.catalogue.build import Catalogue
@@ -132,13 +132,15 @@ def read_manifest(store: RunStore) -> Manifest | None:
     """
     if not store.exists(layout.MANIFEST):
         return None
-    try:
-        return Manifest.model_validate_json(store.read_bytes(layout.MANIFEST))
-    except ValidationError as error:
-        raise DatasetCorruptError(
-            f"{store.uri}/{layout.MANIFEST} is not a manifest of this version of enformer-ray "
-            f"({error.errors()[0]['msg']}); it has been changed, or another version wrote it."
-        ) from None
+    return read_document(
+        store,
+        layout.MANIFEST,
+        Manifest.model_validate_json,
+        lambda why: DatasetCorruptError(
+            f"{store.uri}/{layout.MANIFEST} is not a manifest of this version of enformer-ray ({why}); it has been "
+            "changed, or another version wrote it."
+        ),
+    )
 
 
 def finished_manifest(store: RunStore) -> Manifest:

@@ -6,7 +6,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -15,6 +14,7 @@ import pyarrow.fs as pafs
 from obstore.exceptions import AlreadyExistsError
 
 from enformer_ray.errors import StoreError
+from enformer_ray.files import read_ahead
 from enformer_ray.rundir.bucket import PATIENCE, Bucket, UnsupportedError
 from enformer_ray.rundir.remote_files import LocalCopies, RangeFiles, Source
 
@@ -105,9 +105,8 @@ class ObjectStore:
 
     def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
         """Contents of small objects, in order; 16 are on their way at a time."""
-        with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
-            for first in range(0, len(paths), 64 * _CONCURRENT_READS):
-                yield from pool.map(self.read_bytes, paths[first : first + 64 * _CONCURRENT_READS])
+        # More are waiting than are read: one that is slow does not stop the others.
+        return read_ahead(self.read_bytes, paths, 4 * _CONCURRENT_READS, threads=_CONCURRENT_READS)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object unless it is there: False, and nothing changed, when it was.
@@ -245,11 +244,10 @@ class ObjectStore:
             raise self._absent(path)
         parts = [(start, min(start + _PART, size)) for start in range(0, size, _PART)]
         try:
-            with local.open("wb") as file, ThreadPoolExecutor(_CONCURRENT) as pool:
+            with local.open("wb") as file:
                 # A few at a time: what is ahead of the disk is held in memory.
-                for first in range(0, len(parts), 4 * _CONCURRENT):
-                    some = parts[first : first + 4 * _CONCURRENT]
-                    file.writelines(pool.map(lambda part: self._read_range(path, *part), some))
+                ahead = 4 * _CONCURRENT
+                file.writelines(read_ahead(lambda part: self._read_range(path, *part), parts, ahead, _CONCURRENT))
         except StoreError:
             raise
         except OSError as error:

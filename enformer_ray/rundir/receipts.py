@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, read_document
 
 FailureReason = Literal["scoring_error", "worker_crashed", "timed_out"]
 """Why a variant has no score although it was planned; docs/run_directory.md says what each means."""
@@ -100,6 +101,9 @@ class Receipt(_Frozen):
     worker: str
 
 
+WORK_STEPS = ("read", "score", "audit", "write")
+"""Fields of Timings for which the worker works."""
+
 _WHOLE_SHARD = frozenset({""})
 
 
@@ -131,10 +135,7 @@ def read_receipt(store: RunStore, shard: int, part: str = "") -> Receipt:
         DatasetCorruptError: the file is no receipt of that part.
     """
     path = layout.receipt(shard, part)
-    try:
-        receipt = Receipt.model_validate_json(store.read_bytes(path))
-    except ValidationError as error:
-        raise _no_receipt(store, path, error.errors()[0]["msg"]) from None
+    receipt = read_document(store, path, Receipt.model_validate_json, partial(_no_receipt, store, path))
     if (receipt.shard, receipt.part) != (shard, part):
         raise _no_receipt(store, path, f"it says that it is of shard {receipt.shard}, part {receipt.part!r}")
     return receipt

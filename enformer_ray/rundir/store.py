@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
+from pydantic import ValidationError
 
-from enformer_ray.errors import ConfigError
+from enformer_ray.errors import ConfigError, EnformerRayError
+from enformer_ray.rundir import layout
 from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.remote_files import Source
+
+Document = TypeVar("Document")
 
 
 class RunStore(Protocol):
@@ -132,6 +137,45 @@ def open_store(uri: str) -> RunStore:
     from enformer_ray.rundir.object_store import ObjectStore
 
     return ObjectStore(uri)
+
+
+def read_document(
+    store: RunStore, path: str, parse: Callable[[bytes], Document], error: Callable[[str], EnformerRayError]
+) -> Document:
+    """A JSON document of the run directory.
+
+    Args:
+        store: the run directory.
+        path: of the document, which exists.
+        parse: checks version and fields, as `Model.model_validate_json` does.
+        error: makes the error, which names file and remedy, from what `parse` found wrong.
+    """
+    return parse_document(store.read_bytes(path), parse, error)
+
+
+def parse_document(
+    content: bytes, parse: Callable[[bytes], Document], error: Callable[[str], EnformerRayError]
+) -> Document:
+    """The same of a document that was read already."""
+    try:
+        return parse(content)
+    except ValidationError as found:
+        raise error(found.errors()[0]["msg"]) from None
+    except (ValueError, KeyError) as found:
+        raise error(str(found)) from None
+
+
+def find_document(store: RunStore, path: str, parse: Callable[[bytes], Document]) -> Document | None:
+    """A JSON document of the run directory; None when it does not exist, or another version wrote it."""
+    try:
+        return parse(store.read_bytes(path)) if store.exists(path) else None
+    except ValidationError:
+        return None
+
+
+def read_run_json(store: RunStore, key: str, error: Callable[[str], EnformerRayError]) -> Any:
+    """One key of run.json, the account of a finished run for its readers."""
+    return read_document(store, layout.RUN, lambda content: json.loads(content)[key], error)
 
 
 @contextmanager
