@@ -14,7 +14,7 @@ from enformer_ray.cli import printing as output
 from enformer_ray.cli.options import job_values, origin_of, with_job_options
 from enformer_ray.cli.score import FAILED_VARIANTS, RATE, preview_job, score_job
 from enformer_ray.config import JobConfig
-from enformer_ray.engine.submit import Placement, Submission, follow, submit
+from enformer_ray.engine.submit import DriverResources, Submission, follow, submit
 from enformer_ray.errors import (
     ConfigError,
     EnformerRayError,
@@ -185,7 +185,7 @@ def submit_job(
         working_dir=working_dir,
         ship_code=ship_code,
         submission_id=submission_id,
-        placement=Placement(driver_cpus, dict(_resource(text) for text in driver_resources)),
+        driver=DriverResources(driver_cpus, dict(_resource(text) for text in driver_resources)),
     )
     print_submission(submission)
     if not wait:

@@ -145,7 +145,7 @@ class Dispatcher:
             # A driver that waits for workers publishes nothing, and has to notice that it was replaced all the same.
             self._lease.check()
         self._warn_no_workers(now)
-        self._metrics.measure(self._tally.progress(), self._pool.workers)
+        self._metrics.measure(self._tally.progress(), (worker.state for worker in self._pool.workers))
         self._events.write_if_due()
 
     def _resize(self, left: int) -> None:

@@ -1,4 +1,4 @@
-"""The driver: hands shards to worker actors, replaces those that die, and alone publishes receipts."""
+"""The driver: scores a planned run on a Ray cluster, under the lease of the run directory."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _run(
     why = ""
     try:
         with interruptible() as watch, ray_session(address, workers or local_lanes(plan.document.config)):
-            watch()  # ray.init puts its own handler of SIGTERM in the place of ours
+            watch()  # ray.init has replaced our handler of SIGTERM with its own
             resources = _resources(plan, address)
             with Pool(ScoringWorker, (plan.store.uri, token_cache_mb), lease.epoch, resources) as pool:
                 room = room_for(resources, workers, address)
@@ -123,7 +123,7 @@ def _run(
             events.add(ending(shards_done=tally.shards_done, variants_done=tally.variants_done, why=why))
             events.write()
         except OSError as error:
-            # What the run ended with, and its exit status, must not give way to this one.
+            # Not raised: it would hide the error that the run ended with, and its exit status.
             _log.warning("the event log of %s could not be written to the end: %s", plan.store.uri, error)
 
 

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from enformer_ray.plan.shards import Part, Shard, covering
 from enformer_ray.rundir.events import (
@@ -34,9 +34,6 @@ from enformer_ray.rundir.events import (
     event_of,
 )
 from enformer_ray.rundir.receipts import WORK_STEPS, Receipt
-
-if TYPE_CHECKING:
-    from enformer_ray.engine.pool import Worker
 
 RUN_DIGITS = 12
 """Of the fingerprint, in the tag `run` of metrics."""
@@ -66,7 +63,7 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        shards_done: shards of which every variant is scored or failed, those of earlier runs included.
+        shards_done: shards of which every variant is scored or failed, those of previous drivers included.
         shards_total: shards of the plan.
         variants_done: variants that are scored or failed.
         variants_total: variants of the plan.
@@ -102,13 +99,7 @@ class RunOutcome:
 
 
 class RunTally:
-    """Counts what is done.
-
-    Args:
-        shards: of the plan.
-        received: which parts have a receipt.
-        variants_total: variants of the plan.
-    """
+    """Counts the shards and variants that are done, from the receipts that exist and those that are published."""
 
     def __init__(self, shards: Iterable[Shard], received: Mapping[int, frozenset[str]], variants_total: int) -> None:
         self.shards_total = self.shards_done = self.variants_done = self.parts_missing = 0
@@ -130,7 +121,7 @@ class RunTally:
                 self.shards_done += 1
 
     def start(self) -> None:
-        """The first worker is ready: the rate counts from now."""
+        """The first worker is ready: the rate counts from now, since loading weights says nothing of it."""
         self._began = self._began or time.monotonic()
 
     def done(self, part: Part, receipt: Receipt) -> None:
@@ -158,7 +149,7 @@ class RunTally:
 
 
 class Metric(NamedTuple):
-    """One metric: its kind (`counter`, `gauge`, `histogram`), what it says, and its tags beside `run`."""
+    """One metric: its kind (`counter`, `gauge`, `histogram`), a description, and its tags other than `run`."""
 
     kind: str
     description: str
@@ -183,12 +174,7 @@ METRICS: Mapping[str, Metric] = {
 
 
 class RunMetrics:
-    """The metrics of one driver; Ray must have been initialised.
-
-    Args:
-        fingerprint: of the plan.
-        batch_size: sequences in a pass, as planned.
-    """
+    """The metrics of one driver; Ray must have been initialised. `batch_size` is the planned one."""
 
     def __init__(self, fingerprint: str, batch_size: int) -> None:
         self._tags = {"run": fingerprint[:RUN_DIGITS]}
@@ -208,13 +194,8 @@ class RunMetrics:
             case WorkerLost():
                 self._count("enformer_workers_lost", 1, cause=event.cause)
 
-    def measure(self, progress: Progress, workers: Iterable[Worker]) -> None:
-        """Set the gauges; called now and then.
-
-        Args:
-            progress: how far the run is.
-            workers: that there are.
-        """
+    def measure(self, progress: Progress, workers: Iterable[LiveState]) -> None:
+        """Set the gauges, from the progress of the run and the states of its workers."""
         left = progress.shards_total - progress.shards_done
         if self._shards_left is not None:
             self._count("enformer_shards_done", self._shards_left - left)
@@ -224,7 +205,7 @@ class RunMetrics:
         self._set("enformer_variants_per_second", progress.variants_per_second)
         if progress.seconds_left is not None:
             self._set("enformer_seconds_left", progress.seconds_left)
-        states = Counter(worker.state for worker in workers)
+        states = Counter(workers)
         for state in WORKER_STATES:
             self._set("enformer_workers", states[state], state=state)
 
@@ -261,15 +242,15 @@ class WorkerStatus:
         name: unique in the run.
         state: what it does.
         since: time at which that began, UTC, ISO 8601.
-        part: what it is at, as in names of receipts, or was when its driver died; empty when it has none.
+        part: the part that it scores, as in names of receipts, or scored when its driver died; empty for none.
         host: name of its machine, once it has started; so with `pid` and `device`.
         pid: process there.
-        device: in words.
+        device: name of the GPU or CPU.
         node: hex id of its Ray node, once it has one.
         parts: shards, or parts of them, that it has scored.
         variants: in these.
         busy: share of its time, from its start to the end of its last part, that it worked; None before its first one.
-        detail: why it was lost or put aside.
+        detail: why it was lost or quarantined.
     """
 
     name: str
@@ -287,7 +268,7 @@ class WorkerStatus:
 
     @property
     def ended(self) -> bool:
-        """Whether it scores nothing more."""
+        """Whether it will score nothing more."""
         return self.state in _ENDED
 
 
@@ -403,7 +384,7 @@ class History:
             case WorkerLost():
                 worker.enter("lost", at)
                 worker.detail = event.detail
-                if event.successor:  # Ray was asked for it in the same breath: it has no `worker_requested`
+                if event.successor:  # it is requested at once, and has no event `worker_requested`
                     self._workers.setdefault(event.successor, _Worker(event.successor, at))
             case WorkerQuarantined():
                 worker.enter("put aside", at)

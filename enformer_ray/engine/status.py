@@ -53,9 +53,9 @@ class FailedVariant:
 
     Attributes:
         part: of a shard, as in names of receipts.
-        variant_id: None behind the first `NAMED_FAILURES`.
+        variant_id: None after the first `NAMED_FAILURES`.
         reason: as in the dataset.
-        detail: what the last attempt said.
+        detail: error of the last attempt.
         attempts: how often the variant was tried alone.
     """
 
@@ -75,7 +75,7 @@ class RunStatus:
         finished: whether it holds a manifest.
         fingerprint: of the plan.
         shards_done: shards of which every variant is scored or failed.
-        shards_in_flight: shards, not done, that workers are at; 0 without a driver.
+        shards_in_flight: shards, not done, of which workers are scoring; 0 without a driver.
         shards_waiting: the others.
         shards_halved: shards, done or not, that were halved since something in them could not be scored.
         shards_total: shards of the plan.
@@ -83,7 +83,7 @@ class RunStatus:
         variants_failed: variants that could not be scored.
         variants_left: the others.
         variants_total: unique variants of the plan that are scored.
-        variants_reused: variants whose scores are taken from earlier runs.
+        variants_reused: variants whose scores are taken from previous runs.
         variants_per_second: of the recent minutes; None unless a driver scores.
         seconds_left: estimate; None unless a driver scores.
         attempts_failed: attempts that ended without a receipt, by cause (docs/run_directory.md), of all drivers.
@@ -129,12 +129,12 @@ class RunStatus:
 
 
 def run_status(store: RunStore) -> RunStatus:
-    """State of a run directory, also of one that holds nothing yet; beside a driver, or without one."""
-    planned = store.exists(layout.PLAN)
+    """State of a run directory, also of one that holds nothing yet, whether or not a driver is at work."""
+    has_plan = store.exists(layout.PLAN)
     found = holder(store)
-    # Before the receipts: what is done meanwhile may stand in them and not yet in the events, never the other way.
+    # Before the receipts, which come before their events: what the events say is scored has its receipt.
     history = History(read_events(store))
-    if not planned:
+    if not has_plan:
         return RunStatus(driver=_driver(*found, "planning") if found else None)
     plan = load_plan(store)
     document, manifest = plan.document, read_manifest(store)
@@ -189,23 +189,17 @@ def _driver(claim: Claim, beat: Heartbeat | None, alive: bool, doing: Doing) -> 
 
 
 class _Count:
-    """One walk through the shards of a plan.
+    """What is done of the shards of a plan; `scoring` are names of the parts that workers are scoring."""
 
-    Args:
-        plan: the plan.
-        history: which variants failed, and why.
-        at_work: names of the parts that workers are at.
-    """
-
-    def __init__(self, plan: Plan, history: History, at_work: set[str]) -> None:
+    def __init__(self, plan: Plan, history: History, scoring: set[str]) -> None:
         self.shards_done = self.shards_in_flight = self.shards_halved = self.variants_done = 0
         self.failures: list[FailedVariant] = []
         self._plan, self._history, self._planned = plan, history, PlannedVariants(plan)
-        busy = {_shard_of(name) for name in at_work}
-        halved = {_shard_of(name) for name in at_work if "." in name}
-        there = received(plan.store)
+        busy = {_shard_of(name) for name in scoring}
+        halved = {_shard_of(name) for name in scoring if "." in name}
+        receipts = received(plan.store)
         for shard in plan.shards():
-            done, missing = covering(shard, there.get(shard.shard, ()))
+            done, missing = covering(shard, receipts.get(shard.shard, ()))
             if any(part.path != WHOLE for part in done) or shard.shard in halved:
                 self.shards_halved += 1
             if not missing:

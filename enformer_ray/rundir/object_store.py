@@ -1,4 +1,4 @@
-"""A run directory under a prefix of an S3 or Google Cloud Storage bucket."""
+"""The store of a run directory in a bucket: a prefix on S3 or Google Cloud Storage."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ _SMALL = 2**20
 """Bytes of a file that is read as a document."""
 
 _PART = 8 * 2**20
-"""Bytes of a part of an upload, or of a download; four are on their way at a time."""
+"""Bytes of a part of an upload, or of a download; `_CONCURRENT` are on their way at a time."""
 
 _CONCURRENT = 4
 _CONCURRENT_READS = 16
+
 _CONFLICTS = 20
+"""How often an object may vanish between a refused `create` and the look at it."""
+
 _PROBE = ".probe-"
 
 T = TypeVar("T")
@@ -38,10 +41,6 @@ class ObjectStore:
     Args:
         uri: `s3://bucket/prefix` or `gs://bucket/prefix`.
         patience: seconds after which a request that fails again and again is given up.
-
-    Raises:
-        ConfigError: a URI that names no bucket or has characters that are patterns.
-        StoreError: credentials in the environment that cannot be used.
     """
 
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
@@ -53,6 +52,7 @@ class ObjectStore:
         self._probing, self._appending, self._last_segment = threading.Lock(), threading.Lock(), 0
 
     def __reduce__(self) -> tuple[type[ObjectStore], tuple[str, float]]:
+        # Connections and locks cannot be pickled: the worker that gets a store opens its own.
         return type(self), (self.uri, self._patience)
 
     @property
@@ -68,11 +68,11 @@ class ObjectStore:
         return self.size(path) is not None
 
     def size(self, path: str) -> int | None:
-        """Bytes of an object; None when there is none."""
+        """Bytes of an object; None when it does not exist."""
         try:
             return self._call("read", path, lambda: self._bucket.small.head(path))["size"]
         except FileNotFoundError:
-            # The answer about an object has no body that would tell a missing object from a missing bucket.
+            # An answer to HEAD has no body that could distinguish a missing object from a missing bucket.
             self._bucket.check()
             return None
 
@@ -93,11 +93,7 @@ class ObjectStore:
         return list(self.sizes(prefix))
 
     def read_bytes(self, path: str) -> bytes:
-        """Content of an object.
-
-        Raises:
-            StoreError: there is no such object, or it cannot be read.
-        """
+        """Content of an object; StoreError when it does not exist."""
         try:
             return self._get(path)
         except FileNotFoundError:
@@ -109,7 +105,7 @@ class ObjectStore:
         return read_ahead(self.read_bytes, paths, 4 * _CONCURRENT_READS, threads=_CONCURRENT_READS)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write an object unless it is there: False, and nothing changed, when it was.
+        """Write an object unless it exists: False, and nothing changed, when it does.
 
         On a server that ignores the condition (`conditional` is False) the object is looked for first, which leaves a
         moment in which two can both succeed.
@@ -122,13 +118,14 @@ class ObjectStore:
         return self._create(path, data)
 
     def replace(self, path: str, data: bytes) -> None:
-        """Write a small object over what is there."""
-        self._copies.forget(path)
+        """Write a small object, over the existing one."""
+        self._copies.forget(path)  # else this process would go on reading the old content
         self._put(path, data)
 
     def append(self, path: str, data: bytes) -> None:
-        """Add to what `read_appended` returns: objects do not grow, so that this is a new one beside the others."""
+        """Add to what `read_appended` returns: objects cannot grow, so this is a new one in a folder of them."""
         with self._appending:
+            # Names are in the order of appending, also of two within a tick of the clock, or when it is set back.
             self._last_segment = max(time.time_ns(), self._last_segment + 1)
             name = f"{self._last_segment:020d}-{uuid.uuid4().hex[:8]}{PurePosixPath(path).suffix}"
         self._put(f"{_segments(path)}/{name}", data)
@@ -202,10 +199,10 @@ class ObjectStore:
                 self._call("written", path, lambda: self._bucket.small.put(path, data, mode="create"))
             except AlreadyExistsError:
                 try:
-                    # Ours, when the store did what it was asked and the answer was lost on its way.
+                    # Ours, when the store wrote it, the answer was lost, and the repeated request found it there.
                     return self._get(path) == data
                 except FileNotFoundError:
-                    time.sleep(0.1)  # another one's, which was refused or deleted in the meantime
+                    time.sleep(0.1)  # another client's, which was refused or deleted in the meantime
             else:
                 return True
         raise StoreError(f"{self.uri}/{path} cannot be written: others create and delete it all the time.")

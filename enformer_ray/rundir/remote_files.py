@@ -1,4 +1,4 @@
-"""Files of an object store on this machine: copies of finished files, and folders to build new ones in."""
+"""Files of an object store for this machine: local copies, folders to build new files in, and reading by ranges."""
 
 from __future__ import annotations
 
@@ -34,13 +34,9 @@ class LocalCopies:
         self._name = quote(uri, safe="")
 
     def copy(self, path: str, download: Callable[[Path], None]) -> Path:
-        """The copy of a file, downloaded when it is first asked for.
-
-        Args:
-            path: in the run directory.
-            download: writes the file; called by one thread at a time.
-        """
+        """The copy of a file of the run directory; `download` writes it when it is first asked for."""
         local = self._root() / "copies" / path
+        # By path: two threads that want the same file download it once, and others do not wait for them.
         with _lock_of(local):
             if not local.exists():
                 local.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +74,7 @@ def _lock_of(path: Path) -> threading.Lock:
 
 
 def _process_folder() -> Path:
-    # A process that was forked off makes its own: it must not remove what its parent still reads.
+    # A forked process makes its own folder: at its exit it must not remove what its parent still reads.
     process = os.getpid()
     with _lock:
         if process not in _folders:
@@ -90,7 +86,10 @@ def _process_folder() -> Path:
 
 
 def _new_folder() -> Path:
-    """A folder whose lock file this process holds as long as it lives; it has its name only when it is locked."""
+    """A folder whose lock file this process holds as long as it lives; it gets its name only when it is locked.
+
+    Under its final name, but not locked yet, it would look abandoned to another process.
+    """
     folder = Path(tempfile.mkdtemp(prefix="enformer-ray-new-"))
     descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -120,11 +119,11 @@ def _remove(folder: Path, process: int) -> None:
 
 
 PROTOCOL = "run"
-"""Of paths that DuckDB is given: run://scores/sad/chr-1-0.parquet is relative to the run directory."""
+"""Of paths for DuckDB: run://scores/sad/chr-1-0.parquet is relative to the run directory."""
 
 
 class Source(NamedTuple):
-    """What `pyarrow.dataset.dataset(paths, filesystem=filesystem)` and `pyarrow.parquet` need.
+    """Files as `pyarrow.dataset.dataset(paths, filesystem=filesystem)` and `pyarrow.parquet` need them.
 
     Attributes:
         filesystem: of pyarrow.
@@ -142,12 +141,12 @@ class RangeFiles(AbstractFileSystem):  # type: ignore[misc]
 
     Args:
         sizes: bytes of the files that are known.
-        size_of: bytes of any other file, None when there is none.
+        size_of: bytes of any other file, None when it does not exist.
         read_range: bytes of a path from one offset to another.
     """
 
     protocol = PROTOCOL
-    cachable = False
+    cachable = False  # fsspec would keep every instance, and so a store, for ever
 
     def __init__(
         self,
@@ -160,11 +159,7 @@ class RangeFiles(AbstractFileSystem):  # type: ignore[misc]
         self._lock = threading.Lock()
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        """Name, size and type of a file.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
+        """Name, size and type of a file."""
         path = self._strip_protocol(path)
         size = self._sizes.get(path)
         if size is None:

@@ -22,9 +22,8 @@ from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import AttemptFailed, EventLog, RunStarted, VariantFailed, WorkerLost, WorkerRequested
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Failure, read_receipt
-from enformer_ray.rundir.store import RunStore, open_store
+from enformer_ray.rundir.store import LocalStore, RunStore, open_store
 from tests.engine.seen_workers import GO, POISON, WAITS_AT
 from tests.run_fixtures import ALLELES, SNVS
 

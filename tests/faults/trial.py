@@ -21,8 +21,8 @@ from pathlib import Path
 from random import Random
 
 from enformer_ray.rundir.events import read_events
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import received
+from enformer_ray.rundir.store import LocalStore
 from tests.faults.chaos import DISK_BYTES, Fault, draw, inflict
 from tests.faults.cluster import IMPATIENT, Cluster
 from tests.faults.processes import adopt_orphans, end_all_below

@@ -17,9 +17,9 @@ from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import finished_manifest
 from enformer_ray.rundir.receipts import Receipt, publish
+from enformer_ray.rundir.store import LocalStore
 from tests.small_world import make_world, small_job
 
 SHARD_TIMEOUT = 20.0

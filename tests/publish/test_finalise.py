@@ -19,8 +19,8 @@ from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish, read_receipt
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.scorer import VariantScorer
 from tests.receipts import restage
 from tests.run_fixtures import ALLELES, SNVS

@@ -16,7 +16,7 @@ from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import VerifyProgress, dataset_paths, verify
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import score_writer
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.run_fixtures import SNVS
 
 SCORES = "scores/log2_ratio/chr-1-0.parquet"

@@ -16,8 +16,8 @@ from enformer_ray.rundir.events import (
     event_of,
     read_events,
 )
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Timings
+from enformer_ray.rundir.store import LocalStore
 
 STARTED = RunStarted(
     shards=3, shards_done=0, variants=9, variants_done=0, workers=None, address=None, fingerprint="0123"
@@ -78,6 +78,6 @@ def test_every_event_is_documented() -> None:
     for line in section.splitlines():
         if line.startswith("| `"):
             names, described = line.strip("|").split("|")
-            rows |= dict.fromkeys(re.findall("`(.*?)`", names), set(re.findall("`(.*?)`", described)))
+            rows |= {kind: set(re.findall("`(.*?)`", described)) for kind in re.findall("`(.*?)`", names)}
     rows["part_scored"] |= set(Timings.model_fields)  # the timings of its receipt
     assert rows == {kind: {field.name for field in fields(event)} for kind, event in EVENTS.items()}

@@ -19,7 +19,7 @@ from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.plan.shards import whole
 from enformer_ray.rundir.events import EventLog, PartBegun, WorkerLost, WorkerRequested
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.runtime.cluster import ray_session
 from enformer_ray.runtime.process import (
     Work,
