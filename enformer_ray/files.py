@@ -108,14 +108,14 @@ def made_ahead(items: Iterator[Item], ahead: int) -> Iterator[Item]:
 
 
 class Outputs:
-    """The files of one command: in a hidden folder beside their place until `publish`; removed if that is not reached.
+    """The output files of one command: they get their names together at the end, or none of them does after an error.
 
     Args:
-        target: a file, or the beginning of the paths of several; its folder is made if it is not there.
-        force: write over files that are there.
+        target: a file, or the beginning of the paths of several; its folder is created.
+        force: write over existing files.
 
     Attributes:
-        folder: the hidden folder.
+        folder: a hidden folder next to the target, in which the files are written.
     """
 
     def __init__(self, target: Path, force: bool = False) -> None:
@@ -142,18 +142,14 @@ class Outputs:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def path(self, suffix: str = "") -> Path:
-        """Where to write the file that will be `target` with `suffix` behind it.
-
-        Raises:
-            OutputExistsError: it is there already, and `force` was not given.
-        """
+        """Where to write the file that will be `target` + `suffix`; OutputExistsError when it exists."""
         name = self._target.name + suffix.replace("/", "%2F")  # contigs may be called anything
         refuse_existing(self._target.with_name(name), self._force)
         self._names.append(name)
         return self.folder / name
 
     def existing(self, suffix: str) -> None:
-        """Refuse at the start what would only be found at the end."""
+        """Raise OutputExistsError at the start for a file that `path` will be asked for only at the end."""
         refuse_existing(self._target.with_name(self._target.name + suffix), self._force)
 
     @property
@@ -173,16 +169,11 @@ class Outputs:
 def output_folder(target: Path, force: bool = False) -> Iterator[Path]:
     """A folder to write into, that becomes `target` when the block ends without an error.
 
-    Args:
-        target: a folder that is not there, or is empty.
-        force: put it in the place of one that is there.
-
-    Raises:
-        OutputExistsError: it is there, holds something, and `force` was not given; or it is a file.
+    `target` must not exist, or be an empty folder; `force` replaces another folder, but no file.
     """
     target = target.absolute()
-    there = target.exists() and (not target.is_dir() or any(target.iterdir()))
-    if there and (not target.is_dir() or not force):
+    occupied = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if occupied and (not target.is_dir() or not force):
         raise OutputExistsError(
             f"{target} is there already; give another --output, or --force to put the new one there."
         )
@@ -190,17 +181,13 @@ def output_folder(target: Path, force: bool = False) -> Iterator[Path]:
         folder = outputs.folder / target.name
         folder.mkdir()
         yield folder
-        if target.exists():
+        if target.exists():  # a folder cannot be renamed over one with something in it
             target.rename(outputs.folder / "replaced")
         folder.rename(target)
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Refuse to write over a file.
-
-    Raises:
-        OutputExistsError: there is one, and `force` was not given; or a folder.
-    """
+    """Raise OutputExistsError for a path that is a folder, or a file while `force` was not given."""
     if path.is_dir():
         raise OutputExistsError(f"{path} is a folder; give --output the name of a file.")
     if path.exists() and not force:
@@ -208,11 +195,7 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Refuse to write over a file that is read.
-
-    Raises:
-        OutputExistsError: an output is one of the inputs, whatever --force says.
-    """
+    """Raise OutputExistsError when an output is one of the inputs, whatever --force says."""
     for output in outputs:
         if output.exists() and any(source.exists() and source.samefile(output) for source in inputs):
             raise OutputExistsError(f"{output} is read by this command; give another --output.")

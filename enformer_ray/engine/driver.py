@@ -84,17 +84,7 @@ def _run(
 ) -> int:
     """Score the backlog and record how that ended; returns the number of workers that scored."""
     address, workers, token_cache_mb = where
-    events.add(
-        RunStarted(
-            shards=tally.shards_total,
-            shards_done=tally.shards_done,
-            variants=tally.variants_total,
-            variants_done=tally.variants_done,
-            workers=workers,
-            address=address,
-            fingerprint=plan.document.fingerprint,
-        )
-    )
+    events.add(_run_started(plan, tally, workers, address))
     ending: type[RunFinished] = RunStopped
     why = ""
     try:
@@ -125,6 +115,18 @@ def _run(
         except OSError as error:
             # Not raised: it would hide the error that the run ended with, and its exit status.
             _log.warning("the event log of %s could not be written to the end: %s", plan.store.uri, error)
+
+
+def _run_started(plan: Plan, tally: RunTally, workers: int | None, address: str | None) -> RunStarted:
+    return RunStarted(
+        shards=tally.shards_total,
+        shards_done=tally.shards_done,
+        variants=tally.variants_total,
+        variants_done=tally.variants_done,
+        workers=workers,
+        address=address,
+        fingerprint=plan.document.fingerprint,
+    )
 
 
 def _resources(plan: Plan, address: str | None) -> dict[str, float]:

@@ -74,7 +74,7 @@ class Worker:
         due: when it should have begun with the first of its attempts (monotonic).
         scored: parts that it scored.
         faulty_shards: shards that it failed at since it last scored one.
-        successes_before: receipts of all workers when it first failed at one of them.
+        successes_before: parts that all workers had scored when it first failed at one of these shards.
     """
 
     name: str
@@ -122,7 +122,7 @@ class PendingCall(NamedTuple):
 
 
 class Pool:
-    """Workers of a run. Ray is told never to restart one: the driver knows what each was doing and replaces it itself.
+    """Workers of a run. Ray never restarts one: the driver knows what each was doing and replaces it itself.
 
     Args:
         worker_class: of the actors.
@@ -276,7 +276,7 @@ class Pool:
     def hung(self, worker: Worker, seconds: float, now: float) -> bool:
         """Whether a worker takes longer than it may for a part, or for loading the weights."""
         if worker.attempts:
-            # Before it said that it has begun: since it could have.
+            # Until its answer that it has begun arrives, the time counts from when it could begin.
             return now - (worker.begun[1] if worker.begun is not None else worker.due) > seconds
         return worker.arrived is not None and not worker.is_open and now - worker.arrived > OPENING_SECONDS
 

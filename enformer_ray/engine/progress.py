@@ -140,7 +140,7 @@ class RunTally:
             self.shards_scored += 1
 
     def progress(self) -> Progress:
-        """Where the run stands now."""
+        """How far the run is now."""
         rate = 0.0
         if self._began is not None and self.variants_scored:
             rate = self.variants_scored / (time.monotonic() - self._began)
@@ -244,7 +244,7 @@ class WorkerStatus:
         since: time at which that began, UTC, ISO 8601.
         part: the part that it scores, as in names of receipts, or scored when its driver died; empty for none.
         host: name of its machine, once it has started; so with `pid` and `device`.
-        pid: process there.
+        pid: its process number.
         device: name of the GPU or CPU.
         node: hex id of its Ray node, once it has one.
         parts: shards, or parts of them, that it has scored.
@@ -406,7 +406,7 @@ class _Worker:
         self.state, self.since, self.part = state, since, part
 
     def leave(self, part: str, at: str) -> None:
-        # A receipt is published behind the worker's back: it may have begun with its next part already.
+        # By the time that its receipt is published, the worker may have begun with its next part.
         if self.state == "scoring" and self.part == part:
             self.enter("idle", at)
 

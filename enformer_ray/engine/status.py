@@ -31,10 +31,10 @@ class DriverStatus:
     Attributes:
         epoch: of its lease.
         host: name of its machine.
-        pid: process there.
+        pid: its process number.
         began: UTC, ISO 8601.
         last_seen: its last sign of life, UTC, ISO 8601; None where it gave none.
-        state: `alive`, `released` (it let the run directory go), or `dead` as far as one can tell.
+        state: `alive`, `released` (it gave the run directory free), or `dead` as far as one can tell.
         doing: what it does; None unless it is alive.
     """
 

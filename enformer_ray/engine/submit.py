@@ -29,84 +29,16 @@ JOB_FILE = "enformer_ray_job.yaml"
 MAX_PACKAGE_BYTES = 100 * 2**20
 """Larger inputs belong where every machine reads them, not in the memory of the head (Ray takes 512 MiB)."""
 
+# The Jobs API sets RAY_ADDRESS for the entry point. `exec`: signals and exit status are the program's own.
+ENTRYPOINT = f'exec python -m enformer_ray score --config {JOB_FILE} --address "$RAY_ADDRESS"'
 
-@contextmanager
-def packed(job: JobConfig, folder: Path | None, ship_code: bool) -> Iterator[Path]:
-    """A folder with everything that a submitted job brings along: its job file and the entries of `folder`.
+LOST_AFTER = 300.0
+"""Seconds without an answer of the cluster after which following ends; the job is not touched."""
 
-    Hidden entries stay behind. `ship_code` adds this program, for clusters whose machines have another version or only
-    the packages that it imports. A path of the job that would not exist on the cluster is a ConfigError.
-    """
-    _check_paths(job, folder)
-    with TemporaryDirectory(prefix="enformer-ray-job-") as name:
-        package = Path(name)
-        for entry in _entries(folder) if folder else ():
-            (package / entry.name).symlink_to(entry.resolve())
-        if ship_code:
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(Path(enformer_ray.__file__).parent, package / "enformer_ray", ignore=ignore)
-        # Only keys that were given, so that a cluster with another version can still read the file.
-        values = job.model_dump(mode="json", exclude_unset=True, exclude={"address"})
-        (package / JOB_FILE).write_text(yaml.safe_dump(values, sort_keys=False))
-        yield package
-
-
-def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ConfigError(f"--working-dir {folder} is no folder.")
-    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name not in (JOB_FILE, "enformer_ray")]
-    files = [f for e in entries for f in (e.rglob("*") if e.is_dir() else (e,)) if f.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    if size > MAX_PACKAGE_BYTES:
-        largest = max(files, key=lambda file: file.stat().st_size)
-        raise ConfigError(
-            f"--working-dir {folder} holds {size / 2**20:,.0f} MiB, more than the {MAX_PACKAGE_BYTES // 2**20} MiB "
-            f"that a job may bring along (largest: {largest}). Put large inputs where every machine of the cluster "
-            "reads them, and name them by absolute path."
-        )
-    return sorted(entries)
-
-
-def _check_paths(job: JobConfig, folder: Path | None) -> None:
-    """Relative paths would point into a folder on the cluster that is made for the job and deleted after it."""
-    if not _is_absolute(job.output):
-        raise ConfigError(
-            f"output: {job.output} is a relative path, and the folder that a submitted job runs in is deleted. Give a "
-            "URI (s3://, gs://) or the absolute path of a directory that every machine of the cluster sees."
-        )
-    for key, path in _inputs(job):
-        if _is_absolute(path) or (folder is not None and (folder / path).exists()):
-            continue
-        where = f"is not in --working-dir {folder}" if folder else "is a relative path, and no --working-dir goes along"
-        raise ConfigError(
-            f"{key}: {path} {where}. Give an absolute path or URI that every machine of the cluster reads, or a "
-            "--working-dir that holds the file (small ones only)."
-        )
-
-
-def _inputs(job: JobConfig) -> Iterator[tuple[str, str]]:
-    yield from (("variants", file) for source in job.variants if (file := named_file(source)) is not None)
-    yield from (("previous", uri) for uri in job.previous)
-    if job.genes is not None:
-        yield "genes.gtf", str(job.genes.gtf)
-    yield "reference", str(job.reference)
-    if job.tracks_table is not None:
-        yield "tracks_table", str(job.tracks_table)
-    if job.catalogue.contig_aliases is not None:
-        yield "catalogue.contig_aliases", str(job.catalogue.contig_aliases)
-    chain = job.catalogue.chain
-    for path in chain.values() if isinstance(chain, dict) else [chain] if chain else []:
-        yield "catalogue.chain", str(path)
-    for selector in job.scoring.tracks:
-        if selector.startswith("file:"):
-            yield "scoring.tracks", selector.removeprefix("file:")
-    if Path(job.weights).exists() or job.weights.endswith(".safetensors"):  # else the id of a repository of the Hub
-        yield "weights", job.weights
-
-
-def _is_absolute(path: str) -> bool:
-    return "://" in path or Path(path).is_absolute()
-
+_ANSWER_WITHIN = 20.0  # seconds
+_SILENT = 120.0  # seconds
+_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+_STOPPED = 143  # the Jobs API stops a job with SIGTERM and keeps no exit status of it
 
 _LOOKS_SECRET = {
     "a user name or password in a URI": re.compile(r"://[^/?#\s]*@"),
@@ -121,45 +53,6 @@ _LOOKS_SECRET = {
     "a GitHub token": re.compile(r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 }
-
-
-def refuse_credentials(job: JobConfig) -> None:
-    """Refuse a job with a value that looks like a credential; the ConfigError names the keys, never the values."""
-    found = [
-        f"  {key}: {name}"
-        for key, text in _strings(job.model_dump(mode="json"))
-        for name, pattern in _LOOKS_SECRET.items()
-        if pattern.search(text)
-    ]
-    if found:
-        raise ConfigError(
-            "the job holds what looks like a credential:\n" + "\n".join(found) + "\nA job is kept in the run "
-            "directory, on the cluster and in logs. Take it out; machines get credentials from their own environment "
-            "(instance role, service account, Secret: see cluster/README.md)."
-        )
-
-
-def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _strings(item, f"{key}.{name}".lstrip("."))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item, key)
-
-
-# The Jobs API sets RAY_ADDRESS for the entry point. `exec`: signals and exit status are the program's own.
-ENTRYPOINT = f'exec python -m enformer_ray score --config {JOB_FILE} --address "$RAY_ADDRESS"'
-
-LOST_AFTER = 300.0
-"""Seconds without an answer of the cluster after which following ends; the job is not touched."""
-
-_ANSWER_WITHIN = 20.0  # seconds
-_SILENT = 120.0  # seconds
-_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_STOPPED = 143  # the Jobs API stops a job with SIGTERM and keeps no exit status of it
 
 
 @dataclass(frozen=True)
@@ -374,3 +267,108 @@ def _paragraph(text: str) -> str:
     if "Traceback (most recent call last)" in text:
         text = [line for line in text.splitlines() if line.strip(" .")][-1]
     return " ".join(text.split())[:600].strip()
+
+
+@contextmanager
+def packed(job: JobConfig, folder: Path | None, ship_code: bool) -> Iterator[Path]:
+    """A folder with everything that a submitted job brings along: its job file and the entries of `folder`.
+
+    Hidden entries stay behind. `ship_code` adds this program, for clusters whose machines have another version or only
+    the packages that it imports. A path of the job that would not exist on the cluster is a ConfigError.
+    """
+    _check_paths(job, folder)
+    with TemporaryDirectory(prefix="enformer-ray-job-") as name:
+        package = Path(name)
+        for entry in _entries(folder) if folder else ():
+            (package / entry.name).symlink_to(entry.resolve())
+        if ship_code:
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(Path(enformer_ray.__file__).parent, package / "enformer_ray", ignore=ignore)
+        # Only keys that were given, so that a cluster with another version can still read the file.
+        values = job.model_dump(mode="json", exclude_unset=True, exclude={"address"})
+        (package / JOB_FILE).write_text(yaml.safe_dump(values, sort_keys=False))
+        yield package
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ConfigError(f"--working-dir {folder} is no folder.")
+    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name not in (JOB_FILE, "enformer_ray")]
+    files = [f for e in entries for f in (e.rglob("*") if e.is_dir() else (e,)) if f.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if size > MAX_PACKAGE_BYTES:
+        largest = max(files, key=lambda file: file.stat().st_size)
+        raise ConfigError(
+            f"--working-dir {folder} holds {size / 2**20:,.0f} MiB, more than the {MAX_PACKAGE_BYTES // 2**20} MiB "
+            f"that a job may bring along (largest: {largest}). Put large inputs where every machine of the cluster "
+            "reads them, and name them by absolute path."
+        )
+    return sorted(entries)
+
+
+def _check_paths(job: JobConfig, folder: Path | None) -> None:
+    """Relative paths would point into a folder on the cluster that is made for the job and deleted after it."""
+    if not _is_absolute(job.output):
+        raise ConfigError(
+            f"output: {job.output} is a relative path, and the folder that a submitted job runs in is deleted. Give a "
+            "URI (s3://, gs://) or the absolute path of a directory that every machine of the cluster sees."
+        )
+    for key, path in _inputs(job):
+        if _is_absolute(path) or (folder is not None and (folder / path).exists()):
+            continue
+        where = f"is not in --working-dir {folder}" if folder else "is a relative path, and no --working-dir goes along"
+        raise ConfigError(
+            f"{key}: {path} {where}. Give an absolute path or URI that every machine of the cluster reads, or a "
+            "--working-dir that holds the file (small ones only)."
+        )
+
+
+def _inputs(job: JobConfig) -> Iterator[tuple[str, str]]:
+    yield from (("variants", file) for source in job.variants if (file := named_file(source)) is not None)
+    yield from (("previous", uri) for uri in job.previous)
+    if job.genes is not None:
+        yield "genes.gtf", str(job.genes.gtf)
+    yield "reference", str(job.reference)
+    if job.tracks_table is not None:
+        yield "tracks_table", str(job.tracks_table)
+    if job.catalogue.contig_aliases is not None:
+        yield "catalogue.contig_aliases", str(job.catalogue.contig_aliases)
+    chain = job.catalogue.chain
+    for path in chain.values() if isinstance(chain, dict) else [chain] if chain else []:
+        yield "catalogue.chain", str(path)
+    for selector in job.scoring.tracks:
+        if selector.startswith("file:"):
+            yield "scoring.tracks", selector.removeprefix("file:")
+    if Path(job.weights).exists() or job.weights.endswith(".safetensors"):  # else the id of a repository of the Hub
+        yield "weights", job.weights
+
+
+def _is_absolute(path: str) -> bool:
+    return "://" in path or Path(path).is_absolute()
+
+
+def refuse_credentials(job: JobConfig) -> None:
+    """Refuse a job with a value that looks like a credential; the ConfigError names the keys, never the values."""
+    found = [
+        f"  {key}: {name}"
+        for key, text in _strings(job.model_dump(mode="json"))
+        for name, pattern in _LOOKS_SECRET.items()
+        if pattern.search(text)
+    ]
+    if found:
+        raise ConfigError(
+            "the job holds what looks like a credential:\n" + "\n".join(found) + "\nA job is kept in the run "
+            "directory, on the cluster and in logs. Take it out; machines get credentials from their own environment "
+            "(instance role, service account, Secret: see cluster/README.md)."
+        )
+
+
+def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _strings(item, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item, key)

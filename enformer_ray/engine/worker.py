@@ -47,8 +47,8 @@ Value = TypeVar("Value")
 class Prefetcher(Generic[Key, Value]):
     """Reads values in a thread of its own before they are needed.
 
-    Unlike `files.read_ahead` it is told of them one by one, by key, in another thread than the one that takes them. Its
-    own thread is a daemon: a read that hangs must not keep alive a process that is to end.
+    Unlike `files.read_ahead` it learns of keys one by one, in another thread than the one that takes the values.
+    Its own thread is a daemon: a read that hangs must not keep alive a process that is to end.
 
     Args:
         read: called in that thread alone.
@@ -98,7 +98,7 @@ class Opened(NamedTuple):
     Attributes:
         device: its name.
         host: name of the machine.
-        pid: process there.
+        pid: its process number.
     """
 
     device: str

@@ -182,7 +182,7 @@ Scores = NDArray[np.float32]
 
 
 def blocks(table: pa.Table) -> Iterator[tuple[pa.Table, Scores]]:
-    """A table of scores in consecutive pieces, each with its scores as (rows, tracks); NaN where there is none."""
+    """A table of scores in consecutive pieces, each with its scores as (rows, tracks); NaN for one that is null."""
     tracks = track_columns(table.column_names)
     # Arrow has columns and rows are hashed: transposed block by block, since that of a whole table misses the cache.
     rows = max(1, _BLOCK_VALUES // max(1, len(tracks)))

@@ -39,7 +39,7 @@ class Claim(BaseModel):
         epoch: counts drivers of the run directory, from 1.
         driver: random name.
         host: name of the machine.
-        pid: process there.
+        pid: its process number.
         machine: this boot of the machine and its process namespace, and when the process began; empty where unknown.
         began: UTC, ISO 8601.
     """
@@ -194,7 +194,7 @@ def _newest(store: RunStore) -> int:
 
 
 def _claim(store: RunStore, epoch: int) -> Claim | None:
-    # None for one of another version: that the claim exists still counts, only whose it is cannot be said.
+    # None for one of another version: the claim still counts by its name, only its owner cannot be shown.
     return find_document(store, layout.lease(epoch), Claim.model_validate_json)
 
 
@@ -229,7 +229,7 @@ def _machine() -> str:
 
 
 def _process(pid: int) -> str | None:
-    """When a process of this machine began, in ticks since boot; None when there is none."""
+    """When a process of this machine began, in ticks since boot; None when it does not exist."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

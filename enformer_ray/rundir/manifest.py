@@ -125,7 +125,7 @@ def read_manifest(store: RunStore) -> Manifest | None:
 
 
 def finished_manifest(store: RunStore) -> Manifest:
-    """The manifest of a finished run whose files are there with their sizes.
+    """The manifest of a finished run, whose files exist with their sizes.
 
     Raises:
         RunIncompleteError: the run is not finished.

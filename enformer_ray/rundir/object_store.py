@@ -64,7 +64,7 @@ class ObjectStore:
             return self._conditional
 
     def exists(self, path: str) -> bool:
-        """Whether there is such an object."""
+        """Whether an object exists."""
         return self.size(path) is not None
 
     def size(self, path: str) -> int | None:
@@ -165,14 +165,14 @@ class ObjectStore:
         return self._copies.workspace(prefix)
 
     def delete_tree(self, prefix: str) -> None:
-        """Remove an object, or a folder and all under it, if it is there."""
+        """Remove an object, or a folder and all under it, if it exists."""
         self._copies.forget(prefix)
         paths = [prefix]
         while paths:
             try:
                 self._call("deleted", prefix, partial(self._bucket.bulk.delete, paths))
             except FileNotFoundError:
-                # Google Cloud Storage says so of what is gone already; others of the list may still be there.
+                # Google Cloud Storage says so of objects that are gone already; others of the list may still exist.
                 self._bucket.check()
             paths = self.list(prefix)
 

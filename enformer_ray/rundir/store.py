@@ -39,7 +39,7 @@ class RunStore(Protocol):
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Whether a file exists."""
         ...
 
     def size(self, path: str) -> int | None:
@@ -47,7 +47,7 @@ class RunStore(Protocol):
         ...
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Bytes of each file under a folder by path, sorted; asked for a page at a time, not file by file."""
+        """Bytes of each file under a folder by path, sorted; listed a page at a time, not requested file by file."""
         ...
 
     def read_bytes(self, path: str) -> bytes:
@@ -99,7 +99,7 @@ class RunStore(Protocol):
         ...
 
     def source(self, paths: Sequence[str], sizes: Mapping[str, int] | None = None) -> Source:
-        """Finished files as readers of Parquet want them: only the bytes that are asked for are read.
+        """Finished files for readers of Parquet, of which only the requested bytes are read.
 
         Args:
             paths: files.
@@ -112,7 +112,7 @@ class RunStore(Protocol):
         ...
 
     def delete_tree(self, prefix: str) -> None:
-        """Remove a file, or a folder and all under it, if it is there."""
+        """Remove a file, or a folder and all under it, if it exists."""
         ...
 
     def check_writable(self) -> None:
@@ -157,7 +157,7 @@ class LocalStore:
         return True
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Whether a file exists."""
         return (self.root / path).is_file()
 
     def size(self, path: str) -> int | None:
@@ -242,7 +242,7 @@ class LocalStore:
 
     def move(self, source: str, target: str) -> None:
         """Give a file its final name, over a file of that name."""
-        # The bytes before the name: after a crash, a final name must not stand for a file without its content.
+        # The bytes before the name: after a crash, a final name must not be that of a file without its content.
         with self._explained("read", source):
             sync_file(self.root / source)
         with self._explained("written", target):
@@ -256,7 +256,7 @@ class LocalStore:
             return sorted(p.name for p in self.root.iterdir() if p.name[0] != ".") if self.root.exists() else []
 
     def list(self, prefix: str) -> list[str]:
-        """Paths of all files under a folder, sorted; what an interrupted writer left behind is not among them."""
+        """Paths of all files under a folder, sorted; leftovers of an interrupted writer are not among them."""
         found = []
         for folder, _, names in os.walk(self.root / prefix):  # no Path for each: there may be a hundred thousand
             inside = folder.removeprefix(str(self.root)).strip("/")
@@ -279,7 +279,7 @@ class LocalStore:
         return self.root / prefix
 
     def delete_tree(self, prefix: str) -> None:
-        """Remove a file, or a folder and all under it, if it is there."""
+        """Remove a file, or a folder and all under it, if it exists."""
         target = self.root / prefix
         with self._explained("deleted", prefix):
             if target.is_dir():

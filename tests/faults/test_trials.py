@@ -21,10 +21,10 @@ from enformer_ray.rundir.store import LocalStore
 from tests.faults.chaos import KINDS, Fault, draw
 from tests.faults.processes import descendants
 from tests.faults.trial import can_mount
-from tests.faults.trials import LONGEST_WITH_CLEANING, Result, run_apart, table
+from tests.faults.trials import MAX_SECONDS_WITH_CLEANING, Result, run_apart, table
 from tests.faults.world import copy_plan, prepare, problems_of
 
-trial = pytest.mark.timeout(LONGEST_WITH_CLEANING + 60)
+trial = pytest.mark.timeout(MAX_SECONDS_WITH_CLEANING + 60)
 
 
 @pytest.fixture(scope="module")

@@ -97,6 +97,6 @@ def _planned_ids(store: LocalStore) -> list[str]:
 
 
 def _scores(store: LocalStore, statistic: str) -> pa.Table:
-    """All rows of a statistic, in order, whatever files there are beside those of the manifest."""
+    """All rows of a statistic, in order, read from the files of the manifest alone."""
     files = finished_manifest(store).under(f"{layout.SCORES}/{statistic}")
     return pa.concat_tables(pq.read_table(store.local_path(file.path), partitioning=None) for file in files)
