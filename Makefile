@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-model test slow-tests trials driver-bench slurm-trial bench gpu-check gpu-bundle fuzz check format clean
+.PHONY: demo demo-model test slow-tests trials driver-bench slurm-trial bench gpu-check gpu-bundle fuzz check format docs-reference clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -75,6 +75,9 @@ check: $(STAMP)  ## lint, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs-reference: $(STAMP)  ## the reference page of the job file, from the models that check job files
+	PYTHONPATH=. $(BIN)/python tools/write_job_reference.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
-"""Training of the demo's network: `make demo-model` writes the weights that the package ships.
+"""Train the demo's network: `make demo-model` runs this script to write the weights that the package ships.
 
-Every step sees windows of new random sequences, labelled by the rule; the demo's own genome is made from other seeds.
+Each step uses windows of new random sequences, labelled by the rule; the demo's genome is made from other seeds.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from enformer_ray.model.enformer import (
 from enformer_ray.model.geometry import EnformerConfig
 
 HEAD = "human"
+
 MOMENTUM = 0.1
-"""Of batch normalisation: the published training had a decay of 0.9."""
+"""Of batch normalisation; the published training had a decay of 0.9."""
+
 CONFIG = EnformerConfig(
     sequence_length=16_384,
     target_length=112,
@@ -44,40 +46,48 @@ CONFIG = EnformerConfig(
     output_heads={HEAD: len(rule.TRACKS)},
 )
 BATCH = 4
+
 WINDOWS = 8
 """Windows that are cut from one random sequence."""
+
 LONE_SITES = (world.LONE_SITES, 6 * world.LONE_SITES)
-"""Of a stretch of a random sequence: as in the demo, or many more, from which motifs are learnt sooner."""
-RATE = 2e-3
+"""Density in a random sequence: as in the demo, or much higher, which teaches motifs sooner."""
+
+LEARNING_RATE = 2e-3
+
 WARM_UP = 100
+"""Steps in which the learning rate rises to its maximum."""
+
 MOTIF_SCALE = 0.1
-"""Of a filter that begins as a motif: a bit counts so much."""
+"""Weight of one bit in a filter that begins as a motif."""
+
 NOISE = 0.3
-"""Of torch's random start, in layers that begin near the identity."""
-WEIGHTS = {"CHIP": 1.0, "DNASE": 0.5, "CAGE": 0.1}
-"""Of tracks in the loss: without them expression, the highest, hides binding, which it is made of."""
+"""Scale of torch's random initial weights in layers that begin near the identity."""
+
+LOSS_WEIGHTS = {"CHIP": 1.0, "DNASE": 0.5, "CAGE": 0.1}
+"""By assay: with equal ones expression, which is highest, would hide binding, from which it follows."""
 
 
 def train(steps: int, seed: int, report: Callable[[int, float, Enformer], None]) -> Enformer:
     """Train a network.
 
     Args:
-        steps: batches; the rate of learning falls to zero over them.
-        seed: of the network's start and of all sequences.
-        report: told the step, its loss and the network as it is then, after every step.
+        steps: number of batches; the learning rate falls to zero over them.
+        seed: of the initial weights and of all sequences.
+        report: called after every step with its number, its loss and the network.
     """
     torch.manual_seed(seed)
     network = _untrained().requires_grad_(True)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    weights = torch.tensor([WEIGHTS[track.assay] for track in rule.TRACKS])
+    weights = torch.tensor([LOSS_WEIGHTS[track.assay] for track in rule.TRACKS])
     batches = _batches(np.random.default_rng(seed))
     for step in range(steps):
         one_hot, labels = next(batches)
         predicted = predict(network, one_hot, HEAD)
         loss = (weights * F.poisson_nll_loss(predicted, labels, log_input=False, full=True, reduction="none")).mean()
         optimiser.zero_grad()
-        loss.minus_strand()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
@@ -86,11 +96,11 @@ def train(steps: int, seed: int, report: Callable[[int, float, Enformer], None])
 
 
 def _untrained() -> Enformer:
-    """A new network that begins from what is known, so that half an hour is enough.
+    """A new network with initial weights from prior knowledge, so that half an hour of training is enough.
 
     Pooling begins as a soft maximum (twice the identity), as in the published training. The first filters begin as the
-    motifs on both strands, as in DanQ (Quang and Xie, Nucleic Acids Research 2016), and the convolutions behind them
-    near the identity, so that what they find reaches the tokens; all else is random.
+    motifs on both strands, as in DanQ (Quang and Xie, Nucleic Acids Research 2016), and the convolutions after them
+    near the identity, so that their output reaches the tokens; all else is random.
     """
     network = Enformer(CONFIG)
     for block in (network.stem, *network.tower):
@@ -112,7 +122,7 @@ def _untrained() -> Enformer:
 
 
 def _rate(step: int, steps: int) -> float:
-    """Share of the highest rate: a line up, then half a cosine down."""
+    """Learning rate as a share of its maximum: linear warm-up, then half a cosine down to zero."""
     return min((step + 1) / WARM_UP, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
@@ -133,13 +143,10 @@ def _batches(random: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def predict(network: Enformer, one_hot: Tensor, head: str, training: bool = True) -> Tensor:
-    """(B, L, 4) -> (B, bins, tracks), with gradients of the parameters that ask for them.
+    """Differentiable predictions (B, bins, tracks) of one-hot sequences (B, L, 4; A C G T).
 
-    Args:
-        network: of which parameters may require a gradient.
-        one_hot: A C G T.
-        head: name of the output head.
-        training: statistics of the batch, which the network stores; otherwise the stored ones, as `Enformer` itself.
+    In training, batch normalisation uses the statistics of the batch and updates the stored ones; otherwise it uses
+    the stored ones, as `Enformer` does.
     """
     x: Tensor = _downsampled(network.stem, network.stem.conv(one_hot.transpose(1, 2)), training)
     for block in network.tower:
@@ -174,7 +181,7 @@ def _gelu(x: Tensor) -> Tensor:
 
 
 def _pooled(pool: SoftmaxPool, x: Tensor) -> Tensor:
-    # A softmax over two is a sigmoid of the difference, and the logits have no bias: a third of the time.
+    # A softmax over two is a sigmoid of the difference, and the logits have no bias: three times as fast.
     first, second = x[..., 0::2], x[..., 1::2]
     difference = first - second
     return second + F.conv1d(difference, pool.logits.weight[..., 0]).sigmoid() * difference
@@ -186,7 +193,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="of everything random")] = 1,
 ) -> None:
     """Train the demo's network on one thread and write its weights."""
-    torch.set_num_threads(1)  # the bits of the weights depend on it; and activations of this size gain little by more
+    torch.set_num_threads(1)  # the bits of the weights depend on it, and more threads would gain little
     losses: list[float] = []
 
     def report(step: int, loss: float, _: Enformer) -> None:

@@ -1,9 +1,8 @@
-"""A background to calibrate by: random SNVs that are matched to given variants."""
+"""Background variants for calibration: random SNVs that match given variants in chromosome, context and allele."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.exports.text import MAX_TBI_POSITION, Writer, bgzip_writer, index
+from enformer_ray.analysis.exports.text import BGZIP_SUFFIXES, open_output, write_index
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CalibrationError, UnknownContigError
 from enformer_ray.files import Outputs, refuse_inputs
@@ -20,21 +19,21 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.formats import read_batches
 
 _BASES = "ACGT"
-_CONTEXTS = 64
-_CHUNK = 1 << 20
-_PACKED = {".gz", ".bgz"}
+_CONTEXTS = 64  # trinucleotides
+_CHUNK = 1 << 20  # bases in memory at a time
+_LINES = 1 << 16  # lines in memory at a time
 
 
 @dataclass(frozen=True)
 class Background:
-    """What was drawn.
+    """The background that was written.
 
     Attributes:
         files: the VCF, and its index when it is packed.
-        variants: drawn.
-        like: SNVs that they are matched to.
-        skipped: alleles that are no SNVs of the FASTA, and were not looked at.
-        short: variants fewer than asked for, since the genome has no more places of some context.
+        variants: number of drawn variants.
+        like: number of SNVs that they match.
+        skipped: alleles of the given variants that are no SNVs of the FASTA.
+        short: variants missing, since the genome has too few places of some context.
     """
 
     files: list[Path]
@@ -45,11 +44,11 @@ class Background:
 
 
 @dataclass
-class _Matched:
-    """SNVs of one chromosome: how many of each context (reference) and alternate base, and where they are."""
+class _GivenSnvs:
+    """Given SNVs of one chromosome: (contexts, 4) counts by trinucleotide and alternate base; sorted 0-based starts."""
 
     counts: NDArray[np.int64]
-    places: NDArray[np.int64]
+    starts: NDArray[np.int64]
 
 
 def make_background(
@@ -57,49 +56,47 @@ def make_background(
 ) -> Background:
     """Write random SNVs as a VCF: as many, in proportion, of each chromosome, trinucleotide and alternate base.
 
-    The trinucleotide is that of the forward strand around the base. Places of the given variants are not drawn, and no
-    place twice. The same seed draws the same.
+    The trinucleotide is that of the forward strand around the base. Positions of the given variants are not drawn, and
+    no position twice. The same seed draws the same.
 
     Args:
         reference_path: FASTA.
-        like: variants that are matched, in any format of docs/inputs.md that says which allele is the reference.
+        like: variants to match, in any format of docs/inputs.md that says which allele is the reference.
         count: how many to draw.
         seed: of the random numbers.
         output: .vcf or .vcf.gz to write.
-        force: write over a file that is there.
+        force: overwrite an existing file.
 
     Raises:
         VariantFileError: `like` cannot be read.
         CalibrationError: it holds no SNVs of the FASTA.
-        OutputExistsError: the file is there.
+        OutputExistsError: the file exists.
     """
     reference = ReferenceGenome(reference_path)
     refuse_inputs([output], [like, reference_path])
     matched, skipped = _read_like(like, reference)
-    total = sum(int(one.counts.sum()) for one in matched.values())
+    total = sum(int(snvs.counts.sum()) for snvs in matched.values())
     if not total:
         raise CalibrationError(f"{like} holds no SNVs whose reference base is that of {reference_path}; check both.")
-    quotas = _quotas({name: one.counts for name, one in matched.items()}, count)
+    quotas = _quotas({name: snvs.counts for name, snvs in matched.items()}, count)
     random = np.random.default_rng(seed)
-    drawn = longest = 0
+    drawn = max_position = 0
     with Outputs(output, force) as outputs:
         path = outputs.path()
-        packed: AbstractContextManager[Writer] = bgzip_writer(path) if path.suffix in _PACKED else path.open("wb")
-        with packed as target:
+        with open_output(path) as target:
             target.write(_header(reference, list(matched)))
-            for name, one in matched.items():
-                places, alternates = _draw(reference, name, quotas[name], one.places, random)
-                drawn += len(places)
-                longest = max(longest, int(places[-1]) + 1 if len(places) else 0)
-                for lines in _lines(reference, name, places, alternates):
+            for name, snvs in matched.items():
+                starts, alternates = _draw(reference, name, quotas[name], snvs.starts, random)
+                drawn += len(starts)
+                max_position = max(max_position, int(starts[-1]) + 1 if len(starts) else 0)
+                for lines in _lines(reference, name, starts, alternates):
                     target.write(lines)
-        if path.suffix in _PACKED and drawn:
-            outputs.path(".csi" if longest >= MAX_TBI_POSITION else ".tbi")
-            index(path, longest, chromosome=0, start=1)
+        if path.suffix in BGZIP_SUFFIXES and drawn:
+            write_index(outputs, path, max_position)
     return Background(outputs.written, drawn, total, skipped, count - drawn)
 
 
-def _read_like(like: Path, reference: ReferenceGenome) -> tuple[dict[str, _Matched], int]:
+def _read_like(like: Path, reference: ReferenceGenome) -> tuple[dict[str, _GivenSnvs], int]:
     """SNVs by chromosome, in the order of the FASTA, and the number of other alleles."""
     found: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]] = {}
     skipped = 0
@@ -110,18 +107,18 @@ def _read_like(like: Path, reference: ReferenceGenome) -> tuple[dict[str, _Match
         snv = (ref >= 0) & (alt >= 0) & (ref != alt)
         kept = 0
         for name in dict.fromkeys(names):
-            here = snv & np.array([other == name for other in names])
-            starts = position[here] - 1
-            chromosome, good, contexts = _places(reference, name, starts, ref[here])
+            on_contig = snv & np.array([other == name for other in names])
+            starts = position[on_contig] - 1
+            chromosome, good, contexts = _contexts_of(reference, name, starts, ref[on_contig])
             kept += int(np.count_nonzero(good))
             if good.any():
-                found.setdefault(chromosome, []).append((starts[good], contexts[good], alt[here][good]))
+                found.setdefault(chromosome, []).append((starts[good], contexts[good], alt[on_contig][good]))
         skipped += len(batch) - kept
     matched = {}
     for name in (name for name in reference.chromosomes if name in found):
-        places, context, alternate = (np.concatenate(parts) for parts in zip(*found[name], strict=True))
+        starts, context, alternate = (np.concatenate(pieces) for pieces in zip(*found[name], strict=True))
         counts = np.bincount(4 * context + alternate, minlength=4 * _CONTEXTS).reshape(_CONTEXTS, 4)
-        matched[name] = _Matched(counts, np.unique(places))
+        matched[name] = _GivenSnvs(counts, np.unique(starts))
     return matched, skipped
 
 
@@ -131,10 +128,10 @@ def _base_codes(alleles: pa.Array) -> NDArray[np.int64]:
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
 
 
-def _places(
+def _contexts_of(
     reference: ReferenceGenome, contig: str, starts: NDArray[np.int64], ref: NDArray[np.int64]
 ) -> tuple[str, NDArray[np.bool_], NDArray[np.int64]]:
-    """Chromosome, which places have that reference base and a known context, and the contexts."""
+    """Chromosome, which of the starts have that reference base and a known context, and the contexts."""
     good, contexts = np.zeros(len(starts), np.bool_), np.zeros(len(starts), np.int64)
     try:
         name = reference.resolve(contig)
@@ -149,19 +146,19 @@ def _places(
 
 
 def _quotas(counts: dict[str, NDArray[np.int64]], count: int) -> dict[str, NDArray[np.int64]]:
-    """Shares of `count` in proportion to the counts, those with the largest remainders rounded up."""
-    every = np.stack(list(counts.values()))
-    exact = every.ravel() * (count / every.sum())
+    """`count` divided in proportion to the counts; the shares with the largest remainders are rounded up."""
+    stacked = np.stack(list(counts.values()))
+    exact = stacked.ravel() * (count / stacked.sum())
     shares = np.floor(exact).astype(np.int64)
     order = np.argsort(shares - exact, kind="stable")
     shares[order[: count - int(shares.sum())]] += 1
-    return dict(zip(counts, shares.reshape(every.shape), strict=True))
+    return dict(zip(counts, shares.reshape(stacked.shape), strict=True))
 
 
 def _contexts(
     reference: ReferenceGenome, name: str, taken: NDArray[np.int64]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """First base and contexts of stretches of a chromosome; 255 where one is unknown or the place is taken."""
+    """Start and contexts of consecutive chunks of a chromosome; 255 where a base is unknown or the place is taken."""
     for start in range(0, reference.lengths[name], _CHUNK):
         end = min(start + _CHUNK, reference.lengths[name])
         codes = reference.codes(name, start - 1, end + 1)
@@ -179,27 +176,30 @@ def _draw(
     taken: NDArray[np.int64],
     random: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places (0-based, rising) and alternate bases, drawn in two passes over the chromosome."""
-    there = np.zeros(256, np.int64)
+    """Starts (0-based, ascending) and alternate bases, drawn in two passes over the chromosome.
+
+    The first pass counts the free places of each context, of which ranks are drawn; the second finds them, so that
+    places need not be held in memory.
+    """
+    free = np.zeros(256, np.int64)
     for _, contexts in _contexts(reference, name, taken):
-        there += np.bincount(contexts, minlength=256)
+        free += np.bincount(contexts, minlength=256)
     ranks, alternates = [], []
     for context in range(_CONTEXTS):
-        wanted = random.permutation(np.repeat(np.arange(4), quotas[context]))[: there[context]]
-        ranks.append(np.sort(random.choice(there[context], len(wanted), replace=False, shuffle=False)))
-        alternates.append(wanted)
-    places: list[list[NDArray[np.int64]]] = [[] for _ in range(_CONTEXTS)]
+        drawn = random.permutation(np.repeat(np.arange(4), quotas[context]))[: free[context]]
+        ranks.append(np.sort(random.choice(free[context], len(drawn), replace=False, shuffle=False)))
+        alternates.append(drawn)
+    found: list[list[NDArray[np.int64]]] = [[] for _ in range(_CONTEXTS)]
     passed = np.zeros(_CONTEXTS, np.int64)
     for start, contexts in _contexts(reference, name, taken):
-        for wanting in np.flatnonzero(quotas.sum(axis=1)).tolist():
-            at = np.flatnonzero(contexts == wanting)
-            first, last = np.searchsorted(ranks[wanting], [passed[wanting], passed[wanting] + len(at)])
-            places[wanting].append(at[ranks[wanting][first:last] - passed[wanting]] + start)
-            passed[wanting] += len(at)
-    place = np.concatenate([piece for pieces in places for piece in pieces] or [np.zeros(0, np.int64)])
-    alternate = np.concatenate(alternates)
-    order = np.argsort(place, kind="stable")
-    return place[order], alternate[order]
+        for context in np.flatnonzero(quotas.sum(axis=1)).tolist():
+            places = np.flatnonzero(contexts == context)
+            first, last = np.searchsorted(ranks[context], [passed[context], passed[context] + len(places)])
+            found[context].append(places[ranks[context][first:last] - passed[context]] + start)
+            passed[context] += len(places)
+    starts = np.concatenate([piece for pieces in found for piece in pieces] or [np.zeros(0, np.int64)])
+    order = np.argsort(starts, kind="stable")
+    return starts[order], np.concatenate(alternates)[order]
 
 
 def _header(reference: ReferenceGenome, names: list[str]) -> bytes:
@@ -209,13 +209,12 @@ def _header(reference: ReferenceGenome, names: list[str]) -> bytes:
 
 
 def _lines(
-    reference: ReferenceGenome, name: str, places: NDArray[np.int64], alternates: NDArray[np.int64]
+    reference: ReferenceGenome, name: str, starts: NDArray[np.int64], alternates: NDArray[np.int64]
 ) -> Iterator[bytes]:
-    for first in range(0, len(places), 1 << 16):
-        pairs = zip(
-            places[first : first + (1 << 16)].tolist(), alternates[first : first + (1 << 16)].tolist(), strict=True
-        )
+    for first in range(0, len(starts), _LINES):
+        cut = slice(first, first + _LINES)
         rows = (
-            f"{name}\t{at + 1}\t.\t{reference.bases(name, at, at + 1)}\t{_BASES[alt]}\t.\t.\t.\n" for at, alt in pairs
+            f"{name}\t{start + 1}\t.\t{reference.bases(name, start, start + 1)}\t{_BASES[alternate]}\t.\t.\t.\n"
+            for start, alternate in zip(starts[cut].tolist(), alternates[cut].tolist(), strict=True)
         )
         yield "".join(rows).encode()

@@ -1,4 +1,4 @@
-"""Scores of a run against measured effects, element by element and track by track."""
+"""Correlation of scores with measured effects (MPRA, saturation mutagenesis), for each element and track."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from enformer_ray.analysis.association.statistics import q_values
 from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.errors import MeasuredTableError
 from enformer_ray.genome.coordinates import canonical_name
-from enformer_ray.readers.text import open_text
+from enformer_ray.readers.text import text_lines
 
 _NAMES = {
     "chromosome": ("chrom", "chr", "chromosome"),
@@ -32,10 +32,25 @@ _NAMES = {
     "tags": ("tags",),
     "confidence": ("confidence",),
 }
-"""Column names by role, in lower case, without the # before the first one."""
+"""Column names by role, in lower case, without a leading #."""
 
 _OPTIONAL = ("element", "tags", "confidence")
 _MISSING = frozenset({"", ".", "na", "nan", "null"})
+
+UNMATCHED = {
+    "no_value": "the table has no value",
+    "few_tags": "rests on fewer tags than --min-tags",
+    "low_confidence": "has less confidence than --min-confidence",
+    "other_reference": "another reference base than the run's: another assembly, mostly",
+    "not_in_run": "the run has no such variant",
+    "not_scored": "the run has no score of it",
+}
+"""Why a row of a table is not compared."""
+
+_MIN_ROWS = 3
+_MAX_SHIFT = 64  # bases by which normalisation may move a deletion in a repeat to the left
+
+Values = NDArray[np.float64]
 
 
 class Measured(NamedTuple):
@@ -47,8 +62,8 @@ class Measured(NamedTuple):
         reference: bases.
         alternate: bases, or `-` where the reference base is deleted.
         value: measured effect, the larger the more expression; NaN where the table has none.
-        tags: barcodes that it rests on; None where the table does not say.
-        confidence: None where the table does not say.
+        tags: number of barcodes; None where the table has no such column or value.
+        confidence: None where the table has no such column or value.
     """
 
     chromosome: str
@@ -60,25 +75,19 @@ class Measured(NamedTuple):
     confidence: float | None
 
 
-@dataclass(frozen=True)
-class _Header:
-    separator: str | None
-    places: dict[str, int]
-
-
 def read_measured(paths: Sequence[Path]) -> dict[str, list[Measured]]:
     """Measured variants by element, in the order of the files.
 
     The layout is that of the CAGI5 challenge "Regulation Saturation" (Shigaki et al. 2019, Hum Mutat 40:1280) and of
-    the tables of Kircher et al. 2019 (Nat Commun 10:3583): chromosome, position, ref, alt, value, by name and in any
-    order, and if it is there element, tags, confidence. Parquet, or text separated by tabs, commas or blanks, plain or
-    packed; lines that begin with # are comments, but for the one with the names.
+    the tables of Kircher et al. 2019 (Nat Commun 10:3583): chromosome, position (1-based), ref, alt, value, by name and
+    in any order, and optionally element, tags, confidence. Parquet, or text separated by tabs, commas or blanks, plain
+    or packed; lines that begin with # are comments, except the line of column names.
 
     Args:
-        paths: of tables; without a column `element`, each is one element by the file's name.
+        paths: of tables; without a column `element`, each is one element with the file's name.
 
     Raises:
-        MeasuredTableError: a file is not there, lacks a column, or a cell cannot be read.
+        MeasuredTableError: a file or a column is missing, or a cell cannot be read.
         VariantFileError: a packed file is damaged.
     """
     found: dict[str, list[Measured]] = {}
@@ -95,27 +104,34 @@ def read_measured(paths: Sequence[Path]) -> dict[str, list[Measured]]:
 
 
 def _places(names: Sequence[str]) -> dict[str, int]:
-    """Place of each role among column names."""
+    """Index of each role's column."""
     plain = [name.strip().strip('"').lstrip("#").lower().replace("-", "_") for name in names]
-    return {role: next(plain.index(n) for n in known if n in plain)
-            for role, known in _NAMES.items() if any(n in plain for n in known)}  # fmt: skip
+    return {
+        role: next(plain.index(alias) for alias in aliases if alias in plain)
+        for role, aliases in _NAMES.items()
+        if any(alias in plain for alias in aliases)
+    }
 
 
 def _lacking(places: dict[str, int]) -> list[str]:
     return [role for role in _NAMES if role not in places and role not in _OPTIONAL]
 
 
+@dataclass(frozen=True)
+class _Header:
+    """Separator of cells (None: blanks) and index of each role's column."""
+
+    separator: str | None
+    places: dict[str, int]
+
+
 def _text_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     header: _Header | None = None
-    with open_text(path) as text:
-        for block in text:
-            for number, line in block.lines():
-                if not line.strip():
-                    continue
-                if header is None:
-                    header = _header(line, path)
-                elif not line.startswith("#"):
-                    yield f"{path}, line {number}", _cells(line, header, path, number)
+    for number, line in text_lines(path):
+        if header is None:
+            header = _header(line, path)
+        elif not line.startswith("#"):
+            yield f"{path}, line {number}", _cells(line, header, path, number)
 
 
 def _header(line: str, path: Path) -> _Header | None:
@@ -175,40 +191,15 @@ def _number(text: str) -> float | None:
     return None if text.lower() in _MISSING else float(text)
 
 
-UNMATCHED = {
-    "no_value": "the table has no value",
-    "few_tags": "rests on fewer tags than --min-tags",
-    "low_confidence": "has less confidence than --min-confidence",
-    "other_reference": "another reference base than the run's: another assembly, mostly",
-    "not_in_run": "the run has no such variant",
-    "not_scored": "the run has no score of it",
-}
-"""Why a row of a table is not compared."""
-
-_FEWEST = 3
-_MAX_MOVED = 64  # bases by which a deletion in a repeat is moved to the left at most
-
-Values = NDArray[np.float64]
-
-
-class _Part(NamedTuple):
-    """Correlations of one element, one a track."""
-
-    element: str
-    n: int
-    pearson: Values
-    spearman: Values
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """Correlations, and what they rest on.
+    """Correlations of scores with measured values.
 
     Attributes:
         table: a row an element and track: element, track (column), description, n (variants compared), pearson,
             pearson_p, pearson_q, spearman, spearman_p, spearman_q; q are adjusted over all rows.
         compared: variants by element.
-        unmatched: rows that were left out by element and reason, a key of `UNMATCHED`.
+        unmatched: rows that were left out, by element and reason (a key of `UNMATCHED`).
     """
 
     table: pa.Table
@@ -226,64 +217,68 @@ def compare(
     """Correlate scores with measured values.
 
     p-values are two-sided, of Student's t with n - 2 degrees of freedom, t = r sqrt((n - 2) / (1 - r^2)), for
-    Spearman's rho as well; they take variants as independent, which substitutions of one base are not. q-values are
+    Spearman's rho as well; they assume independent variants, which substitutions of one base are not. q-values are
     those of Benjamini & Hochberg 1995.
 
     Args:
-        dataset: narrowed to the tracks to compare.
+        dataset: restricted to the tracks to compare.
         statistic: of the dataset.
         measured: by element.
         min_tags: fewest tags of a row.
-        min_confidence: least confidence of a row.
+        min_confidence: lowest confidence of a row.
 
     Raises:
         ConfigError: the dataset has several rows a variant.
-        MeasuredTableError: no row of any element is in the run, or a limit is on a column that there is not.
+        MeasuredTableError: no row of any element is in the run, or a limit is on a column that the table lacks.
     """
     dataset.manifest.refuse_genes(dataset.uri)
     columns = dataset.track_table.column("column").to_pylist()
     descriptions = dataset.track_table.column("description").to_pylist()
     unmatched: dict[str, Counter[str]] = {}
     compared: dict[str, int] = {}
-    parts = []
+    correlations = []
     for element, rows in measured.items():
         reasons: Counter[str] = Counter()
         usable = [row for row in rows if not _left_out(row, element, min_tags, min_confidence, reasons)]
         scores, values = _matched(dataset, statistic, usable, len(columns), reasons)
         unmatched[element], compared[element] = reasons, len(values)
-        parts.append(_Part(element, len(values), pearson(scores, values), spearman(scores, values)))
+        correlations.append(
+            _ElementCorrelations(element, len(values), _pearson(scores, values), _spearman(scores, values))
+        )
     if not any(compared.values()):
         causes = sum(unmatched.values(), Counter())
-        said = "; ".join(f"{number:,}: {UNMATCHED[reason]}" for reason, number in causes.most_common())
+        listed = "; ".join(f"{number:,}: {UNMATCHED[reason]}" for reason, number in causes.most_common())
         raise MeasuredTableError(
-            f"no row of the table can be compared with {dataset.uri} ({said}). The run should hold the table's bases, "
-            "on the same assembly: `enformer-ray saturate` scores all substitutions of a region."
+            f"no row of the table can be compared with {dataset.uri} ({listed}). The run should hold the table's "
+            "bases, on the same assembly: `enformer-ray saturate` scores all substitutions of a region."
         )
-    return Comparison(_table(parts, columns, descriptions), compared, unmatched)
+    return Comparison(_table(correlations, columns, descriptions), compared, unmatched)
 
 
-def pearson(scores: Values, values: Values) -> Values:
-    """Pearson's r of each column of (n, tracks) with (n,); NaN where fewer than 3 rows, or one side is constant."""
-    if len(values) < _FEWEST:
-        return np.full(scores.shape[1], np.nan)
-    x, y = scores - scores.mean(axis=0), values - values.mean()
-    scale = np.sqrt((x**2).sum(axis=0) * (y @ y))
-    r: Values = np.divide(y @ x, scale, out=np.full(len(scale), np.nan), where=scale > 0)
-    return np.clip(r, -1, 1)
+class _ElementCorrelations(NamedTuple):
+    """Correlations of one element over its `n` compared variants, one a track."""
+
+    element: str
+    n: int
+    pearson: Values
+    spearman: Values
 
 
-def spearman(scores: Values, values: Values) -> Values:
-    """Spearman's rho likewise: Pearson's r of mean ranks."""
-    return pearson(stats.rankdata(scores, axis=0).astype(np.float64), stats.rankdata(values).astype(np.float64))
-
-
-def _p_values(r: Values, n: int) -> Values:
-    if n < _FEWEST:
-        return np.full(len(r), np.nan)
-    with np.errstate(divide="ignore"):
-        t = np.abs(r) * np.sqrt((n - 2) / (1 - r**2))
-    p: Values = 2 * stats.t.sf(t, n - 2)
-    return p
+def _table(
+    elements: Sequence[_ElementCorrelations], columns: Sequence[str], descriptions: Sequence[str | None]
+) -> pa.Table:
+    cells: dict[str, object] = {
+        "element": pa.array([one.element for one in elements for _ in columns], pa.string()),
+        "track": pa.array(list(columns) * len(elements), pa.string()),
+        "description": pa.array(list(descriptions) * len(elements), pa.string()),
+        "n": pa.array(np.repeat([one.n for one in elements], len(columns))),
+    }
+    for name, values in (("pearson", [e.pearson for e in elements]), ("spearman", [e.spearman for e in elements])):
+        p = np.concatenate([_p_values(r, one.n) for r, one in zip(values, elements, strict=True)])
+        cells |= {name: np.concatenate(values), f"{name}_p": p, f"{name}_q": q_values(p)}
+    table = pa.table(cells)
+    missing = [pc.if_else(pc.is_nan(c), None, c) if pa.types.is_floating(c.type) else c for c in table.columns]
+    return pa.table(missing, names=table.schema.names)
 
 
 def _left_out(
@@ -314,9 +309,9 @@ def _matched(
     nothing = np.zeros((0, tracks)), np.zeros(0)
     if not rows:
         return nothing
-    there = _of_regions(dataset, rows)
-    ids, bases = _run_bases(there, statistic)
-    wanted: list[tuple[int, float]] = []
+    near = _of_regions(dataset, rows)
+    ids, bases = _run_bases(near, statistic)
+    matched: list[tuple[int, float]] = []
     for row in rows:
         name = _variant_id(row, bases)
         if bases.get((row.chromosome, row.position), row.reference[:1]) != row.reference[:1]:
@@ -324,21 +319,45 @@ def _matched(
         elif name is None or name not in ids:
             reasons["not_in_run"] += 1
         else:
-            wanted.append((ids[name], row.value))
-    if not wanted:
+            matched.append((ids[name], row.value))
+    if not matched:
         return nothing
-    places, values = np.array([place for place, _ in wanted]), np.array([value for _, value in wanted])
-    scores = _scores(there, statistic, places)
+    places, values = np.array([place for place, _ in matched]), np.array([value for _, value in matched])
+    scores = _scores(near, statistic, places)
     scored = np.isfinite(scores).all(axis=1)
     reasons["not_scored"] += int((~scored).sum())
     return scores[scored], values[scored]
+
+
+def _pearson(scores: Values, values: Values) -> Values:
+    """Pearson's r of each column of (n, tracks) with (n,); NaN where fewer than 3 rows, or one side is constant."""
+    if len(values) < _MIN_ROWS:
+        return np.full(scores.shape[1], np.nan)
+    x, y = scores - scores.mean(axis=0), values - values.mean()
+    scale = np.sqrt((x**2).sum(axis=0) * (y @ y))
+    r: Values = np.divide(y @ x, scale, out=np.full(len(scale), np.nan), where=scale > 0)
+    return np.clip(r, -1, 1)
+
+
+def _spearman(scores: Values, values: Values) -> Values:
+    """Spearman's rho of the same: Pearson's r of mean ranks."""
+    return _pearson(stats.rankdata(scores, axis=0).astype(np.float64), stats.rankdata(values).astype(np.float64))
+
+
+def _p_values(r: Values, n: int) -> Values:
+    if n < _MIN_ROWS:
+        return np.full(len(r), np.nan)
+    with np.errstate(divide="ignore"):
+        t = np.abs(r) * np.sqrt((n - 2) / (1 - r**2))
+    p: Values = 2 * stats.t.sf(t, n - 2)
+    return p
 
 
 def _of_regions(dataset: ScoreDataset, rows: Sequence[Measured]) -> ScoreDataset:
     names = dict.fromkeys(row.chromosome for row in rows)
     spans = {name: [row.position for row in rows if row.chromosome == name] for name in names}
     return dataset.where(
-        region=[f"{name}:{max(1, min(found) - _MAX_MOVED)}-{max(found)}" for name, found in spans.items()]
+        region=[f"{name}:{max(1, min(found) - _MAX_SHIFT)}-{max(found)}" for name, found in spans.items()]
     )
 
 
@@ -355,7 +374,7 @@ def _run_bases(dataset: ScoreDataset, statistic: str) -> tuple[dict[str, int], d
 
 
 def _variant_id(row: Measured, bases: Mapping[tuple[str, int], str]) -> str | None:
-    """Its name in a dataset: a deleted base (`-`, or the base behind a shared one) is moved as far left as it may."""
+    """Its `variant_id` in a dataset: a deleted base (`-`, or AC>A) is moved as far left as its repeat allows."""
     chromosome, position, reference, alternate = row[:4]
     if len(reference) == 2 and len(alternate) == 1 and reference[0] == alternate:
         position, reference, alternate = position + 1, reference[1], "-"
@@ -369,30 +388,15 @@ def _variant_id(row: Measured, bases: Mapping[tuple[str, int], str]) -> str | No
 
 
 def _scores(dataset: ScoreDataset, statistic: str, places: NDArray[np.int64]) -> Values:
-    """Scores (places, tracks) of rows of a dataset."""
+    """Scores (places, tracks) of some rows of a dataset."""
     columns = dataset.track_table.column("column").to_pylist()
     found = np.full((len(places), len(columns)), np.nan)
     first = 0
     for batch in dataset.to_batches(statistic):
-        here = np.flatnonzero((places >= first) & (places < first + len(batch)))
-        if len(here):
-            rows = batch.take(pa.array(places[here] - first))
+        inside = np.flatnonzero((places >= first) & (places < first + len(batch)))
+        if len(inside):
+            rows = batch.take(pa.array(places[inside] - first))
             for track, name in enumerate(columns):
-                found[here, track] = pc.fill_null(rows.column(name), np.nan).to_numpy(zero_copy_only=False)
+                found[inside, track] = pc.fill_null(rows.column(name), np.nan).to_numpy(zero_copy_only=False)
         first += len(batch)
     return found
-
-
-def _table(parts: Sequence[_Part], columns: Sequence[str], descriptions: Sequence[str | None]) -> pa.Table:
-    cells: dict[str, object] = {
-        "element": pa.array([part.element for part in parts for _ in columns], pa.string()),
-        "track": pa.array(list(columns) * len(parts), pa.string()),
-        "description": pa.array(list(descriptions) * len(parts), pa.string()),
-        "n": pa.array(np.repeat([part.n for part in parts], len(columns))),
-    }
-    for name, values in (("pearson", [p.pearson for p in parts]), ("spearman", [p.spearman for p in parts])):
-        p = np.concatenate([_p_values(r, part.n) for r, part in zip(values, parts, strict=True)])
-        cells |= {name: np.concatenate(values), f"{name}_p": p, f"{name}_q": q_values(p)}
-    table = pa.table(cells)
-    missing = [pc.if_else(pc.is_nan(c), None, c) if pa.types.is_floating(c.type) else c for c in table.columns]
-    return pa.table(missing, names=table.schema.names)

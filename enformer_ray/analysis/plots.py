@@ -1,4 +1,4 @@
-"""Reference and alternate tracks around a variant, for papers."""
+"""Figures of a finished run for papers: Manhattan plot, heat map of top variants, tracks around a variant."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.profiles import Profile, TopProfile
-from enformer_ray.analysis.sweep import SweepResult
+from enformer_ray.analysis.sweep import Overview
 from enformer_ray.catalogue.variant import Variant
+from enformer_ray.dataset.rows import StatisticRows
+from enformer_ray.dataset.selection import assays, labels
 from enformer_ray.errors import ConfigError, shortened
 from enformer_ray.genome.annotation import Gene
 
@@ -43,42 +45,6 @@ _STYLE: dict[str, Any] = {
     "axes.formatter.use_mathtext": False,
 }
 
-
-def save(output: Path, draw: Callable[[], Figure]) -> None:
-    """Draw a picture and write it, in the format that the ending of the file names.
-
-    Raises:
-        ConfigError: another ending than .png, .svg and .pdf.
-    """
-    if output.suffix.lower() not in FORMATS:
-        raise ConfigError(f"a picture is written as {', '.join(FORMATS)}; {output} has none of these endings.")
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
-        # Names may have letters that the font lacks: a box stands for each, and SVG keeps the text itself.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = draw()
-        output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(output, bbox_inches="tight", metadata=_metadata(output))
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure (inches) that belongs to no window."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def outside_legend(axes: Axes, **options: Any) -> None:
-    """A legend above the axes, in one row."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2, handletextpad=0.2, **options)
-
-
-def _metadata(output: Path) -> dict[str, Any]:
-    # Without a date the same picture is the same file.
-    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix.lower(), {})
-
-
 BLUE, ORANGE, GREEN, VERMILLION, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#8a8f98"
 REFERENCE, ALTERNATE, DIFFERENCE = GREY, BLUE, VERMILLION
 
@@ -88,83 +54,25 @@ CLASSES = ("#053061", "#2f79b5", "#92c5de", "#c4c7cc", "#f4a582", "#c9403a", "#6
 SHARES = (0.9, 0.99, 0.999)
 """Shares of variants whose |score| is below the limits between classes."""
 
-
-def limits(size: NDArray[np.floating]) -> list[float]:
-    """The |score| at which a variant belongs to the next class, to two digits."""
-    known = size[~np.isnan(size)]
-    if not len(known):
-        return [0.0] * len(SHARES)
-    return [float(f"{value:.2g}") for value in np.quantile(known, SHARES)]
-
-
-def classes(score: NDArray[np.floating], breaks: Sequence[float]) -> NDArray[np.int64]:
-    """Class (place in `CLASSES`) of each signed score."""
-    strength = np.searchsorted(np.asarray(breaks), np.abs(score), side="left")
-    return np.asarray(len(CLASSES) // 2 + np.sign(score).astype(np.int64) * strength, np.int64)
-
-
 _GAP = 0.012
 """Gap between two chromosomes as a share of all bases."""
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """A chromosome on the axis.
-
-    Attributes:
-        name: without `chr`.
-        first: position (1-based) of its first variant.
-        last: of its last one.
-        offset: where `first` stands on the axis.
-    """
-
-    name: str
-    first: int
-    last: int
-    offset: int
-
-    @property
-    def end(self) -> int:
-        """Where `last` stands on the axis."""
-        return self.offset + self.last - self.first
-
-
-def genome_axis(points: pa.Table) -> tuple[list[Stretch], NDArray[np.int64], NDArray[np.int64]]:
-    """The axis of variants in genome order (`chromosome`, `position`).
-
-    Returns:
-        The stretches; for each variant the number of its stretch and its place on the axis.
-    """
-    names = points.column("chromosome").combine_chunks().dictionary_encode()
-    order, numbers = names.dictionary.to_pylist(), names.indices.to_numpy().astype(np.int64)
-    position = points.column("position").to_numpy().astype(np.int64)
-    spans = [(int(position[numbers == i].min()), int(position[numbers == i].max())) for i in range(len(order))]
-    gap = max(1, round(_GAP * sum(last - first + 1 for first, last in spans)))
-    stretches: list[Stretch] = []
-    offset = 0
-    for name, (first, last) in zip(order, spans, strict=True):
-        stretches.append(Stretch(name, first, last, offset))
-        offset += last - first + gap
-    starts = np.array([stretch.offset - stretch.first for stretch in stretches], np.int64)
-    return stretches, numbers, position + (starts[numbers] if len(numbers) else 0)
-
 
 _NAMED = 5
 """Top variants whose names are written."""
 
 _MIN_SHARE = 0.025
-"""Share of the axis below which a chromosome's name has no room."""
+"""Share of the axis below which a chromosome is too short for its name."""
+
+_LANES = 5
+"""Rows of genes below a profile."""
+
+_INK = "#1b2430"
 
 
-def draw_manhattan(sweep_result: SweepResult, width: float) -> Figure:
-    """Variants along the genome, -log10 p or |score|, coloured by score; the top variants are ringed.
-
-    Args:
-        sweep_result: of the run.
-        width: inches.
-    """
-    points = sweep_result.points
-    stretches, _, x = genome_axis(points)
+def draw_manhattan(overview: Overview, width: float) -> Figure:
+    """Variants along the genome, -log10 p or |score|, coloured by score; rings round the top ones; width in inches."""
+    points = overview.points
+    spans, _, x = genome_axis(points)
     height, score = points.column("height").to_numpy(), points.column("score").to_numpy()
     breaks = limits(np.abs(score))
     shades = classes(score, breaks)
@@ -172,64 +80,66 @@ def draw_manhattan(sweep_result: SweepResult, width: float) -> Figure:
     figure = new_figure(width, width * 0.42)
     axes = figure.subplots()
     handles: dict[int, Artist] = {}
+    # The strongest classes last, so that they are on top.
     for number in sorted(range(len(CLASSES)), key=lambda c: abs(c - middle)):
-        mine, far = shades == number, abs(number - middle)
+        chosen = shades == number
         handles[number] = axes.scatter(
-            x[mine],
-            height[mine],
-            s=(1.2 + far) ** 2,
+            x[chosen],
+            height[chosen],
+            s=(1.2 + abs(number - middle)) ** 2,
             color=CLASSES[number],
             linewidths=0,
-            rasterized=True,  # a hundred thousand vector points would make a file that no one can open
+            rasterized=True,  # viewers are slow with a hundred thousand vector points
             label=_class_name(number - middle, breaks),
         )
-    _ring(axes, sweep_result, x)
-    _chromosomes(axes, stretches)
+    _ring(axes, overview, x)
+    _chromosomes(axes, spans)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("-log10 p" if sweep_result.study.has_p else f"largest |{sweep_result.statistic}|")
+    axes.set_ylabel("-log10 p" if overview.inputs.has_p else f"largest |{overview.statistic}|")
     outside_legend(
         axes,
         handles=[handles[number] for number in sorted(handles)],
         ncols=len(handles),
         markerscale=1.6,
         columnspacing=0.9,
-        title=f"{sweep_result.statistic} in the track where it is largest",
+        title=f"{overview.statistic} in the track where it is largest",
         title_fontsize=7,
         alignment="left",
     )
     return figure
 
 
-def _ring(axes: Axes, sweep_result: SweepResult, x: np.ndarray) -> None:
+def _ring(axes: Axes, overview: Overview, x: np.ndarray) -> None:
     """Rings round the top variants, and the names of the first ones."""
-    row = {variant: i for i, variant in enumerate(sweep_result.points.column("variant").to_pylist())}
-    for rank, top in enumerate(sweep_result.top.to_pylist()):
+    row = {variant: i for i, variant in enumerate(overview.points.column("variant").to_pylist())}
+    for rank, top in enumerate(overview.top.to_pylist()):
         if top["variant"] not in row:
             continue
-        at = (x[row[top["variant"]]], top["height"])
-        axes.scatter(*at, s=42, facecolors="none", edgecolors="#1b2430", linewidths=0.7)
+        place = (x[row[top["variant"]]], top["height"])
+        axes.scatter(*place, s=42, facecolors="none", edgecolors=_INK, linewidths=0.7)
         if rank < _NAMED:
             name = shortened(top["source_id"] or top["variant_id"], 24)
-            axes.annotate(name, at, xytext=(4, 4), textcoords="offset points", fontsize=6)
+            axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=6)
 
 
-def _chromosomes(axes: Axes, stretches: list[Stretch]) -> None:
-    if len(stretches) == 1:
+def _chromosomes(axes: Axes, spans: list[ChromosomeSpan]) -> None:
+    if len(spans) == 1:
         from matplotlib.ticker import MaxNLocator
 
-        shift = stretches[0].first
+        shift = spans[0].first
         low, high = (value + shift for value in axes.get_xlim())
-        ticks = [tick for tick in MaxNLocator(8).tick_values(low, high) if low <= tick <= high]  # round positions
+        # Round positions, not round distances from the first variant.
+        ticks = [tick for tick in MaxNLocator(8).tick_values(low, high) if low <= tick <= high]
         axes.set_xticks([tick - shift for tick in ticks], [f"{tick / 1e6:.6g}" for tick in ticks])
-        axes.set_xlabel(f"position on chromosome {shortened(stretches[0].name, 40)}, Mb")
+        axes.set_xlabel(f"position on chromosome {shortened(spans[0].name, 40)}, Mb")
         return
-    whole = stretches[-1].end or 1
-    for stretch in stretches[1::2]:
-        axes.axvspan(stretch.offset, stretch.end, color="#1b2430", alpha=0.05, linewidth=0)
-    named = [s for s in stretches if (s.end - s.offset) / whole > _MIN_SHARE or len(stretches) < 12]
+    length = spans[-1].end or 1
+    for span in spans[1::2]:
+        axes.axvspan(span.offset, span.end, color=_INK, alpha=0.05, linewidth=0)
+    named = [s for s in spans if (s.end - s.offset) / length > _MIN_SHARE or len(spans) < 12]
     axes.set_xticks([(s.offset + s.end) / 2 for s in named], [shortened(s.name, 24) for s in named])
     axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.01 * whole, 1.01 * whole)
+    axes.set_xlim(-0.01 * length, 1.01 * length)
     axes.set_xlabel("chromosome")
 
 
@@ -239,31 +149,123 @@ def _class_name(step: int, breaks: list[float]) -> str:
     return f"{'<' if step < 0 else '>'} {'-' if step < 0 else ''}{breaks[abs(step) - 1]:g}"
 
 
-_LANES = 5
+def limits(size: NDArray[np.floating]) -> list[float]:
+    """The |score| at which the next class begins, to two digits."""
+    scored = size[~np.isnan(size)]
+    if not len(scored):
+        return [0.0] * len(SHARES)
+    return [float(f"{value:.2g}") for value in np.quantile(scored, SHARES)]
 
 
-def draw_profile(found: TopProfile, statistic: str, around: int | None, width: float) -> Figure:
+def classes(score: NDArray[np.floating], breaks: Sequence[float]) -> NDArray[np.int64]:
+    """Class (index in `CLASSES`) of each signed score."""
+    strength = np.searchsorted(np.asarray(breaks), np.abs(score), side="left")
+    return np.asarray(len(CLASSES) // 2 + np.sign(score).astype(np.int64) * strength, np.int64)
+
+
+@dataclass(frozen=True)
+class ChromosomeSpan:
+    """A chromosome on the axis.
+
+    Attributes:
+        name: without `chr`.
+        first: position (1-based) of its first variant.
+        last: of its last one.
+        offset: x coordinate of `first`.
+    """
+
+    name: str
+    first: int
+    last: int
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """X coordinate of `last`."""
+        return self.offset + self.last - self.first
+
+
+def genome_axis(points: pa.Table) -> tuple[list[ChromosomeSpan], NDArray[np.int64], NDArray[np.int64]]:
+    """Chromosomes of variants in genome order; for each variant the number of its chromosome and its x coordinate."""
+    names = points.column("chromosome").combine_chunks().dictionary_encode()
+    order, numbers = names.dictionary.to_pylist(), names.indices.to_numpy().astype(np.int64)
+    position = points.column("position").to_numpy().astype(np.int64)
+    ends = [(int(position[numbers == i].min()), int(position[numbers == i].max())) for i in range(len(order))]
+    gap = max(1, round(_GAP * sum(last - first + 1 for first, last in ends)))
+    spans: list[ChromosomeSpan] = []
+    offset = 0
+    for name, (first, last) in zip(order, ends, strict=True):
+        spans.append(ChromosomeSpan(name, first, last, offset))
+        offset += last - first + gap
+    starts = np.array([span.offset - span.first for span in spans], np.int64)
+    return spans, numbers, position + (starts[numbers] if len(numbers) else 0)
+
+
+def draw_heatmap(overview: Overview, max_tracks: int, width: float) -> Figure:
+    """Signed scores of the top variants (rows) in tracks (columns), relative to the largest of each assay.
+
+    Args:
+        overview: of the run.
+        max_tracks: tracks at most, those with the largest scores of these variants relative to their assay.
+        width: inches.
+    """
+    from matplotlib.cm import ScalarMappable
+
+    rows = StatisticRows(overview.run, overview.statistic)
+    scores = rows.scores(overview.top.column("variant").to_pylist(), overview.columns)
+    groups = np.array(assays(overview.tracks))
+    scale = np.ones(len(groups))
+    for group in np.unique(groups):
+        largest = np.nanmax(np.abs(scores[:, groups == group]), initial=0)
+        scale[groups == group] = largest or 1
+    relative = scores / scale
+    strongest = np.argsort(-np.nanmax(np.abs(relative), axis=0), kind="stable")[:max_tracks]
+    shown = sorted(strongest.tolist(), key=lambda track: (list(dict.fromkeys(groups)).index(groups[track]), track))
+    names = [shortened(name, 44) for name in labels(overview.tracks)]
+    variants = [shortened(row["source_id"] or row["variant_id"], 32) for row in overview.top.to_pylist()]
+    figure = new_figure(width, 1.9 + 0.17 * len(variants))
+    axes = figure.subplots()
+    image = axes.imshow(relative[:, shown], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    axes.set_yticks(range(len(variants)), variants, fontsize=6.5)
+    axes.set_xticks(range(len(shown)), [names[track] for track in shown], fontsize=6, rotation=90)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    _separate_assays(axes, groups[shown])
+    bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=axes, shrink=0.7, pad=0.01, aspect=30)
+    bar.set_label(f"{overview.statistic} / largest of its assay", fontsize=7)
+    bar.outline.set_visible(False)
+    limits = ", ".join(f"{g} {scale[groups == g][0]:.3g}" for g in dict.fromkeys(groups[shown].tolist()))
+    axes.set_title(f"largest |{overview.statistic}|: {limits}", fontsize=7, loc="left", pad=3)
+    return figure
+
+
+def _separate_assays(axes: Axes, groups: np.ndarray) -> None:
+    for border in np.flatnonzero(groups[1:] != groups[:-1]):
+        axes.axvline(border + 0.5, color=_INK, linewidth=0.8)
+
+
+def draw_profile(top: TopProfile, statistic: str, flank: int | None, width: float) -> Figure:
     """For each track both alleles and, below, their difference; genes at the bottom where an annotation was given.
 
     Args:
-        found: the profile.
+        top: the profile.
         statistic: of the scores in the titles.
-        around: bp on each side of the variant; all that is predicted when None.
+        flank: bp on each side of the variant; all that is predicted when None.
         width: inches.
     """
-    profile, tracks = found.profile, len(found.names)
+    profile, tracks = top.profile, len(top.names)
     variant = profile.variant
     left, right = profile.start, profile.end
-    if around is not None:
-        left, right = max(left, variant.start - around), min(right, variant.start + around)
-    genes = [gene for gene in found.genes or () if gene.start < right and gene.end > left]
+    if flank is not None:
+        left, right = max(left, variant.start - flank), min(right, variant.start + flank)
+    genes = [gene for gene in top.genes or () if gene.start < right and gene.end > left]
     lanes = _lanes(genes, (right - left) / width)
     heights = [1.5, 0.9] * tracks + ([0.3 + 0.28 * (max(lanes) + 1)] if genes else [])
     figure = new_figure(width, 0.6 * sum(heights) + 0.6)
     rows = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights}, squeeze=False)[:, 0]
     shown = slice(max(0, (left - profile.start) // profile.bin), -(-(right - profile.start) // profile.bin))
     edges = (profile.start + np.arange(len(profile.reference) + 1) * profile.bin) / 1e6
-    for i, (name, score) in enumerate(zip(found.names, found.scores, strict=True)):
+    for i, (name, score) in enumerate(zip(top.names, top.scores, strict=True)):
         _alleles(rows[2 * i], profile, i, edges, shown)
         rows[2 * i].set_title(f"{shortened(name, 80)}   {statistic} {score:.4g}", loc="right", pad=2)
         _difference(rows[2 * i + 1], profile, i, edges, shown)
@@ -271,7 +273,7 @@ def draw_profile(found: TopProfile, statistic: str, around: int | None, width: f
     if genes:
         _draw_genes(rows[-1], genes, lanes, left, right)
     for axes in rows:
-        axes.axvline((variant.position - 0.5) / 1e6, color="#1b2430", linewidth=0.6, linestyle=(0, (4, 3)))
+        axes.axvline((variant.position - 0.5) / 1e6, color=_INK, linewidth=0.6, linestyle=(0, (4, 3)))
     rows[-1].set_xlim(left / 1e6, right / 1e6)
     rows[-1].set_xlabel(
         f"position on chromosome {shortened(variant.chromosome, 40)}, Mb   (variant {variant_label(variant)})"
@@ -317,12 +319,12 @@ def _draw_genes(axes: Axes, genes: list[Gene], lanes: list[int], left: int, righ
         axes.broken_barh(spans, (lane - 0.16, 0.32), color=colour, linewidth=0.4)
         name = shortened(gene.name, 40)
         text = f"◂ {name}" if gene.strand == "-" else f"{name} ▸"
-        at = min(max(gene.start, left), right)
-        axes.text(at / 1e6, lane - 0.28, text, fontsize=5.5, color=colour, clip_on=True, va="bottom")
+        start = min(max(gene.start, left), right)  # the name stays visible where the gene begins outside
+        axes.text(start / 1e6, lane - 0.28, text, fontsize=5.5, color=colour, clip_on=True, va="bottom")
 
 
 def _lanes(genes: list[Gene], bases_an_inch: float) -> list[int]:
-    """A lane for each gene, in which neither it nor its name meets another; at most `_LANES` are drawn."""
+    """A lane for each gene, in which neither it nor its name overlaps another; `_LANES` for one that is not drawn."""
     ends: list[float] = []
     lanes = []
     for gene in genes:
@@ -330,10 +332,46 @@ def _lanes(genes: list[Gene], bases_an_inch: float) -> list[int]:
         end = max(gene.end, gene.start + (len(gene.name) + 4) * 0.055 * bases_an_inch)
         ends[lane:] = [end] if lane == len(ends) else [end, *ends[lane + 1 :]]
         lanes.append(min(lane, _LANES))
-    return [min(lane, _LANES - 1) if lane < _LANES else _LANES for lane in lanes]
+    return lanes
 
 
 def variant_label(variant: Variant) -> str:
-    """A variant as it is written for people; long alleles are cut."""
+    """`1:1,024 A>C`; long alleles are shortened."""
     alleles = f"{shortened(variant.reference_allele, 30)}>{shortened(variant.alternate_allele, 30)}"
     return f"{shortened(variant.chromosome, 40)}:{variant.position:,} {alleles}"
+
+
+def check_format(output: Path) -> None:
+    """Refuse a file name with another ending than .png, .svg and .pdf."""
+    if output.suffix.lower() not in FORMATS:
+        raise ConfigError(f"a picture is written as {', '.join(FORMATS)}; {output} has none of these endings.")
+
+
+def save(output: Path, draw: Callable[[], Figure]) -> None:
+    """Draw a picture and write it, in the format of the file's ending, which `check_format` checks."""
+    check_format(output)
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+        # Names may have letters that the font lacks: each is drawn as a box, and SVG keeps the text itself.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = draw()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(output, bbox_inches="tight", metadata=_metadata(output))
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure (inches) without pyplot, which would keep it and may open a window."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def outside_legend(axes: Axes, **options: Any) -> None:
+    """A legend above the axes, in one row."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2, handletextpad=0.2, **options)
+
+
+def _metadata(output: Path) -> dict[str, Any]:
+    # Without a date the same picture is the same file, byte for byte.
+    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix.lower(), {})

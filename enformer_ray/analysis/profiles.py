@@ -1,4 +1,4 @@
-"""Profiles of the variants with the largest scores: which tracks of each, and which genes lie there."""
+"""Predicted tracks around variants: reference and alternate allele, for the variants with the largest scores."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.sweep import SweepResult
+from enformer_ray.analysis.sweep import Overview
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import Floats, StatisticRows
-from enformer_ray.dataset.tracks import assays, chosen_tracks, labels
+from enformer_ray.dataset.selection import assays, choose_tracks, labels
 from enformer_ray.engine.worker import load_planned_model, open_planned_reference
 from enformer_ray.errors import EnformerRayError, ProfileError
 from enformer_ray.genome.annotation import Gene, Interval, read_genes
@@ -36,8 +36,8 @@ class Profile:
         start: 0-based first base of the first bin; may be negative.
         bin: width of a bin, bp.
         tracks: indices in the head.
-        reference: (bins, tracks), predictions for the reference allele.
-        alternate: (bins, tracks), predictions for the alternate allele.
+        reference: (bins, tracks), for the reference allele.
+        alternate: (bins, tracks), for the alternate allele.
     """
 
     variant: Variant
@@ -54,10 +54,10 @@ class Profile:
 
 
 class Profiler(DirectScorer):
-    """Predicts with the options of a run: placement, strands, indel convention; of several shifts the first one."""
+    """Predicts with the options of a run: placement, strands, indel convention; with several shifts, only the first."""
 
     def profiles(self, variants: Sequence[Variant]) -> Iterator[Profile]:
-        """Profiles of variants, in order."""
+        """Profiles of variants, in their order."""
         starts = [self._window_start(variant, 0) for variant in variants]
         geometry = self.model.config
         with torch.inference_mode():
@@ -73,25 +73,19 @@ class Profiler(DirectScorer):
 
 
 def predict_profiles(plan: Plan, variants: Sequence[Variant], tracks: Sequence[Sequence[int]]) -> Iterator[Profile]:
-    """Profiles of variants on the device of this machine, in float32.
+    """Profiles of normalised variants, each in its own tracks (indices in the head), in float32 on this machine.
 
-    Args:
-        plan: of the run whose weights, reference and options are used.
-        variants: normalised variants.
-        tracks: indices in the head for each variant.
-
-    Raises:
-        ProfileError: the weights or the reference of the run cannot be used here.
+    Weights, reference and options are those of the run.
     """
     scoring = plan.document.config.scoring
     options = scoring.model_copy(update={"precision": "float32", "statistics": ("sad",)})
-    model, reference = _opened(plan)
-    for variant, mine in zip(variants, tracks, strict=True):
-        yield from Profiler(model, reference, options, mine).profiles([variant])
+    model, reference = _load(plan)
+    for variant, chosen in zip(variants, tracks, strict=True):
+        yield from Profiler(model, reference, options, chosen).profiles([variant])
 
 
-def _opened(plan: Plan) -> tuple[Enformer, ReferenceGenome]:
-    # The plan names the device of its workers; whoever looks at the result may have none of that kind.
+def _load(plan: Plan) -> tuple[Enformer, ReferenceGenome]:
+    # Not the device of the plan, which is that of its workers: this machine may have no such device.
     try:
         return load_planned_model(plan, resolve_device("auto")), open_planned_reference(plan)
     except EnformerRayError as error:
@@ -102,21 +96,21 @@ def _opened(plan: Plan) -> tuple[Enformer, ReferenceGenome]:
 
 
 TRACKS = 3
-"""Tracks that are shown of a variant."""
+"""Tracks that are shown for a variant."""
 
 NEAR = 500_000
-"""Bases around a variant in which its nearest gene is looked for."""
+"""Distance from a variant, in bp, up to which a gene is its nearest gene."""
 
 
 @dataclass(frozen=True)
 class TopProfile:
-    """Profile of a top variant.
+    """Profile of a variant in the tracks where it scores highest.
 
     Attributes:
-        profile: of the tracks with its largest scores.
+        profile: predictions in these tracks.
         names: of these tracks.
         scores: in these tracks.
-        genes: that overlap it; None without an annotation.
+        genes: that overlap the profile; None without an annotation.
     """
 
     profile: Profile
@@ -126,15 +120,15 @@ class TopProfile:
 
 
 @dataclass(frozen=True)
-class Picked:
-    """Variants whose profiles are asked for.
+class ProfileRequest:
+    """Variants to profile.
 
     Attributes:
         plan: of the run.
-        rows: of the statistic that says in which tracks a variant is strongest.
+        rows: of the statistic that decides in which tracks a variant scores highest.
         tracks: the chosen tracks.
         variants: the variants.
-        numbers: theirs (`variant`).
+        numbers: their numbers in the run (`variant`).
     """
 
     plan: Plan
@@ -144,69 +138,64 @@ class Picked:
     numbers: list[int]
 
 
-def pick_top(sweep_result: SweepResult, number: int) -> Picked:
-    """The first top variants of a sweep."""
-    numbers = sweep_result.top.column("variant").to_pylist()[:number]
-    rows = StatisticRows(sweep_result.run, sweep_result.statistic)
-    return Picked(sweep_result.plan, rows, sweep_result.tracks, top_variants(sweep_result)[:number], numbers)
+def pick_top(overview: Overview, number: int) -> ProfileRequest:
+    """The first of the top variants of a run."""
+    numbers = overview.top.column("variant").to_pylist()[:number]
+    rows = StatisticRows(overview.run, overview.statistic)
+    return ProfileRequest(overview.plan, rows, overview.tracks, top_variants(overview)[:number], numbers)
 
 
-def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Sequence[str]) -> Picked:
-    """One variant of a run, by its id.
-
-    Raises:
-        ConfigError: the dataset has no such variant or statistic.
-        TrackSelectionError: it has no such track.
-    """
+def pick_one(store: RunStore, variant_id: str, statistic: str | None, tracks: Sequence[str]) -> ProfileRequest:
+    """One variant of a run, by its id (`1_1024_A_C`)."""
     plan, run = load_plan(store), FinishedRun(store)
     rows = StatisticRows(run, statistic)
     number = rows.find(variant_id)
     chromosome, position, reference, alternate = variant_id.rsplit("_", 3)
     variant = Variant(chromosome, int(position), reference, alternate)
-    return Picked(plan, rows, chosen_tracks(run, tracks), [variant], [number])
+    return ProfileRequest(plan, rows, choose_tracks(run.track_table, tracks, store.uri), [variant], [number])
 
 
-def top_variants(sweep_result: SweepResult) -> list[Variant]:
-    """The variants of `swept.top`."""
+def top_variants(overview: Overview) -> list[Variant]:
+    """The variants of `overview.top`."""
     names = ("chromosome", "position", "reference_allele", "alternate_allele")
-    return [Variant(**row) for row in sweep_result.top.select(list(names)).to_pylist()]
+    return [Variant(**row) for row in overview.top.select(list(names)).to_pylist()]
 
 
 def top_profiles(
-    picked: Picked, gtf: Path | None = None, on_progress: Callable[[int], None] = lambda _: None
+    request: ProfileRequest, gtf: Path | None = None, on_progress: Callable[[int], None] = lambda _: None
 ) -> list[TopProfile]:
     """Profiles of variants in the tracks where they score highest.
 
     Args:
-        picked: the variants.
+        request: the variants.
         gtf: annotation of genes.
-        on_progress: told how many are done.
+        on_progress: called with the number of predicted profiles.
 
     Raises:
         ProfileError: weights or reference of the run cannot be used here.
         GeneFileError: the annotation cannot be read.
     """
-    if not picked.variants:
+    if not request.variants:
         return []
-    columns, heads = (picked.tracks.column(name).to_pylist() for name in ("column", "index"))
-    scores = picked.rows.scores(picked.numbers, columns)
-    chosen = [strongest(row, assays(picked.tracks)) for row in scores]
+    columns, heads = (request.tracks.column(name).to_pylist() for name in ("column", "index"))
+    scores = request.rows.scores(request.numbers, columns)
+    chosen = [strongest(row, assays(request.tracks)) for row in scores]
     profiles = []
-    for profile in predict_profiles(picked.plan, picked.variants, [[heads[t] for t in mine] for mine in chosen]):
+    for profile in predict_profiles(request.plan, request.variants, [[heads[t] for t in tracks] for tracks in chosen]):
         profiles.append(profile)
         on_progress(len(profiles))
     genes: Sequence[list[Gene] | None] = [None] * len(profiles)
     if gtf is not None:
         genes = read_genes(gtf, [Interval(p.variant.chromosome, p.start, p.end) for p in profiles])
-    names = labels(picked.tracks)
+    names = labels(request.tracks)
     return [
-        TopProfile(profile, [names[t] for t in mine], [float(row[t]) for t in mine], there)
-        for profile, mine, row, there in zip(profiles, chosen, scores, genes, strict=True)
+        TopProfile(profile, [names[t] for t in tracks], [float(row[t]) for t in tracks], overlapping)
+        for profile, tracks, row, overlapping in zip(profiles, chosen, scores, genes, strict=True)
     ]
 
 
 def strongest(scores: Floats, groups: Sequence[str], number: int = TRACKS) -> list[int]:
-    """Tracks with the largest |score| of one variant: the largest of each assay first, until there are enough."""
+    """Tracks with the largest |score| of one variant: first the largest of each assay, then others up to `number`."""
     order = np.argsort(-np.nan_to_num(np.abs(scores), nan=-1), kind="stable").tolist()
     first: dict[str, int] = {}
     for track in order:

@@ -1,4 +1,4 @@
-"""What each base contributes, from the scores of its three substitutions."""
+"""In silico saturation mutagenesis: importance of each base from the scores of its three substitutions, and logos."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +17,39 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.logo import LogoLine, draw_logo
-from enformer_ray.analysis.plots import FORMATS, save
+from enformer_ray.analysis.plots import BLUE, GREEN, ORANGE, VERMILLION, check_format, new_figure, save
 from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.errors import ConfigError
 from enformer_ray.rundir.store import RunStore
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.path import Path as Outline
+
 BASES = "ACGT"
+
+FOLDER = "saturation"
+"""Folder of a run directory; no part of the dataset."""
+
+UNSIGNED = ("d2", "ref", "alt")
+"""Statistics that are no signed change from the reference allele to the alternate one."""
+
+MAX_TRACKS = 50
+MAX_BASES = 5000
+
+LINE = 100
+"""Bases of a line of a logo."""
+
+COLOURS = dict(zip(BASES, (GREEN, BLUE, ORANGE, VERMILLION), strict=True))
+"""Of Okabe and Ito, which can be told apart with colour-blindness."""
+
+Values = NDArray[np.float64]
+
 _BATCH_VALUES = 2**22  # 32 MiB of float64
+_MIN_LINE_BASES = 20  # width of a line, so that the letters of a short one are not too wide
+_CROWDED = 60  # bases of a line above which labels at all ticks would overlap
+_SHARE = 0.92  # width of a letter, as a share of its column
 
 
 @dataclass(frozen=True)
@@ -33,7 +59,7 @@ class Sites:
     Attributes:
         chromosome: canonical name.
         position: (n,), 1-based, ascending.
-        reference: (n,), place of the reference base in `BASES`.
+        reference: (n,), index of the reference base in `BASES`.
         scores: (n, 4, tracks) float64: of the substitution by each of `BASES`, 0 for the reference base; NaN where a
             variant failed.
     """
@@ -46,12 +72,12 @@ class Sites:
 
 @dataclass
 class SiteReader:
-    """Reads `Sites`.
+    """Reads `Sites` from a dataset.
 
     Attributes:
         dataset: scores; its tracks are read.
         statistic: name of a statistic.
-        incomplete: bases met so far that have one or two substitutions alone; these are left out.
+        incomplete: bases left out so far since they have only one or two substitutions.
     """
 
     dataset: ScoreDataset
@@ -59,7 +85,7 @@ class SiteReader:
     incomplete: int = field(default=0, init=False)
 
     def __iter__(self) -> Iterator[Sites]:
-        """All of them, in the order of the dataset."""
+        """All sites, in the order of the dataset."""
         self.dataset.manifest.refuse_genes(self.dataset.uri)
         columns = self.dataset.track_table.column("column").to_pylist()
         kept: pa.Table | None = None
@@ -69,9 +95,9 @@ class SiteReader:
             if not table.num_rows:
                 continue
             groups = _groups(table)
-            whole = int(groups[-1])  # the last base may go on in the next batch
-            yield from self._sites(table.slice(0, whole), groups[:-1], columns)
-            kept = table.slice(whole)
+            last = int(groups[-1])  # substitutions of the last base may follow in the next batch
+            yield from self._sites(table.slice(0, last), groups[:-1], columns)
+            kept = table.slice(last)
         if kept is not None and kept.num_rows:
             yield from self._sites(kept, _groups(kept), columns)
 
@@ -90,8 +116,8 @@ class SiteReader:
         names = table.column("chromosome").combine_chunks().take(pa.array(first)).to_numpy(zero_copy_only=False)
         borders = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
         for start, end in pairwise(borders):
-            part = slice(start, end)
-            yield Sites(str(names[start]), position[part], reference[first][part], scores[part])
+            cut = slice(start, end)
+            yield Sites(str(names[start]), position[cut], reference[first][cut], scores[cut])
 
 
 def _substitutions(batch: pa.RecordBatch) -> pa.Table:
@@ -100,7 +126,7 @@ def _substitutions(batch: pa.RecordBatch) -> pa.Table:
 
 
 def _groups(table: pa.Table) -> NDArray[np.int64]:
-    """First rows of bases; variants of one base follow one another."""
+    """First row of each base; substitutions of one base are consecutive."""
     position = table.column("position").to_numpy()
     names = pc.dictionary_encode(table.column("chromosome").combine_chunks())
     names = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
@@ -114,18 +140,28 @@ def _codes(table: pa.Table, name: str) -> NDArray[np.int64]:
     return found
 
 
-FOLDER = "saturation"
-"""Folder of a run directory; no part of the dataset."""
+def importance(sites: Sites) -> Values:
+    """Minus the mean score of the three substitutions, (n, tracks): positive where the base raises the track.
 
-UNSIGNED = ("d2", "ref", "alt")
-"""Statistics that are no signed change from the reference allele to the alternate one."""
+    AlphaGenome's `ism_matrix` has it at the reference base.
+    """
+    total: Values = sites.scores.sum(axis=1)
+    return -total / (len(BASES) - 1)
 
-Values = NDArray[np.float64]
+
+def centred(sites: Sites) -> Values:
+    """Scores less their mean over the four bases, with 0 for the reference base: (n, 4, tracks), sums over bases are 0.
+
+    The value at the reference base is 3/4 of `importance`. Majdandzic et al. 2023 (Genome Biol 24:109) correct
+    gradients so; tangermeme and Shrikumar's ISM centre predictions for all four bases so.
+    """
+    deviations: Values = sites.scores - sites.scores.mean(axis=1, keepdims=True)
+    return deviations
 
 
 @dataclass(frozen=True)
-class Written:
-    """Files of importances.
+class ImportanceFiles:
+    """Tables that `write_importance` wrote.
 
     Attributes:
         paths: in the run directory.
@@ -140,33 +176,9 @@ class Written:
     without: tuple[str, ...]
 
 
-def importance(sites: Sites) -> Values:
-    """Minus the mean score of the three substitutions, (n, tracks): positive where the base raises the track.
-
-    It is the value at the reference base of AlphaGenome's `ism_matrix`.
-    """
-    total: Values = sites.scores.sum(axis=1)
-    return -total / (len(BASES) - 1)
-
-
-def centred(sites: Sites) -> Values:
-    """Scores less their mean over the four bases, the reference base counting 0: (n, 4, tracks), sums 0 over bases.
-
-    The value at the reference base is 3/4 of `importance`. As Majdandzic et al. 2023 (Genome Biol 24:109) correct
-    gradients; with all four bases it is how tangermeme and Shrikumar's ISM centre predictions.
-    """
-    differences: Values = sites.scores - sites.scores.mean(axis=1, keepdims=True)
-    return differences
-
-
-def write_importance(dataset: ScoreDataset, store: RunStore) -> Written:
-    """Write `saturation/importance-<statistic>.parquet` and `saturation/centred-<statistic>.parquet` of a run.
-
-    Args:
-        dataset: of the run.
-        store: its run directory.
-    """
-    signed = [name for name in dataset.statistics if name not in UNSIGNED]
+def write_importance(dataset: ScoreDataset, store: RunStore) -> ImportanceFiles:
+    """Write `saturation/importance-<statistic>.parquet` and `saturation/centred-<statistic>.parquet` of a run."""
+    signed = _signed_statistics(dataset)
     paths: list[str] = []
     bases = incomplete = 0
     with tempfile.TemporaryDirectory(prefix="enformer-ray-saturation-") as folder:
@@ -179,11 +191,11 @@ def write_importance(dataset: ScoreDataset, store: RunStore) -> Written:
                 paths.append(f"{FOLDER}/{file.name}")
                 store.put_file(file, paths[-1])
     without = tuple(name for name in dataset.statistics if name in UNSIGNED)
-    return Written(tuple(paths), bases, incomplete, without)
+    return ImportanceFiles(tuple(paths), bases, incomplete, without)
 
 
 def _write(reader: SiteReader, columns: Sequence[str], files: Sequence[Path]) -> int:
-    """Write the two tables of a statistic; the number of bases."""
+    """Write the two tables of a statistic; returns the number of bases."""
     keys = [("chromosome", pa.string()), ("position", pa.int32()), ("reference_base", pa.string())]
     tracks = [(name, pa.float32()) for name in columns]
     schemas = pa.schema([*keys, *tracks]), pa.schema([*keys, ("base", pa.string()), *tracks])
@@ -206,7 +218,7 @@ def _write(reader: SiteReader, columns: Sequence[str], files: Sequence[Path]) ->
 
 
 def _table(sites: Sites, values: Values, schema: pa.Schema, rows: int) -> pa.Table:
-    """`rows` rows a base."""
+    """Values (bases * rows, tracks) with their keys: one row a base, or four with the substituted base."""
     letters = np.array(list(BASES))
     columns = [
         pa.array([sites.chromosome] * len(values), pa.string()),
@@ -218,20 +230,9 @@ def _table(sites: Sites, values: Values, schema: pa.Schema, rows: int) -> pa.Tab
     return pa.table([*columns, *(pa.array(column) for column in values.T.astype(np.float32))], schema=schema)
 
 
-MAX_TRACKS = 50
-MAX_BASES = 5000
-LINE = 100
-"""Bases of a line."""
-
-
 def check_logo(output: Path) -> None:
-    """Refuse what could not be drawn, before anything is scored.
-
-    Raises:
-        ConfigError: the name's ending is of no kind of picture.
-    """
-    if output.suffix.lower() not in FORMATS:
-        raise ConfigError(f"a picture is written as {', '.join(FORMATS)}; {output} has none of these endings.")
+    """Refuse a file name that no picture can have, before anything is scored."""
+    check_format(output)
 
 
 def draw_logos(
@@ -240,8 +241,8 @@ def draw_logos(
     """Draw a logo of each track of a dataset.
 
     Args:
-        dataset: narrowed to the tracks and regions to draw.
-        output: file of a single track; of several, each file has the track's column before the ending.
+        dataset: restricted to the tracks and regions to draw.
+        output: file of a single track; with several, each file has the track's column before the ending.
         statistic: to draw; the first signed one of the run by default.
         line: bases of a line.
         width: inches.
@@ -249,33 +250,37 @@ def draw_logos(
     Raises:
         ConfigError: too many tracks or bases, none that is saturated, or a statistic that is no signed change.
     """
-    check_logo(output)
-    name = _signed(dataset, statistic)
+    check_format(output)
+    name = _signed_statistic(dataset, statistic)
     table = dataset.track_table
     if table.num_rows > MAX_TRACKS:
         raise ConfigError(
             f"a logo is drawn of one track, and {table.num_rows:,} are selected; --tracks names at most {MAX_TRACKS}."
         )
-    sites: list[Sites] = []
-    for part in SiteReader(dataset, name):
-        sites.append(part)
-        if sum(len(one.position) for one in sites) > MAX_BASES:
+    stretches: list[Sites] = []
+    for sites in SiteReader(dataset, name):
+        stretches.append(sites)
+        if sum(len(stretch.position) for stretch in stretches) > MAX_BASES:
             raise ConfigError(f"a logo has room for {MAX_BASES:,} bases, and more are selected; --region names fewer.")
-    if not sites:
+    if not stretches:
         raise ConfigError(f"{dataset.uri} has no base there of which all three substitutions were scored.")
     columns = table.column("column").to_pylist()
     paths = []
     for track, (column, description) in enumerate(zip(columns, table.column("description").to_pylist(), strict=True)):
         path = output if len(columns) == 1 else output.with_name(f"{output.stem}.{column}{output.suffix}")
         title = f"{description or column} ({name})"
-        lines = _lines(sites, track, line)
+        lines = _lines(stretches, track, line)
         save(path, partial(draw_logo, lines, title, name, width))
         paths.append(path)
     return paths
 
 
-def _signed(dataset: ScoreDataset, statistic: str | None) -> str:
-    signed = [name for name in dataset.statistics if name not in UNSIGNED]
+def _signed_statistics(dataset: ScoreDataset) -> list[str]:
+    return [name for name in dataset.statistics if name not in UNSIGNED]
+
+
+def _signed_statistic(dataset: ScoreDataset, statistic: str | None) -> str:
+    signed = _signed_statistics(dataset)
     if statistic is None and signed:
         return signed[0]
     if statistic not in signed:
@@ -286,18 +291,115 @@ def _signed(dataset: ScoreDataset, statistic: str | None) -> str:
     return str(statistic)
 
 
-def _lines(sites: Sequence[Sites], track: int, most: int) -> list[LogoLine]:
-    """Stretches of consecutive bases, cut into lines."""
-    found = []
-    for chromosome in dict.fromkeys(part.chromosome for part in sites):
-        parts = [part for part in sites if part.chromosome == chromosome]
-        position = np.concatenate([part.position for part in parts])
-        reference = np.concatenate([part.reference for part in parts])
-        heights = np.concatenate([importance(part)[:, track] for part in parts])
-        scores = np.concatenate([part.scores[:, :, track] for part in parts])
+def _lines(stretches: Sequence[Sites], track: int, width: int) -> list[LogoLine]:
+    """Consecutive bases as lines of at most `width` bases."""
+    lines = []
+    for chromosome in dict.fromkeys(sites.chromosome for sites in stretches):
+        on_it = [sites for sites in stretches if sites.chromosome == chromosome]
+        position = np.concatenate([sites.position for sites in on_it])
+        reference = np.concatenate([sites.reference for sites in on_it])
+        heights = np.concatenate([importance(sites)[:, track] for sites in on_it])
+        scores = np.concatenate([sites.scores[:, :, track] for sites in on_it])
         borders = [0, *(np.flatnonzero(np.diff(position) != 1) + 1).tolist(), len(position)]
         for begin, end in pairwise(borders):
-            for start in range(begin, end, most):
-                cut = slice(start, min(start + most, end))
-                found.append(LogoLine(chromosome, int(position[start]), reference[cut], heights[cut], scores[cut]))
-    return found
+            for start in range(begin, end, width):
+                cut = slice(start, min(start + width, end))
+                lines.append(LogoLine(chromosome, int(position[start]), reference[cut], heights[cut], scores[cut]))
+    return lines
+
+
+class LogoLine(NamedTuple):
+    """Consecutive bases, drawn from left to right.
+
+    Attributes:
+        chromosome: name.
+        start: 1-based position of the first base.
+        reference: (n,), index in `BASES`.
+        importance: (n,), heights of the letters.
+        scores: (n, 4), of the substitution by each of `BASES`, 0 for the reference base.
+    """
+
+    chromosome: str
+    start: int
+    reference: NDArray[np.int64]
+    importance: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def draw_logo(lines: Sequence[LogoLine], title: str, statistic: str, width: float) -> Figure:
+    """Lines of letters on one scale, and below each line the scores of the substitutions as colours; `width` in inches.
+
+    A letter is as tall as the importance of its base.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    columns = max(_MIN_LINE_BASES, *(len(line.reference) for line in lines))
+    heights = np.concatenate([line.importance for line in lines])
+    low, high = min(0.0, np.nanmin(heights, initial=0)), max(0.0, np.nanmax(heights, initial=0))
+    margin = 0.06 * (high - low or 1)
+    largest = max(np.nanmax(np.abs(line.scores), initial=0) for line in lines) or 1.0
+    colours = ScalarMappable(Normalize(-largest, largest), "RdBu_r")
+    figure = new_figure(width, 0.45 + 1.45 * len(lines))
+    panels = figure.subplots(2 * len(lines), 1, squeeze=False, height_ratios=[2.4, 1] * len(lines))[:, 0]
+    for number, line in enumerate(lines):
+        above, below = panels[2 * number], panels[2 * number + 1]
+        _letters(above, line)
+        above.set_ylim(low - margin, high + margin)
+        above.set_ylabel("importance", fontsize=6.5)
+        below.imshow(line.scores.T, cmap=colours.cmap, norm=colours.norm, aspect="auto", interpolation="nearest")
+        below.set_yticks(range(len(BASES)), list(BASES), fontsize=5.5)
+        _position_axes(above, below, line, columns)
+    panels[0].set_title(title, loc="left", fontsize=8)
+    bar = figure.colorbar(colours, ax=list(panels), shrink=min(1.0, 1.6 / (1.45 * len(lines))), pad=0.01, aspect=18)
+    bar.set_label(f"{statistic} of the substitution", fontsize=6.5)
+    bar.ax.tick_params(labelsize=6)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _letters(axes: Axes, line: LogoLine) -> None:
+    """Letters from 0 to their height; those below 0 are upright, too."""
+    from matplotlib.collections import PathCollection
+    from matplotlib.path import Path as Outline
+
+    for code, base in enumerate(BASES):
+        glyph = _glyph(base)
+        paths = []
+        for place in np.flatnonzero((line.reference == code) & np.isfinite(line.importance) & (line.importance != 0)):
+            height = float(line.importance[place])
+            offset = np.array([place - _SHARE / 2, min(0.0, height)])
+            paths.append(Outline(np.asarray(glyph.vertices) * [_SHARE, abs(height)] + offset, glyph.codes))
+        axes.add_collection(PathCollection(paths, facecolors=COLOURS[base], linewidths=0), autolim=False)
+    axes.plot([-0.5, len(line.reference) - 0.5], [0, 0], color="#1b2430", linewidth=0.5)
+
+
+def _glyph(base: str) -> Outline:
+    """Outline of a letter in the unit square."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.path import Path as Outline
+    from matplotlib.textpath import TextPath
+
+    outline = TextPath((0, 0), base, size=1, prop=FontProperties(family="DejaVu Sans", weight="bold"))
+    box = outline.get_extents()
+    return Outline((outline.vertices - [box.x0, box.y0]) / [box.width, box.height], outline.codes)
+
+
+def _position_axes(above: Axes, below: Axes, line: LogoLine, columns: int) -> None:
+    first = -line.start % 10
+    ticks = list(range(first, len(line.reference), 10))
+    for axes in (above, below):
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_xticks(ticks, [])
+        axes.tick_params(axis="x", length=2)
+    above.spines["bottom"].set_visible(False)
+    above.tick_params(axis="both", labelsize=6)
+    above.tick_params(axis="x", length=0)
+    below.spines[:].set_visible(False)
+    every = 20 if columns > _CROWDED else 10
+    labelled = [tick for tick in ticks if (line.start + tick) % every == 0]
+    below.set_xticks(labelled, [f"{line.start + tick:,}" for tick in labelled], fontsize=6)
+    last = line.start + len(line.reference) - 1
+    below.set_xlabel(f"chromosome {line.chromosome}, {line.start:,} to {last:,}", fontsize=6.5, labelpad=1)
+    below.xaxis.set_label_coords(0.0, -0.55)
+    below.xaxis.label.set_horizontalalignment("left")

@@ -8,6 +8,7 @@ the windows at hand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -29,6 +30,7 @@ from enformer_ray.genome.annotation import Annotation, TranscriptionStart
 from enformer_ray.genome.contig import ContigBases, UnknownBases
 from enformer_ray.genome.coordinates import shift_offsets, window_start
 from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.readers.row_groups import NumberedRows
 
 Integers = NDArray[np.int64]
 
@@ -207,7 +209,6 @@ class _Chosen:
     """Which variants of one chromosome lie in which windows.
 
     Attributes:
-        file: its variants.
         positions: (starts,), 1-based.
         texts: gene_id, gene_name and strand of each start.
         unknown_bases: (starts,), set from outside.
@@ -218,7 +219,7 @@ class _Chosen:
     unknown_bases: NDArray[np.int32]
 
     def __init__(self, file: pq.ParquetFile, starts: list[TranscriptionStart], windows: Windows) -> None:
-        self.file = file
+        self._variants = NumberedRows([file.metadata.num_rows], lambda _: nullcontext(file))
         self.positions = np.array([start.position for start in starts], np.int64)
         names = ("gene_id", "gene_name", "strand")
         self.texts: Mapping[str, pa.Array] = {
@@ -264,13 +265,9 @@ class _Chosen:
             yield np.concatenate(tss_index), np.concatenate(of_variant)
 
     def take(self, of_variant: Integers) -> pa.RecordBatch:
-        """Rows of variants by their index; later calls ask for none that lie before the first of this one."""
-        first, end = int(of_variant.min()), int(of_variant.max()) + 1
-        sizes = [self.file.metadata.row_group(g).num_rows for g in range(self.file.metadata.num_row_groups)]
-        bounds = np.concatenate([[0], np.cumsum(sizes)])
-        groups = range(int(np.searchsorted(bounds, first, "right")) - 1, int(np.searchsorted(bounds, end)))
-        table = self.file.read_row_groups(groups).slice(first - int(bounds[groups.start]), end - first)
-        return table.take(pa.array(of_variant - first)).combine_chunks().to_batches()[0]
+        """Rows of variants by their index."""
+        table = self._variants.take(of_variant, VARIANTS_SCHEMA.names)
+        return table.combine_chunks().to_batches()[0]
 
 
 def _rows(

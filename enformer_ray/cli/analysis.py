@@ -1,8 +1,8 @@
-"""The command `associate`: its options, and the tables that it prints."""
+"""Commands that analyse finished runs: `associate`, `calibrate`, `compare-mpra`; and what the demo prints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from enformer_ray.analysis.options import AssociationOptions
 from enformer_ray.cli.dataset import Tracks
+from enformer_ray.cli.options import model_options
 from enformer_ray.cli.printing import console, print_line
 from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 from enformer_ray.errors import ConfigError
@@ -23,83 +25,38 @@ if TYPE_CHECKING:
     from enformer_ray.analysis.mpra import Comparison
     from enformer_ray.demo.rule import Agreement
 
-_STUDY, _CASES, _OUTPUT = "The study", "Enrichment and covariates", "Output"
 _SHOWN_SETS = 5
 
 
-def _option(help_text: str, panel: str, **more: Any) -> Any:
-    return typer.Option(help=help_text, rich_help_panel=panel, **more)
+def _output_option(help_text: str, **more: Any) -> Any:
+    return typer.Option(help=help_text, rich_help_panel="Output", **more)
 
 
+@model_options
 def associate(
     run_directory: Annotated[str, typer.Argument(metavar="RUN", help="directory of a finished run")],
-    output: Annotated[Path, _option("new or empty folder for the tables", _OUTPUT)],
-    sumstats: Annotated[
-        list[str] | None,
-        _option("summary statistics; may be repeated (default: the study columns of the run's own inputs)", _STUDY),
-    ] = None,
-    statistic: Annotated[str | None, _option("statistic of the run (default: its first)", _STUDY)] = None,
-    format: Annotated[str | None, _option("format of --sumstats (default: by what they hold)", _STUDY)] = None,
-    study: Annotated[str | None, _option("sample of a GWAS-VCF that holds several", _STUDY)] = None,
-    columns: Annotated[
-        list[str] | None, _option("column of --sumstats, as `beta=BETA`; may be repeated", _STUDY)
-    ] = None,
-    chain: Annotated[Path | None, _option("chain file from the assembly of --sumstats to the run's", _STUDY)] = None,
-    reference: Annotated[Path | None, _option("the run's FASTA, if it has been moved since", _STUDY)] = None,
-    gtf: Annotated[Path | None, _option("genes (GTF), for the distance to the nearest TSS", _CASES)] = None,
-    ld_scores: Annotated[str | None, _option("LD scores of LDSC; a glob, or @ for the chromosome", _CASES)] = None,
-    cases: Annotated[str, _option("auto, credible-sets or p-value", _CASES)] = "auto",
-    min_pip: Annotated[float | None, _option("lowest PIP of a case (default: any member of a set)", _CASES)] = None,
-    p_threshold: Annotated[float, _option("largest p-value of a case", _CASES)] = 5e-8,
-    control_p: Annotated[float, _option("controls of low p have a larger one than this", _CASES)] = 0.05,
-    controls: Annotated[int, _option("matched controls for each case, at most", _CASES, min=1)] = 10,
-    blocks: Annotated[int, _option("genomic blocks of the jackknife, at most", _CASES, min=10)] = 200,
-    prior_tracks: Annotated[int, _option("tracks that re-weight credible sets", _CASES, min=1)] = 10,
-    seed: Annotated[int, _option("of the draw of controls", _CASES, min=0)] = 0,
-    top: Annotated[int, _option("tracks to print", _OUTPUT, min=1)] = 10,
-    force: Annotated[bool, _option("replace an earlier analysis in --output", _OUTPUT)] = False,
+    output: Annotated[Path, _output_option("new or empty folder for the tables")],
+    options: AssociationOptions,
+    top: Annotated[int, _output_option("tracks to print", min=1)] = 10,
+    force: Annotated[bool, _output_option("replace an earlier analysis in --output")] = False,
 ) -> None:
     """Relate scores to GWAS or fine-mapping results: correlation, enrichment, re-weighted credible sets."""
-    from enformer_ray.analysis.association.associate import associate as analyse
-    from enformer_ray.analysis.association.associate import check_folder, write_association
-    from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions, check_cases
+    _associate(run_directory, output, options, top, force)
 
-    read = SumstatsOptions(
-        files=tuple(sumstats or ()),
-        format=format,
-        study=study,
-        columns=dict(pair.partition("=")[::2] for pair in columns or ()),
-        chain=chain,
-        reference=reference,
-    )
-    options = AssociationOptions(
-        statistic=statistic,
-        sumstats=read,
-        gtf=gtf,
-        ld_scores=ld_scores,
-        cases=check_cases(cases),
-        min_pip=min_pip,
-        p_threshold=p_threshold,
-        control_p=control_p,
-        controls=controls,
-        blocks=blocks,
-        prior_tracks=prior_tracks,
-        seed=seed,
-    )
+
+def _associate(run_directory: str, output: Path, options: AssociationOptions, top: int, force: bool) -> None:
+    from enformer_ray.analysis.association.associate import associate as analyse_run
+    from enformer_ray.analysis.association.associate import check_folder, write_association
+
     check_folder(output, force)
-    association = analyse(run_directory, options)
+    association = analyse_run(run_directory, options)
     write_association(association, output)
     print_association(association, top)
     console.print(Text(f"Wrote {output}: tracks.parquet, assays.parquet, credible_sets.parquet, association.json"))
 
 
 def print_association(association: Association, top: int) -> None:
-    """Print what became of records and variants, the strongest tracks, all assays, and the first credible sets.
-
-    Args:
-        association: what was found.
-        top: tracks to print.
-    """
+    """Print the fates of records and variants, the `top` strongest tracks, all assays, and the first credible sets."""
     summary = association.summary
     _print_counts("records", summary["records"])
     _print_counts("variants", summary["variants"])
@@ -116,47 +73,47 @@ def print_association(association: Association, top: int) -> None:
     _print_sets(association.credible_sets)
 
 
-def _print_counts(what: str, counts: Mapping[str, int]) -> None:
-    listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
-    console.print(Text(f"{what}: {listed}"))
+def _print_counts(name: str, counts: Mapping[str, int]) -> None:
+    listed = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
+    console.print(Text(f"{name}: {listed}"))
 
 
 def _statistics_table(rows: pa.Table, names: list[str]) -> Table:
-    table = Table(*names, "|score| ~ chi2", "p", "score ~ z", "p", "log odds / SD", "p", "q", box=None, pad_edge=False)
-    for column in table.columns[len(names) :]:
-        column.justify = "right"
+    table = _table(names, "|score| ~ chi2", "p", "score ~ z", "p", "log odds / SD", "p", "q")
     for row in rows.to_pylist():
         cells = [Text("" if row[name] is None else str(row[name])[:50]) for name in names]
         for name in ("abs_spearman", "signed_spearman", "log_odds"):
             value, error = row[name], row[f"{name}_se"]
-            cells.append(Text("-" if value is None else f"{value:.3f} +- {_two_digits(error)}"))
-            cells.append(Text(_two_digits(row[f"{name}_p"])))
-        table.add_row(*cells, Text(_two_digits(row["log_odds_q"])))
+            cells.append(Text("-" if value is None else f"{value:.3f} +- {_rounded(error)}"))
+            cells.append(Text(_rounded(row[f"{name}_p"])))
+        table.add_row(*cells, Text(_rounded(row["log_odds_q"])))
     return table
 
 
-def _two_digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2g}"
+def _table(names: Sequence[str], *numbers: str) -> Table:
+    """An empty table: columns of text, then columns of numbers."""
+    table = Table(*names, box=None, pad_edge=False)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _rounded(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def _print_sets(sets: pa.Table) -> None:
     """The first variant of each of the first credible sets by the first track."""
     if not sets.num_rows:
         return
-    table = Table("credible set", "variants", "variant", "PIP", "track", "score", "posterior", box=None, pad_edge=False)
+    table = _table(["credible set", "variants", "variant", "PIP", "track", "score", "posterior"])
     shown: set[str] = set()
     for row in sets.slice(0, 10_000).to_pylist():
         if row["credible_set"] not in shown and len(shown) < _SHOWN_SETS:
             shown.add(row["credible_set"])
-            values = (
-                row["variants"],
-                row["variant_id"],
-                _two_digits(row["pip"]),
-                row["track"],
-                _two_digits(row["score"]),
-            )
-            cells = (str(row["credible_set"])[:40], *values, _two_digits(row["posterior"]))
-            table.add_row(*(Text(str(cell)) for cell in cells))
+            variant = (row["variants"], row["variant_id"], _rounded(row["pip"]))
+            score = (row["track"], _rounded(row["score"]), _rounded(row["posterior"]))
+            table.add_row(*(Text(str(cell)) for cell in (str(row["credible_set"])[:40], *variant, *score)))
     console.print(table)
 
 
@@ -192,7 +149,6 @@ def table(
 ) -> None:
     """Make a table of quantiles of a scored background (`calibrate RUN` for short)."""
     from enformer_ray.analysis.calibration import calibrate
-    from enformer_ray.cli.printing import print_line
 
     made = calibrate(run_directory, output, statistic or (), points, force)
     print_line(
@@ -212,7 +168,6 @@ def background(
 ) -> None:
     """Draw random SNVs that are matched to given variants, to be scored as a background."""
     from enformer_ray.analysis.background import make_background
-    from enformer_ray.cli.printing import print_line
 
     drawn = make_background(reference, like, n, seed, output, force)
     print_line(f"Wrote {drawn.variants:,} SNVs matched to {drawn.like:,}: {' '.join(map(str, drawn.files))}")
@@ -233,7 +188,6 @@ def apply(
 ) -> None:
     """Write the signed quantile of every score of a run, as Parquet."""
     from enformer_ray.analysis.calibration import apply_calibration
-    from enformer_ray.cli.printing import print_line
 
     applied = apply_calibration(run_directory, table, output, statistic or (), tracks or (), force)
     print_line(
@@ -268,44 +222,33 @@ def compare_mpra(
     scores = scores.tracks(*tracks) if tracks else scores
     name = statistic or scores.statistics[0]
     comparison = compare(scores, name, read_measured(tables), min_tags, min_confidence)
-    _print(comparison, name, top)
+    _print_comparison(comparison, name, top)
     if output is not None:
-        _write(comparison, output, force)
+        _write_comparison(comparison, output, force)
 
 
-def _print(comparison: Comparison, statistic: str, top: int) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _print_comparison(comparison: Comparison, statistic: str, top: int) -> None:
     from enformer_ray.analysis.mpra import UNMATCHED
-    from enformer_ray.cli.printing import console, print_line
 
-    table = Table("element", "track", "description", "n", "Pearson", "q", "Spearman", "q", box=None, pad_edge=False)
-    for column in table.columns[3:]:
-        column.justify = "right"
+    table = _table(["element", "track", "description"], "n", "Pearson", "q", "Spearman", "q")
     rows = comparison.table.to_pylist()
     for element in comparison.compared:
-        of_it = [row for row in rows if row["element"] == element]
-        for row in sorted(of_it, key=lambda row: -abs(row["spearman"] or 0))[:top]:
-            numbers = [_three_digits(row[key]) for key in ("pearson", "pearson_q", "spearman", "spearman_q")]
+        tracks = [row for row in rows if row["element"] == element]
+        for row in sorted(tracks, key=lambda row: -abs(row["spearman"] or 0))[:top]:
+            numbers = [_rounded(row[key], 3) for key in ("pearson", "pearson_q", "spearman", "spearman_q")]
             table.add_row(Text(element), row["track"], Text(row["description"] or ""), f"{row['n']:,}", *numbers)
     print_line(f"{statistic} against measured values; the tracks of each element with the largest |Spearman|:")
     console.print(table)
     for element, reasons in comparison.unmatched.items():
-        said = "; ".join(f"{number:,} ({UNMATCHED[reason]})" for reason, number in reasons.most_common() if number)
+        left_out = "; ".join(f"{number:,} ({UNMATCHED[reason]})" for reason, number in reasons.most_common() if number)
         compared = f"{comparison.compared[element]:,} of {comparison.compared[element] + reasons.total():,} rows"
-        print_line(f"{element}: {compared} compared{'; left out: ' + said if said else ''}.")
+        print_line(f"{element}: {compared} compared{'; left out: ' + left_out if left_out else ''}.")
 
 
-def _three_digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _write(comparison: Comparison, output: Path, force: bool) -> None:
+def _write_comparison(comparison: Comparison, output: Path, force: bool) -> None:
     import pyarrow.parquet as pq
     from pyarrow import csv
 
-    from enformer_ray.cli.printing import print_line
     from enformer_ray.files import Outputs
 
     with Outputs(output, force) as outputs:
@@ -320,10 +263,8 @@ def _write(comparison: Comparison, output: Path, force: bool) -> None:
 def print_agreement(agreement: Agreement) -> None:
     """Print the agreement of predicted (sad) with true effects, on sequence that the network has never seen."""
     console.print(Text("Predicted (sad) against true effects, on sequence that the network never saw:", style="bold"))
-    table = Table("track", "variants that bear on it", "Spearman", "of all variants", "large effects", "right sign")
-    table.box, table.pad_edge = None, False
-    for column in table.columns[1:]:
-        column.justify = "right"
+    numbers = ("variants that bear on it", "Spearman", "of all variants", "large effects", "right sign")
+    table = _table(["track"], *numbers)
     for track in agreement.tracks:
         figures = (f"{track.touched}", f"{track.spearman:.3f}", f"{track.spearman_all:.3f}", f"{track.large}")
         table.add_row(Text(track.description), *figures, _share(track.right_sign, track.large))
@@ -343,12 +284,12 @@ def analyse(run: str, genes: Path, output: Path) -> None:
     from enformer_ray.demo.world import CAUSAL
 
     print_line(f"The simulated trait acts through {' and '.join(CAUSAL)}; `enformer-ray associate` finds:")
-    associate(run, output, gtf=genes, top=5, force=True)
+    _associate(run, output, AssociationOptions(gtf=genes), top=5, force=True)
     report(run, gtf=genes, profiles=3)
 
 
 def print_demo_end(job: JobConfig) -> None:
-    """Print what the demo is worth, where its files are, and how to score real variants."""
+    """Print what the demo is not, where its files are, and how to score real variants."""
     print_line("")
     console.print(
         Text("This is a toy: a generated genome, nine tracks by a rule, a small network trained on it.", "bold")

@@ -290,8 +290,7 @@ def plot_heatmap(
     width: Width = 7.2,
 ) -> None:
     """Scores of the top variants in the tracks where they are largest."""
-    from enformer_ray.analysis.logo import draw_heatmap
-    from enformer_ray.analysis.plots import save
+    from enformer_ray.analysis.plots import draw_heatmap, save
     from enformer_ray.analysis.sweep import sweep
     from enformer_ray.rundir.store import open_store
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they and a job file become one `JobConfig`."""
+"""Options of commands, made from the models that they fill: name, type, choices, bounds, default and help."""
 
 from __future__ import annotations
 
@@ -6,153 +6,51 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
 from enformer_ray.config import (
-    BadRecords,
-    Device,
-    IndelConvention,
+    HOW,
+    WHAT,
+    WHERE,
     JobConfig,
-    Placement,
-    Precision,
+    Schedule,
+    Setting,
     build_config,
+    check_model,
+    fields_of,
     load_job_file,
+    settings,
 )
 from enformer_ray.errors import ConfigError
 
-_WHAT, _HOW, _WHERE = "What is scored", "How it is scored", "Where it runs"
-
-
-def _option(help_text: str, panel: str, *names: str) -> Any:
-    return typer.Option(*names, help=help_text, rich_help_panel=panel)
-
-
-# name of the parameter -> (place in the job file, type, option). Defaults stand in the job file's schema alone.
-_OPTIONS: dict[str, tuple[str, Any, Any]] = {
-    "variants": (
-        "variants",
-        list[str] | None,
-        _option("VCF, BCF, TSV, CSV or Parquet; - for standard input; a glob in quotes; may be repeated", _WHAT),
-    ),
-    "previous": (
-        "previous",
-        list[str] | None,
-        _option("finished run; what it has scored in the same way is not scored again; may be repeated", _WHAT),
-    ),
-    "reference": ("reference", Path | None, _option("reference FASTA, plain or bgzip", _WHAT)),
-    "weights": (
-        "weights",
-        str | None,
-        _option("folder, safetensors file or Hugging Face id; the published Enformer by default", _WHAT),
-    ),
-    "revision": ("revision", str | None, _option("revision of a Hugging Face id", _WHAT)),
-    "output": ("output", str | None, _option("run directory", _WHAT)),
-    "format": ("catalogue.format", str | None, _option("format of the variants (default: by what they hold)", _WHAT)),
-    "study": ("catalogue.study", str | None, _option("sample of a GWAS-VCF that holds several", _WHAT)),
-    "on_bad_record": (
-        "catalogue.on_bad_record",
-        BadRecords | None,
-        _option("fail (default), or keep records that cannot be read as rejected", _WHAT),
-    ),
-    "columns": (
-        "catalogue.columns",
-        list[str] | None,
-        _option("column of a table, as `position=BP`; may be repeated", _WHAT),
-    ),
-    "contig_aliases": ("catalogue.contig_aliases", Path | None, _option("TSV: name in the variants, contig", _WHAT)),
-    "chain": (
-        "catalogue.chain",
-        Path | None,
-        _option("chain file (UCSC) from the variants' assembly to the reference's", _WHAT),
-    ),
-    "max_allele_length": (
-        "catalogue.max_allele_length",
-        int | None,
-        _option("longest allele, bp (default: 1024)", _WHAT),
-    ),
-    "max_unknown": (
-        "catalogue.max_unknown",
-        int | None,
-        _option("unknown bases allowed in a window (default: any)", _WHAT),
-    ),
-    "max_ref_mismatch": (
-        "catalogue.max_ref_mismatch",
-        float | None,
-        _option("share of REF mismatches that stops the plan (default: 0.1)", _WHAT),
-    ),
-    "head": ("scoring.head", str | None, _option("human or mouse (default: human)", _HOW)),
-    "tracks": (
-        "scoring.tracks",
-        list[str] | None,
-        _option("5, 0,3,10-20, assay:CAGE, regex:liver or file:PATH; may be repeated (default: all)", _HOW),
-    ),
-    "tracks_table": ("tracks_table", Path | None, _option("targets table: names and assays of the tracks", _HOW)),
-    "statistics": (
-        "scoring.statistics",
-        str | None,
-        _option("of sad, log2_ratio, log_sad, sax, d2, centre, ref, alt (default: sad,log2_ratio)", _HOW),
-    ),
-    "placement": (
-        "scoring.placement",
-        Placement | None,
-        _option("where windows lie: binned (default), centred, shared", _HOW),
-    ),
-    "stride": ("scoring.stride", int | None, _option("bins between windows of `shared` (default: 32)", _HOW)),
-    "indel": ("scoring.indel", IndelConvention | None, _option("convention for indels (default: local)", _HOW)),
-    "reverse_complement": ("scoring.reverse_complement", bool | None, _option("average both strands", _HOW)),
-    "shifts": ("scoring.shifts", int | None, _option("average over 1, 2, 4, ... 64 window starts (default: 1)", _HOW)),
-    "precision": ("scoring.precision", Precision | None, _option("of the network (default: float32)", _HOW)),
-    "sequence_length": ("sequence_length", int | None, _option("input length, bp (default: the weights' own)", _HOW)),
-    "target_length": ("target_length", int | None, _option("output bins (default: the weights' own)", _HOW)),
-    "device": ("scoring.device", Device | None, _option("auto, cpu or cuda (default: auto)", _WHERE)),
-    "batch_size": ("scoring.batch_size", int | None, _option("sequences in one pass (default: from memory)", _WHERE)),
-    "threads": ("scoring.threads", int | None, _option("CPU threads of a worker (default: cores / workers)", _WHERE)),
-    "shard_size": (
-        "shard_size",
-        int | None,
-        _option("variants in a shard at most (default: 64; on CUDA 1024)", _WHERE),
-    ),
-    "audit": ("audit", int | None, _option("variants scored again plainly, at most (default: 32, or 1%)", _WHERE)),
-    "token_cache_mb": (
-        "token_cache_mb",
-        int | None,
-        _option("memory of a worker for trunk tokens, MiB (default: 512)", _WHERE),
-    ),
-    "compile": ("scoring.compile", bool | None, _option("let torch.compile fuse operations", _WHERE, "--compile")),
-    "workers": ("workers", int | None, _option("worker processes at most (default: 1; on CUDA one a GPU)", _WHERE)),
-    "gpus_per_worker": (
-        "gpus_per_worker",
-        float | None,
-        _option("share of a GPU that a worker asks for (default: 1)", _WHERE),
-    ),
-    "shard_timeout": (
-        "shard_timeout",
-        float | None,
-        _option("seconds after which a shard counts as hung (default: 20 times what it should take)", _WHERE),
-    ),
-    "address": ("address", str | None, _option("Ray cluster to join (default: a local one)", _WHERE)),
-    "offline": ("offline", bool | None, _option("download nothing", _WHERE, "--offline")),
+_JOB = {
+    setting.name: setting
+    for setting in (*settings(JobConfig), *settings(Schedule, "schedule."))
+    if setting.option is not None
 }
-_LISTS_IN_ONE = ("statistics",)
-
+"""All options of a job file by name."""
 
 Derive = Callable[[dict[str, Any]], dict[str, Any]]
-"""Takes options of a command's own out of its arguments, and says what they are in the job file: place -> value."""
+"""Takes options of a command's own out of its arguments, and returns what they mean in the job file: key -> value."""
 
 
 def job_command(
-    function: Callable[..., None], without: Collection[str] = (), derive: Derive = lambda _: {}
+    function: Callable[..., None],
+    without: Collection[str] = (),
+    derive: Derive = lambda _: {},
+    also: Collection[str] = (),
 ) -> Callable[..., None]:
-    """Give a command all job options; it is called with the checked `JobConfig` as its first argument.
+    """Give a command the options of a job; it is called with the checked `JobConfig` as its first argument.
 
     Args:
         function: the command.
-        without: job options that it does not have.
+        without: options of all jobs that it does not have.
         derive: what options of its own mean in the job file; those that it takes, `function` does not get.
+        also: options of some jobs that it has.
     """
-    return with_job_options(function, job_from, without, derive)
+    return with_job_options(function, job_from, without, derive, also)
 
 
 def with_job_options(
@@ -160,16 +58,20 @@ def with_job_options(
     build: Callable[[Path | None, dict[str, Any], Mapping[str, Any]], Any],
     without: Collection[str] = (),
     derive: Derive = lambda _: {},
+    also: Collection[str] = (),
 ) -> Callable[..., None]:
-    """Give a command the job options.
+    """Give a command the options of a job.
 
     Args:
         function: called with what `build` returns as its first argument.
         build: takes the job file, the options (None where not given), and what is derived.
-        without: options that the command does not have.
+        without: options of all jobs that the command does not have.
         derive: as in `job_command`.
+        also: options of some jobs that the command has.
     """
-    offered = {name: option for name, option in _OPTIONS.items() if name not in without}
+    offered = [
+        name for name, setting in _JOB.items() if name in also or (_of_all_jobs(setting) and name not in without)
+    ]
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(function)
@@ -179,22 +81,121 @@ def with_job_options(
         options = {name: values.pop(name) for name in offered}
         function(build(config, options, derived), **values)
 
-    parameters = [
-        inspect.Parameter(
-            "config",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[Path | None, _option("job file (YAML); options given here override it", _WHAT)],
-        )
-    ]
-    parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
-        for name, (_, kind, option) in offered.items()
-    ]
-    parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    config = typer.Option(help="job file (YAML); options given here override it", rich_help_panel=WHAT)
+    parameters = [_parameter("config", Annotated[Path | None, config], None)]
+    # Defaults are not passed on: the job file comes before them.
+    parameters += [_parameter(name, _annotation(_JOB[name], default_in_help=True), None) for name in offered]
+    return _with_signature(command, [*parameters, *own])
+
+
+def _of_all_jobs(setting: Setting) -> bool:
+    return setting.option is not None and setting.option.panel in (WHAT, HOW, WHERE)
+
+
+def model_options(function: Callable[..., None], without: Collection[str] = ()) -> Callable[..., None]:
+    """Give a command, in place of each parameter whose type is a model, the options of that model.
+
+    Args:
+        function: called with the models, checked.
+        without: options that the command does not have; their fields keep the defaults.
+    """
+    own = list(inspect.signature(function, eval_str=True).parameters.values())
+    offered = {
+        parameter.name: [s for s in settings(parameter.annotation) if s.option is not None and s.name not in without]
+        for parameter in own
+        if fields_of(parameter.annotation)
+    }
+    models = {parameter.name: parameter.annotation for parameter in own if parameter.name in offered}
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        for name, model in models.items():
+            fields: dict[str, Any] = {}
+            for setting in offered[name]:
+                _set(fields, setting, values.pop(setting.name), origin_of(None))
+            values[name] = check_model(model, fields, origin_of(None))
+        function(**values)
+
+    parameters = []
+    for parameter in own:
+        if parameter.name not in offered:
+            parameters.append(parameter)
+        for setting in offered.get(parameter.name, ()):
+            annotation = _annotation(setting, default_in_help=False)
+            parameters.append(_parameter(setting.name, annotation, _default(setting)))
+    return _with_signature(command, parameters)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _with_signature(command: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    """Typer reads the signature and the annotations, click passes all by name."""
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _default(setting: Setting) -> Any:
+    if setting.field.is_required():
+        return inspect.Parameter.empty
+    value = setting.field.get_default(call_default_factory=True)
+    if _in_one(setting.kind):
+        return ",".join(value)
+    return value if value not in ((), {}) else None
+
+
+def _annotation(setting: Setting, default_in_help: bool) -> Any:
+    """Type and typer's option for a field of a model.
+
+    Args:
+        setting: the field.
+        default_in_help: whether the help states the default; typer adds those that it is given itself.
+    """
+    option, kind = setting.option, _option_type(setting.kind)
+    assert option is not None
+    text = option.help or setting.field.description or ""
+    if _in_one(setting.kind):
+        text += f", separated by commas: {', '.join(get_args(get_args(setting.kind)[0]))}"
+    if get_origin(kind) is list:
+        text += "; may be repeated"
+    if setting.default and (default_in_help or option.unset):
+        text += f" (default: {setting.default})"
+    flags = [setting.flag] if kind is bool and not option.negatable else []
+    bounds = _bounds(setting, kind)
+    return Annotated[
+        kind | None,
+        typer.Option(*flags, help=text, rich_help_panel=option.panel, metavar=option.metavar, **bounds),
+    ]
+
+
+def _option_type(kind: Any) -> Any:
+    """Type of an option that takes values of a field's type."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Union:
+        return _option_type(arguments[0])
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return list[str]
+    if origin is Literal and not all(isinstance(choice, str) for choice in arguments):
+        return type(arguments[0])
+    if origin is tuple:
+        return str if _in_one(kind) else list[_option_type(arguments[0])]  # type: ignore[misc]
+    return kind
+
+
+def _in_one(kind: Any) -> bool:
+    """Whether a list is one value with commas: words that have none."""
+    return get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal
+
+
+def _bounds(setting: Setting, kind: Any) -> dict[str, Any]:
+    """Bounds that belong to the range, which are all that typer knows; the model checks the others."""
+    limits = setting.limits
+    if kind not in (int, float) or "gt" in limits or "lt" in limits:
+        return {}
+    return {name: limits[limit] for name, limit in (("min", "ge"), ("max", "le")) if limit in limits}
 
 
 def job_from(config: Path | None, options: dict[str, Any], derived: Mapping[str, Any] | None = None) -> JobConfig:
@@ -203,7 +204,7 @@ def job_from(config: Path | None, options: dict[str, Any], derived: Mapping[str,
     Args:
         config: the job file.
         options: by name.
-        derived: further values by their place in the job file.
+        derived: further values by their key in the job file.
 
     Raises:
         ConfigError: naming each key that is unknown, missing or wrong.
@@ -221,11 +222,9 @@ def job_values(
     """
     values = load_job_file(config) if config else {}
     for name, value in options.items():
-        if value is None or value == []:
-            continue
-        _set(values, _OPTIONS[name][0], _split(name, value), origin_of(config))
-    for place, value in (derived or {}).items():
-        _set(values, place, value, origin_of(config))
+        _set(values, _JOB[name], value, origin_of(config))
+    for key, value in (derived or {}).items():
+        _set_key(values, key, value, origin_of(config))
     return values
 
 
@@ -234,18 +233,23 @@ def origin_of(config: Path | None) -> str:
     return f"the job file {config}" if config else "the command line"
 
 
-def _set(values: dict[str, Any], place: str, value: Any, origin: str) -> None:
-    *rooms, key = place.split(".")
-    for room in rooms:
-        section = values.get(room) or {}  # a section without a line is none
+def _set(values: dict[str, Any], setting: Setting, value: Any, origin: str) -> None:
+    """Set the key of an option, if it is given."""
+    if value is None or value == []:
+        return
+    if _in_one(setting.kind):
+        value = value.split(",")
+    elif isinstance(value, list) and get_origin(setting.kind) is not tuple:
+        value = dict(pair.partition("=")[::2] for pair in value)
+    _set_key(values, setting.key, value, origin)
+
+
+def _set_key(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    *sections, last = key.split(".")
+    for name in sections:
+        section = values.get(name) or {}  # YAML reads a section without a line as None
         if not isinstance(section, dict):
-            raise ConfigError(f"{origin}: `{room}` must hold `key: value` lines, not {section!r}.")
-        values[room] = section
+            raise ConfigError(f"{origin}: `{name}` must hold `key: value` lines, not {section!r}.")
+        values[name] = section
         values = section
-    values[key] = value
-
-
-def _split(name: str, value: Any) -> Any:
-    if name == "columns":
-        return dict(pair.partition("=")[::2] for pair in value)
-    return value.split(",") if name in _LISTS_IN_ONE else value
+    values[last] = value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -17,6 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from enformer_ray.api import FinishedRun, Saturation, Step
     from enformer_ray.engine.progress import Progress, RunOutcome
     from enformer_ray.errors import EnformerRayError
     from enformer_ray.model.enformer import Enformer
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from enformer_ray.publish.documents import FailedVariant
     from enformer_ray.publish.finalise import FinaliseProgress
     from enformer_ray.publish.verify import Verified, VerifyProgress
-    from enformer_ray.rundir.manifest import AccountLine, Manifest
+    from enformer_ray.rundir.manifest import AccountLine
 
 console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
 """Standard output; wide where nobody looks at it."""
@@ -42,7 +43,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
 
 
-Step = TypeVar("Step")
+Counts = TypeVar("Counts")
 
 SECONDS_BETWEEN_LINES = 10
 _FAILURES = 10
@@ -177,7 +178,7 @@ def print_audit(audit: AuditReport) -> None:
         return
     print_line(
         f"Audit: {audit.variants:,} {'variant' if audit.variants == 1 else 'variants'} scored again by plain float32 "
-        f"passes, {audit.plain_seconds:.3g} s each; the run took {audit.seconds:.3g} s a variant and worker."
+        f"passes, {audit.direct_seconds:.3g} s each; the run took {audit.seconds:.3g} s a variant and worker."
     )
     table = Table("statistic", "largest deviation", "median", "of the bound", box=None, pad_edge=False)
     table.add_column("scores below noise")
@@ -236,11 +237,6 @@ def print_paths(paths: Iterable[str]) -> None:
     sys.stdout.writelines(f"{path}\n" for path in paths)
 
 
-def print_manifest(run_directory: str, manifest: Manifest) -> None:
-    """Print where the finished dataset is."""
-    print_line(f"Finished: {run_directory}/scores (content hash {manifest.content_hash})")
-
-
 def print_top(top: pa.Table, statistic: str) -> None:
     """Print the variants with the largest scores; long alleles are cut, the dataset holds them whole."""
     genes = ["gene", "from its start"] if "gene_name" in top.column_names else []
@@ -291,7 +287,7 @@ def progress_reporter() -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def now_and_then(words: Callable[[Step], str]) -> Callable[[Step], None]:
+def now_and_then(words: Callable[[Counts], str]) -> Callable[[Counts], None]:
     """A function that prints how far something is, every ten seconds: nothing of what takes less.
 
     Args:
@@ -299,13 +295,80 @@ def now_and_then(words: Callable[[Step], str]) -> Callable[[Step], None]:
     """
     last = [time.monotonic()]
 
-    def show(progress: Step) -> None:
+    def show(progress: Counts) -> None:
         if time.monotonic() - last[0] >= SECONDS_BETWEEN_LINES:
             last[:] = [time.monotonic()]
             print_line(words(progress))
             sys.stdout.flush()
 
     return show
+
+
+class StepPrinter:
+    """Prints the steps that `enformer_ray.api` reports; a context, at whose end no progress bar is left."""
+
+    def __init__(self) -> None:
+        self._bar = ExitStack()
+        self._report: Callable[[Progress], None] | None = None
+        self._finalising = now_and_then(finalise_line)
+
+    def __enter__(self) -> Self:
+        """Nothing is shown yet: a run may be refused before its first step."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the bar."""
+        self.stop_bar()
+
+    def __call__(self, step: Step) -> None:
+        """Print a step; of those that come often, one now and then."""
+        # Whoever reports a step has imported its class; the command line itself starts without them.
+        from enformer_ray import api
+        from enformer_ray.engine.progress import Progress, RunOutcome
+        from enformer_ray.plan.plan import Plan
+        from enformer_ray.publish.finalise import FinaliseProgress
+
+        match step:
+            case Plan():
+                print_plan(step)
+            case Progress():
+                if self._report is None:
+                    self._report = self._bar.enter_context(progress_reporter())
+                self._report(step)
+            case RunOutcome():
+                self.stop_bar()
+                print_outcome(step)
+                self._finalising = now_and_then(finalise_line)
+            case FinaliseProgress():
+                self._finalising(step)
+            case api.FinishedRun():
+                print_finished(step)
+            case api.Saturation():
+                print_importance(step)
+
+    def stop_bar(self) -> None:
+        """Let what is printed next be the last thing on the screen."""
+        self._bar.close()
+        self._report = None
+
+
+def print_finished(run: FinishedRun) -> None:
+    """Print the audit, where the dataset is, and what could not be scored."""
+    print_audit(run.audit)
+    print_line(f"Finished: {run.uri}/scores (content hash {run.content_hash})")
+    if run.failed:
+        print_failures(run.uri, run.failures, run.failed)
+
+
+def print_importance(saturated: Saturation) -> None:
+    """Print the files of importance, and which bases and statistics have none."""
+    written = saturated.importance
+    for path in written.paths:
+        print_line(f"Wrote {written.bases:,} bases: {saturated.run.uri}/{path}")
+    if written.incomplete:
+        print_line(f"{written.incomplete:,} bases have fewer than three substitutions in the run and are left out.")
+    for statistic in written.without:
+        print_line(f"{statistic} is no signed change, so that no importance follows from it.")
 
 
 def finalise_line(progress: FinaliseProgress) -> str:

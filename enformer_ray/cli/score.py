@@ -1,27 +1,37 @@
-"""The command `saturate`: `score` of synthetic variants, then what they say of every base."""
+"""The commands that score: `score`, `plan`, `run`, `finalise`, `reprocess`, `saturate`, `genes` and `releases`."""
 
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enformer_ray.cli.options import job_command
+from enformer_ray import api
+from enformer_ray.cli import printing
+from enformer_ray.cli.options import job_command, job_values, origin_of, with_job_options
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import ConfigError
+from enformer_ray.errors import ConfigError, ReleaseChangedError
 
 if TYPE_CHECKING:
-    from enformer_ray.rundir.lease import Lease
+    from enformer_ray.schedule import FoundReleases, ReleaseResult, State
 
 FAILED_VARIANTS = 3
-"""Exit status of a run that is finished, but for variants that could not be scored."""
+"""Exit status of a run that is finished, except that some variants could not be scored."""
+
+ARRIVING = 75
+"""Exit status when nothing is wrong, but a release is still being written: that of sysexits.h for "try again later"."""
 
 RATE = 50.0
-"""TFLOP/s that a preview reckons with unless told otherwise."""
+"""TFLOP/s that a preview assumes by default."""
 
+RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
+Workers = Annotated[int | None, typer.Option(min=1, help="worker processes (default: 1; on CUDA one a GPU)")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join (default: a local one)")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="count and print, score nothing")]
 Rate = Annotated[float, typer.Option(min=1e-6, help="TFLOP/s that --dry-run reckons with")]
 TakeOver = Annotated[
@@ -29,90 +39,79 @@ TakeOver = Annotated[
 ]
 
 
-def score_or_preview(job: JobConfig, dry_run: bool, rate: float, take_over: bool) -> None:
-    """What `score` does with a job, and whatever else scores; `rate` is in TFLOP/s.
+@job_command
+def score(
+    job: JobConfig,
+    dry_run: DryRun = False,
+    rate: Rate = RATE,
+    take_over: TakeOver = False,
+) -> None:
+    """Score variants: plan, run and finalise in one. The same command again resumes."""
+    score_or_preview(api.score, job, "score", dry_run, rate, take_over)
+
+
+def score_or_preview(
+    function: Callable[..., api.FinishedRun],
+    job: JobConfig,
+    kind: api.Kind = "score",
+    dry_run: bool = False,
+    rate: float = RATE,
+    take_over: bool = False,
+) -> None:
+    """Call one of the functions of api that score, and print each step; or print a preview.
 
     Raises:
-        typer.Exit: the run is finished, but for variants that could not be scored.
+        typer.Exit: variants could not be scored.
     """
     if dry_run:
-        preview_job(job, rate)
-    elif not score_job(job, take_over):
+        printing.print_preview(api.preview(job, kind=kind), rate)
+        return
+    with printing.StepPrinter() as show:
+        finished = function(job, take_over=take_over, on_progress=show)
+    _exit_if_failed(finished)
+
+
+def _exit_if_failed(finished: api.FinishedRun) -> None:
+    if finished.failed:
         raise typer.Exit(FAILED_VARIANTS)
 
 
-def score_job(job: JobConfig, take_over: bool = False) -> bool:
-    """Plan, run and finalise a job, or what is left of it.
-
-    Returns:
-        Whether every variant that could be scored was.
-    """
-    plan_job(job, take_over)
-    with lease_of(job.output, take_over) as lease:
-        run_job(job.output, job.workers, job.address, job.token_cache_mb, lease)
-        return finalise_job(job.output, job.workers, job.address, lease)
+@job_command
+def plan(job: JobConfig, take_over: TakeOver = False) -> None:
+    """Read, normalise and shard the variants; write the plan."""
+    printing.print_plan(api.plan(job, take_over=take_over))
 
 
-def preview_job(job: JobConfig, rate: float) -> None:
-    """Print what a job would do; `rate` is in TFLOP/s."""
-    from enformer_ray.cli import printing as output
-    from enformer_ray.plan.preview import preview
-
-    output.print_preview(preview(job), rate)
-
-
-def plan_job(job: JobConfig, take_over: bool = False) -> None:
-    """Make a plan, or accept the one that is there."""
-    from enformer_ray.cli import printing as output
-    from enformer_ray.plan.plan import make_plan
-    from enformer_ray.rundir.store import open_store
-
-    output.print_plan(make_plan(job, open_store(job.output), take_over))
-
-
-def lease_of(run_directory: str, take_over: bool = False) -> AbstractContextManager[Lease]:
-    """The lease of a run directory that holds a plan."""
-    from enformer_ray.plan.plan import load_plan
-    from enformer_ray.rundir.lease import hold
-    from enformer_ray.rundir.store import open_store
-
-    store = open_store(run_directory)
-    load_plan(store)
-    return hold(store, take_over)
-
-
-def run_job(
-    run_directory: str, workers: int | None, address: str | None, token_cache_mb: int | None, lease: Lease
+def run(
+    run_directory: RunDirectory,
+    workers: Workers = None,
+    address: Address = None,
+    token_cache_mb: Annotated[
+        int | None, typer.Option(min=0, help="memory of a worker for trunk tokens, MiB (default: as planned)")
+    ] = None,
+    take_over: TakeOver = False,
 ) -> None:
-    """Score the shards that have no receipt."""
-    from enformer_ray.cli import printing as output
-    from enformer_ray.engine.driver import run_shards
-    from enformer_ray.rundir.store import open_store
+    """Score the shards of a plan that have no receipt yet."""
+    with printing.StepPrinter() as show:
+        outcome = api.run(
+            run_directory,
+            workers=workers,
+            address=address,
+            token_cache_mb=token_cache_mb,
+            take_over=take_over,
+            on_progress=show,
+        )
+        show(outcome)
 
-    with output.progress_reporter() as report:
-        outcome = run_shards(open_store(run_directory), address, workers, token_cache_mb, report, lease)
-    output.print_outcome(outcome)
 
-
-def finalise_job(run_directory: str, workers: int | None, address: str | None, lease: Lease) -> bool:
-    """Publish the dataset.
-
-    Returns:
-        Whether every variant that could be scored was.
-    """
-    from enformer_ray.cli import printing as output
-    from enformer_ray.publish.audit import read_audit
-    from enformer_ray.publish.documents import read_failures
-    from enformer_ray.publish.finalise import finalise as publish
-    from enformer_ray.rundir.store import open_store
-
-    store = open_store(run_directory)
-    manifest = publish(store, address, workers, lease, output.now_and_then(output.finalise_line))
-    output.print_audit(read_audit(store))
-    output.print_manifest(run_directory, manifest)
-    if manifest.failed:
-        output.print_failures(run_directory, read_failures(store), manifest.failed)
-    return not manifest.failed
+def finalise(
+    run_directory: RunDirectory, workers: Workers = None, address: Address = None, take_over: TakeOver = False
+) -> None:
+    """Check that every planned variant is there once, and publish the dataset."""
+    with printing.StepPrinter() as show:
+        finished = api.finalise(run_directory, workers=workers, address=address, take_over=take_over, on_progress=show)
+        show(finished)
+    _exit_if_failed(finished)
 
 
 @job_command
@@ -123,56 +122,24 @@ def reprocess(
     take_over: TakeOver = False,
 ) -> None:
     """Score a new release of variants: only what no --previous run has scored in the same way; the rest is copied."""
-    if not job.previous:
-        raise ConfigError(
-            "reprocess needs at least one finished run to take scores from: give --previous RUN (previous in a job "
-            "file), or use `enformer-ray score` to score everything."
-        )
-    score_or_preview(job, dry_run, rate, take_over)
+    score_or_preview(api.reprocess, job, "reprocess", dry_run, rate, take_over)
 
 
-_PANEL = "Genes"
-_PLACES = {
-    "gtf": "genes.gtf",
-    "bins": "genes.bins",
-    "max_distance": "genes.max_distance",
-    "gene_type": "genes.gene_types",
-    "gene": "genes.genes",
-}
+_GENE_OPTIONS = ("gtf", "bins", "max_distance", "gene_type", "gene")
 
 
-def _option(help_text: str, **more: Any) -> Any:
-    return typer.Option(help=help_text, rich_help_panel=_PANEL, **more)
-
-
-def _genes(values: dict[str, Any]) -> dict[str, Any]:
-    given = {place: values.pop(name) for name, place in _PLACES.items()}
-    if given["genes.gtf"] is None and values["config"] is None:
+def _check_annotation(values: dict[str, Any]) -> dict[str, Any]:
+    if values["gtf"] is None and values["config"] is None:
         raise ConfigError(
             "genes are scored at the transcription starts of an annotation: give --gtf (genes.gtf in a job file), the "
             "GTF of the reference's assembly, such as GENCODE's."
         )
-    return {place: value for place, value in given.items() if value is not None and value != []}
+    return {}
 
 
-@functools.partial(job_command, without=("previous",), derive=_genes)
+@functools.partial(job_command, without=("previous",), derive=_check_annotation, also=_GENE_OPTIONS)
 def genes(
     job: JobConfig,
-    gtf: Annotated[  # noqa: ARG001 (`_genes` takes the first five)
-        Path | None, _option("genes of the reference's assembly (GTF, plain or gzip)")
-    ] = None,
-    bins: Annotated[  # noqa: ARG001
-        int | None, _option("output bins around a transcription start, an odd number (default: 3)")
-    ] = None,
-    max_distance: Annotated[  # noqa: ARG001
-        int | None, _option("bp between variant and transcription start at most (default: the whole window)")
-    ] = None,
-    gene_type: Annotated[  # noqa: ARG001
-        list[str] | None, _option("gene_type, such as protein_coding; may be repeated (default: all)")
-    ] = None,
-    gene: Annotated[  # noqa: ARG001
-        list[str] | None, _option("gene_id or gene_name; may be repeated (default: all)")
-    ] = None,
     dry_run: DryRun = False,
     rate: Rate = RATE,
     take_over: TakeOver = False,
@@ -182,41 +149,33 @@ def genes(
     Windows are centred on the starts; the CAGE tracks are scored where a track table says which these are. The same
     command again resumes.
     """
-    if job.genes is None:
-        raise ConfigError(
-            "the job file has no section `genes`, whose key `gtf` names the annotation; add it or give --gtf."
-        )
-    score_or_preview(job, dry_run, rate, take_over)
+    score_or_preview(api.score_genes, job, "genes", dry_run, rate, take_over)
 
 
-_OF_FILES = ("variants", "format", "study", "on_bad_record", "columns", "chain")
-"""Options of `score` that are about variant files."""
+_FILE_OPTIONS = ("variants", "format", "study", "on_bad_record", "columns", "chain")
+"""Options of `score` that are about variant files, of which a saturated region has none."""
 
 
-def _sources(values: dict[str, Any]) -> dict[str, Any]:
+def _regions(values: dict[str, Any]) -> dict[str, Any]:
     from enformer_ray.catalogue.sources import SATURATE
 
-    regions, beds, deletions = values.pop("region"), values.pop("bed"), values.pop("deletions")
+    regions, beds = values.pop("region"), values.pop("bed")
     named = [*(regions or []), *(str(path) for path in beds or [])]
     missing = [path for path in beds or [] if not path.is_file()]
     if missing:
         raise ConfigError(f"--bed {missing[0]} does not exist; check the path.")
     if not named and values["config"] is None:
         raise ConfigError("give the regions to saturate: --region chr8:1000-1200 or --bed FILE.")
-    derived: dict[str, Any] = {"variants": [f"{SATURATE}{name}" for name in named]} if named else {}
-    return derived | ({} if deletions is None else {"catalogue.saturate_deletions": deletions})
+    return {"variants": [f"{SATURATE}{name}" for name in named]} if named else {}
 
 
-@functools.partial(job_command, without=_OF_FILES, derive=_sources)
+@functools.partial(job_command, without=_FILE_OPTIONS, derive=_regions, also=("deletions",))
 def saturate(
     job: JobConfig,
-    region: Annotated[  # noqa: ARG001 (`_sources` takes the first three)
+    region: Annotated[  # noqa: ARG001 (`_regions` takes the first two)
         list[str] | None, typer.Option(help="chr8:1000-1200, 1-based, both ends included; may be repeated")
     ] = None,
     bed: Annotated[list[Path] | None, typer.Option(help="regions as BED; may be repeated")] = None,  # noqa: ARG001
-    deletions: Annotated[  # noqa: ARG001
-        bool | None, typer.Option("--deletions/--no-deletions", help="delete each base, too (default: no)")
-    ] = None,
     logo: Annotated[
         Path | None, typer.Option(help="picture (.png, .svg, .pdf) to draw of each track; see `plot logo`")
     ] = None,
@@ -228,47 +187,105 @@ def saturate(
 
     The same command again resumes.
     """
-    from enformer_ray.catalogue.sources import SATURATE, is_saturation
-
-    if not all(map(is_saturation, job.variants)):
-        raise ConfigError(
-            "`saturate` makes its own variants, but the job file names variant files; `score` scores those. Give "
-            f"--region or --bed, or variants like {SATURATE}chr8:1000-1200 in the job file."
-        )
     if dry_run:
-        preview_job(job, rate)
+        printing.print_preview(api.preview(job, kind="saturate"), rate)
         return
-    from enformer_ray.analysis.saturation import check_logo
-
-    if logo is not None:
-        check_logo(logo)
-    complete = score_job(job, take_over)
-    _write_importance(job.output)
-    if logo is not None:
-        _draw(job.output, logo)
-    if not complete:
-        raise typer.Exit(FAILED_VARIANTS)
+    with printing.StepPrinter() as show:
+        saturated = api.saturate(job, logo=logo, take_over=take_over, on_progress=show)
+    for path in saturated.logos:
+        printing.print_line(f"Wrote {path}.")
+    _exit_if_failed(saturated.run)
 
 
-def _draw(run_directory: str, logo: Path) -> None:
-    from enformer_ray.analysis.saturation import draw_logos
-    from enformer_ray.cli.printing import print_line
-    from enformer_ray.dataset.dataset import open_scores
+def releases(
+    job_file: tuple[dict[str, Any], str],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="look, count and print, score nothing")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="claim the folder of runs even from a driver that seems to be alive")
+    ] = False,
+) -> None:
+    """Score the releases in a folder that have no finished run yet, each beside all earlier ones; for schedules.
 
-    for path in draw_logos(open_scores(run_directory), logo):
-        print_line(f"Wrote {path}.")
+    Exit status 75: nothing is wrong, but a release is still being written and left for the next start.
+    """
+    from enformer_ray.schedule import scheduled_job
+
+    job = scheduled_job(*job_file)
+    with _ReleasePrinter() as show:
+        seen = api.releases(job, dry_run=dry_run, take_over=take_over, on_progress=show)
+    statuses = [_STATUSES.get(release.state, 0) for release in seen.found.releases]
+    statuses += [_result_status(result) for result in seen.results]
+    raise typer.Exit(min(statuses, key=lambda status: _RANKS.get(status, 0), default=0))
 
 
-def _write_importance(run_directory: str) -> None:
-    from enformer_ray.analysis.saturation import write_importance
-    from enformer_ray.cli.printing import print_line
-    from enformer_ray.dataset.dataset import open_scores
-    from enformer_ray.rundir.store import open_store
+_STATES: dict[State, str] = {
+    "scored": "scored",
+    "changed": "changed since",
+    "arriving": "still being written",
+    "started": "not finished",
+    "new": "new",
+}
+_STATUSES: dict[State, int] = {"changed": ReleaseChangedError.exit_status, "arriving": ARRIVING}
+"""Exit status that a release asks for while it is not scored."""
 
-    written = write_importance(open_scores(run_directory), open_store(run_directory))
-    for path in written.paths:
-        print_line(f"Wrote {written.bases:,} bases: {run_directory}/{path}")
-    if written.incomplete:
-        print_line(f"{written.incomplete:,} bases have fewer than three substitutions in the run and are left out.")
-    for statistic in written.without:
-        print_line(f"{statistic} is no signed change, so that no importance follows from it.")
+_RANKS = {0: 3, ARRIVING: 2, FAILED_VARIANTS: 1}
+"""Of several releases the status with the smallest rank counts; errors have 0."""
+
+
+def _result_status(result: ReleaseResult[Any]) -> int:
+    if result.error is not None:
+        return result.error.exit_status
+    return FAILED_VARIANTS if isinstance(result.outcome, api.FinishedRun) and result.outcome.failed else 0
+
+
+class _ReleasePrinter(printing.StepPrinter):
+    """Prints the steps of `releases`: lines with the time around what `score` prints of each release."""
+
+    def __call__(self, step: api.Step) -> None:
+        from enformer_ray.schedule import BegunRelease, FoundReleases, ReleaseResult
+
+        match step:
+            case FoundReleases():
+                self._found(step)
+            case BegunRelease():
+                begins = "goes on" if step.seen.state == "started" else "begins"
+                beside = printing.counted(len(step.job.previous), "earlier run")
+                _log(f"{step.seen.release.name}: {begins} in {step.job.output}, beside {beside}")
+            case ReleaseResult():
+                self.stop_bar()
+                if step.outcome is not None and not isinstance(step.outcome, api.FinishedRun):
+                    printing.print_preview(step.outcome, RATE)
+                if step.error is not None:
+                    printing.print_error(step.error)
+                _log(f"{step.seen.release.name}: ended with exit status {_result_status(step)}")
+            case _:
+                super().__call__(step)
+
+    def _found(self, found: FoundReleases) -> None:
+        counts = Counter(seen.state for seen in found.releases)
+        listed = ", ".join(f"{counts[state]} {name}" for state, name in _STATES.items() if counts[state])
+        number = printing.counted(len(found.releases), "release")
+        _log(f"{number} in {found.schedule.releases}" + (f": {listed}" if listed else ""))
+        for seen in found.releases:
+            if seen.state == "changed":
+                _log(
+                    f"{seen.release.name}: {seen.why}. Its scores are those of the older content: give a new release "
+                    f"a new name, or delete {seen.run} to have it scored again"
+                )
+            elif seen.state == "arriving":
+                _log(f"{seen.release.name}: still being written, left alone until the next start ({seen.why})")
+        if not found.ready:
+            _log("nothing new to score")
+
+
+def _log(text: str) -> None:
+    printing.print_line(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
+
+
+def _unchecked(config: Path | None, options: dict[str, Any], _: object) -> tuple[dict[str, Any], str]:
+    return job_values(config, options), origin_of(config)
+
+
+releases_command = with_job_options(
+    releases, _unchecked, without=("variants", "output"), also=("releases", "runs", "settle", "done_file")
+)

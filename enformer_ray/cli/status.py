@@ -1,25 +1,32 @@
-"""What `enformer-ray status` prints: tables, one JSON document, or either again and again."""
+"""Runs that go on elsewhere: `submit` gives a job to a cluster, `status` shows how far a run is."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from enformer_ray.cli.printing import account_table, console, duration
-from enformer_ray.engine.status import RunStatus, run_status
+from enformer_ray import api
+from enformer_ray.cli.options import job_command
+from enformer_ray.cli.printing import account_table, console, duration, print_line
+from enformer_ray.config import JobConfig
+from enformer_ray.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from enformer_ray.engine.progress import WorkerStatus
-    from enformer_ray.rundir.store import RunStore
+    from enformer_ray.engine.status import RunStatus
+    from enformer_ray.engine.submit import Submission
 
 SHOWN = 20
 """Lines of a table of workers or failures; --json has them all."""
@@ -28,27 +35,33 @@ REST = 4.0
 """--watch rests at least so many times as long as a look takes: a large run on an object store takes its time."""
 
 
-def show_status(store: RunStore, as_json: bool, every: float | None) -> None:
-    """Print where a run stands.
+def status(
+    run_directory: Annotated[str, typer.Argument(metavar="RUN", help="run directory")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document, for scripts")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="go on until the run is finished")] = False,
+    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="time between two looks of --watch")] = 5.0,
+) -> None:
+    """Tell where a run stands, beside its driver or without one."""
+    from enformer_ray.rundir.store import open_store
 
-    Args:
-        store: the run directory.
-        as_json: one JSON document, in one line if there will be several.
-        every: seconds between two looks, until the run is finished; None is one look.
-    """
+    show_status(open_store(run_directory).uri, as_json, every if watch else None)
+
+
+def show_status(uri: str, as_json: bool, every: float | None) -> None:
+    """Print how far the run in `uri` is; again every so many seconds until it is finished, or once if None."""
     if every is None:
-        status = run_status(store)
-        _print(json.dumps(as_values(status), indent=1) if as_json else describe(status, store.uri))
+        status = api.status(uri)
+        _print(json.dumps(as_values(status), indent=1) if as_json else describe(status, uri))
     elif as_json:
-        for status in _again_and_again(store, every):
+        for status in _until_finished(uri, every):
             _print(json.dumps(as_values(status)))
     elif console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
-            for status in _again_and_again(store, every):
-                live.update(describe(status, store.uri), refresh=True)
+            for status in _until_finished(uri, every):
+                live.update(describe(status, uri), refresh=True)
     else:
-        for status in _again_and_again(store, every):
-            _print(describe(status, store.uri) if status.finished else _in_one_line(status))
+        for status in _until_finished(uri, every):
+            _print(describe(status, uri) if status.finished else _in_one_line(status))
 
 
 def as_values(status: RunStatus) -> dict[str, Any]:
@@ -56,10 +69,10 @@ def as_values(status: RunStatus) -> dict[str, Any]:
     return asdict(status) | {"account": [line.model_dump() for line in status.account]}
 
 
-def _again_and_again(store: RunStore, every: float) -> Iterator[RunStatus]:
+def _until_finished(uri: str, every: float) -> Iterator[RunStatus]:
     while True:
         began = time.monotonic()
-        status = run_status(store)
+        status = api.status(uri)
         yield status
         if status.finished:
             return
@@ -136,7 +149,7 @@ def _worker_table(workers: tuple[WorkerStatus, ...]) -> RenderableType:
         state = " ".join(filter(None, (worker.state, worker.part)))
         table.add_row(
             worker.name,
-            Text(f"{state}: {_cut(worker.detail)}" if worker.detail else state),
+            Text(f"{state}: {shortened(worker.detail)}" if worker.detail else state),
             _ago(worker.since),
             f"{worker.parts:,}",
             f"{worker.variants:,}",
@@ -165,7 +178,7 @@ def _failure_table(status: RunStatus) -> RenderableType:
     table = Table("failed variant", "shard", "reason", "attempts", "detail", box=None, pad_edge=False)
     table.columns[3].justify = "right"
     for failure in status.failures[:SHOWN]:
-        name, detail = Text(_cut(failure.variant_id or "", 40)), Text(_cut(failure.detail))
+        name, detail = Text(shortened(failure.variant_id or "", 40)), Text(shortened(failure.detail))
         table.add_row(name, failure.part, failure.reason, str(failure.attempts), detail)
     rest = len(status.failures) - SHOWN
     return Group(table, Text(f"and {rest:,} more: --json has them all")) if rest > 0 else table
@@ -209,5 +222,75 @@ def _ago(at: str) -> str:
     return duration(max(0.0, (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()))
 
 
-def _cut(text: str, length: int = 80) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+_INTERRUPTED = 130
+
+
+@job_command
+def submit(
+    job: JobConfig,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="show the log, and end with the exit status of the job")
+    ] = False,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="folder that goes along; relative paths of the job mean files in it")
+    ] = None,
+    ship_code: Annotated[
+        bool, typer.Option("--ship-code", help="send this program along instead of using the cluster's own")
+    ] = False,
+    submission_id: Annotated[str | None, typer.Option(help="name of the job on the cluster (default: made up)")] = None,
+    driver_cpus: Annotated[
+        float | None, typer.Option(min=0, help="CPUs that the driver reserves; it then leaves a head without CPUs")
+    ] = None,
+    driver_resource: Annotated[
+        list[str] | None, typer.Option(help="custom resource that the driver reserves, as `driver` or `driver=1`")
+    ] = None,
+) -> None:
+    """Have a Ray cluster run `score`: --address http://HEAD:8265. The same command again resumes."""
+    from enformer_ray.engine import submit as cluster
+
+    submission = cluster.submit(
+        job,
+        working_dir=working_dir,
+        ship_code=ship_code,
+        submission_id=submission_id,
+        driver=cluster.DriverResources(driver_cpus, dict(_resource(text) for text in driver_resource or [])),
+    )
+    print_submission(submission)
+    if not follow:
+        return
+    try:
+        status = cluster.follow(submission, _write)
+    except KeyboardInterrupt:
+        print_line("")
+        print_line(f"Stopped following; the job goes on. {_commands(submission)}")
+        raise typer.Exit(_INTERRUPTED) from None
+    print_line(f"The job {submission.submission_id} ended with exit status {status}.")
+    raise typer.Exit(status)
+
+
+def print_submission(submission: Submission) -> None:
+    """Print the name of a submitted job and how to look after it."""
+    print_line(f"Submitted {submission.submission_id} to {submission.address}; run directory {submission.output}")
+    print_line(_commands(submission))
+    sys.stdout.flush()
+
+
+def _commands(submission: Submission) -> str:
+    where = f"--address {submission.address}"
+    return (
+        f"Its log: ray job logs {where} --follow {submission.submission_id}; to stop it: ray job stop {where} "
+        f"{submission.submission_id}; where it stands: enformer-ray status {submission.output}"
+    )
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _resource(text: str) -> tuple[str, float]:
+    name, _, amount = text.partition("=")
+    try:
+        return name, float(amount or 1)
+    except ValueError:
+        raise ConfigError(f"--driver-resource {text}: give a name, or a name and a number as driver=1.") from None

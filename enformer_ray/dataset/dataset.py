@@ -1,4 +1,4 @@
-"""Finished datasets: opened from their manifests, narrowed to variants and tracks, read by Arrow, Polars or DuckDB."""
+"""Finished runs as a Python dataset: selected by variant and track, and read by Arrow, pandas, Polars or DuckDB."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ import pyarrow.dataset as pads
 from enformer_ray.dataset import rows
 from enformer_ray.dataset.finished import FinishedRun, check_compatible
 from enformer_ray.dataset.rows import top_rows
-from enformer_ray.dataset.selection import Rows, parse_regions, parse_variant_ids
-from enformer_ray.dataset.tracks import select_columns, track_column
-from enformer_ray.dataset.views import Paths, Selected, connect, keys_again
+from enformer_ray.dataset.selection import (
+    VariantFilter,
+    parse_regions,
+    parse_variant_ids,
+    select_columns,
+    track_column,
+)
+from enformer_ray.dataset.views import DuckDBFiles, TableContents, connect, repeated_variants
 from enformer_ray.errors import ConfigError, MissingPackageError
 from enformer_ray.rundir.manifest import Manifest
 from enformer_ray.rundir.store import open_store
@@ -31,16 +36,50 @@ if TYPE_CHECKING:
 _BATCH_VALUES = 2**26  # 256 MiB of float32
 
 
-class ScoreDataset:
-    """Scores of one finished run, or of several: all of them, or those that `tracks` and `where` narrow them to.
+def open_scores(run_directory: str | Path | Sequence[str | Path]) -> ScoreDataset:
+    """Open the dataset of a finished run, or of several as one.
 
-    Nothing of the scores is read before one of the `to_` methods is called, and then only the tracks that are asked for
-    and the row groups that a selected variant can lie in. A dataset never changes: selections are new ones.
+    Several must have the same statistics, tracks, weights and options. Of a variant that more than one of them has, the
+    row of the first run that has it counts.
+
+    Args:
+        run_directory: a path or URI, or a sequence of them.
+
+    Returns:
+        All variants and tracks; no scores are read yet.
+
+    Raises:
+        ConfigError: no run directory is given, or one twice.
+        RunIncompleteError: a run has no manifest yet.
+        DatasetCorruptError: a file that the manifest lists is missing or has another size.
+        RunsDifferError: several runs do not make one dataset; the message names the difference.
+        StoreError: a run directory cannot be read.
+    """
+    directories = [run_directory] if isinstance(run_directory, str | Path) else list(run_directory)
+    if not directories:
+        raise ConfigError("no run directory is given; open_scores takes one, or several as a sequence.")
+    stores = [open_store(str(directory)) for directory in directories]
+    uris = [store.uri for store in stores]
+    if len(set(uris)) < len(uris):
+        raise ConfigError(f"the same run directory is given twice ({', '.join(uris)}); name each once.")
+    runs = [FinishedRun(store) for store in stores]
+    check_compatible(runs)
+    return ScoreDataset(runs)
+
+
+class ScoreDataset:
+    """Scores of finished runs: all of them, or those that `tracks` and `where` select.
+
+    No scores are read before one of the `to_` methods is called, and then only the selected tracks, and the row groups
+    that may hold a selected variant. A dataset never changes: each selection is a new one.
+
+    Args:
+        runs: at least one; several must be compatible (`open_scores` checks that).
 
     Attributes:
-        manifests: what each run published.
+        manifests: of the runs: what each has published.
         statistics: names, in the order of the job.
-        track_table: selected tracks: column, index, identifier, assay, description, genome.
+        track_table: selected tracks: column, index (0-based, in the head), identifier, assay, description, genome.
     """
 
     def __init__(self, runs: Sequence[FinishedRun]) -> None:
@@ -48,44 +87,50 @@ class ScoreDataset:
         self.manifests = tuple(run.manifest for run in runs)
         self.statistics = list(runs[0].manifest.statistics)
         self.track_table: pa.Table = runs[0].track_table
-        self._conditions: tuple[Callable[[], Rows], ...] = ()
+        self._conditions: tuple[Callable[[], VariantFilter], ...] = ()
 
     @property
     def manifest(self) -> Manifest:
-        """What the run published; of several runs, the first one."""
+        """What the run has published; of several runs, the first one."""
         return self.manifests[0]
 
     @property
     def uri(self) -> str:
-        """Run directories, for messages."""
+        """Run directories, separated by commas, for messages."""
         return ", ".join(run.store.uri for run in self._runs.runs)
 
     def column(self, track: str | int) -> str:
         """Column of a track.
 
         Args:
-            track: column name (`track_0005`), index in the head (5 or "5"), identifier, or a description that only one
-                track has.
+            track: column (`track_0005`), index in the head (5 or "5", 0-based), identifier, or a description that only
+                one track has.
+
+        Returns:
+            The name of the column.
 
         Raises:
-            TrackSelectionError: no track, or several, answer to it.
+            TrackSelectionError: no track, or more than one, has this name.
         """
         return track_column(self.track_table, track, self.uri)
 
     def tracks(self, *selectors: str | int) -> ScoreDataset:
-        """The same variants with the tracks that any of the selectors names, in this order.
+        """Select tracks.
 
         Args:
             selectors: tracks as in `column`, or as for `--tracks`: `10-20`, `0,3,7-9`, `assay:CAGE`, `regex:PATTERN`
                 (searched in descriptions), `file:PATH`.
 
+        Returns:
+            The same variants with the tracks that any of the selectors names, in the order of the selectors, each once.
+
         Raises:
-            TrackSelectionError: a selector cannot be read, or names nothing of this dataset.
+            TrackSelectionError: a selector cannot be read, or names no track of this dataset.
         """
-        wanted = select_columns(self.track_table, selectors, self.uri)
-        rows = {name: row for row, name in enumerate(self.track_table.column("column").to_pylist())}
+        columns = select_columns(self.track_table, selectors, self.uri)
+        places = {name: row for row, name in enumerate(self.track_table.column("column").to_pylist())}
         selected = copy.copy(self)
-        selected.track_table = self.track_table.take(pa.array([rows[name] for name in wanted], pa.int64()))
+        selected.track_table = self.track_table.take(pa.array([places[name] for name in columns], pa.int64()))
         return selected
 
     def where(
@@ -96,18 +141,21 @@ class ScoreDataset:
         source_ids: Iterable[str] | None = None,
         p_below: float | None = None,
     ) -> ScoreDataset:
-        """The variants for which all that is given holds; those of an earlier `where` are narrowed further.
+        """Select variants: those that fulfil all conditions, and those of previous calls of `where`.
 
         Args:
             region: `chr1:1000-2000` (1-based, both ends included; the `position` of a variant counts), `chr1:1000`,
-                `chr1:1000-` or `chr1`; of several one is enough. `chr` may be left out.
-            variant_ids: as in the column `variant_id`; those that the dataset has not are no error.
+                `chr1:1000-` or `chr1`; of several, any. `chr` may be left out.
+            variant_ids: as in the column `variant_id`; those that the dataset does not have are no error.
             source_ids: names in the variant files (`source_id` or `rsid` of an input).
             p_below: an input of the variant has a smaller p-value.
 
+        Returns:
+            The same tracks of the selected variants.
+
         Raises:
-            SelectionError: a region, identifier or threshold cannot be read as one. What asks for the inputs
-                (`source_ids`, `p_below`) is looked up when rows are read.
+            SelectionError: a region, identifier or threshold cannot be read. Conditions on inputs (`source_ids`,
+                `p_below`) are only evaluated, and may raise, when rows are read.
         """
         runs, conditions = self._runs.runs, []
         if region is not None:
@@ -123,19 +171,28 @@ class ScoreDataset:
             rows.check_threshold(p_below)
             conditions.append(lambda: rows.with_p_below(runs, p_below))
         selected = copy.copy(self)
-        selected.__dict__.pop("_rows", None)
+        selected.__dict__.pop("_variants", None)  # the cached filter of the conditions before
         selected._conditions = (*self._conditions, *conditions)
         return selected
 
     def to_arrow(self, statistic: str, tracks: Sequence[str | int] | None = None) -> pa.Table:
-        """Key columns, `indel_convention` and tracks (float32) of the variants, in genome order within each run.
+        """Scores as an Arrow table.
 
         Args:
             statistic: name of a statistic.
-            tracks: as in the method `tracks`; None means those of this dataset.
+            tracks: as in the method `tracks`; None for those of this dataset.
+
+        Returns:
+            Key columns (`position` is 1-based), `indel_convention`, those of genes if the scores are of genes, then a
+            float32 column for each track, null for a variant that could not be scored. Rows are in genome order within
+            each run.
+
+        Raises:
+            ConfigError: the dataset has no such statistic.
+            TrackSelectionError: as in the method `tracks`.
+            SelectionError: `p_below` is given, and no input has a p-value.
         """
-        parts = self._datasets(statistic, self._columns(tracks))
-        return pa.concat_tables([dataset.to_table() for dataset in parts])
+        return pa.concat_tables([d.to_table() for d in self._datasets(statistic, self._columns(tracks))])
 
     def to_batches(
         self, statistic: str, tracks: Sequence[str | int] | None = None, rows: int | None = None
@@ -144,16 +201,31 @@ class ScoreDataset:
 
         Args:
             statistic: name of a statistic.
-            tracks: as in the method `tracks`; None means those of this dataset.
-            rows: of a batch at most; by default 256 MiB of scores.
+            tracks: as in the method `tracks`; None for those of this dataset.
+            rows: largest number of rows of a batch; by default 256 MiB of scores.
+
+        Yields:
+            Batches with the columns and in the order of `to_arrow`.
         """
         columns = self._columns(tracks)
-        most = rows or max(1, _BATCH_VALUES // len(columns))
+        batch_rows = rows or max(1, _BATCH_VALUES // len(columns))
         for dataset in self._datasets(statistic, columns):
-            yield from dataset.to_batches(batch_size=most, batch_readahead=1, fragment_readahead=1)
+            # Arrow's default reads 16 batches ahead, which are 4 GiB here.
+            yield from dataset.to_batches(batch_size=batch_rows, batch_readahead=1, fragment_readahead=1)
 
     def to_pandas(self, statistic: str, tracks: Sequence[str | int] | None = None) -> pd.DataFrame:
-        """The same as `to_arrow` in pandas, which has to be installed."""
+        """The same as `to_arrow` in pandas.
+
+        Args:
+            statistic: name of a statistic.
+            tracks: as in the method `tracks`; None for those of this dataset.
+
+        Returns:
+            A frame with the columns of `to_arrow`.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
         try:
             import pandas  # noqa: F401 (Arrow imports it)
         except ImportError:
@@ -163,13 +235,21 @@ class ScoreDataset:
         return self.to_arrow(statistic, tracks).to_pandas()
 
     def to_polars(self, statistic: str, tracks: Sequence[str | int] | None = None) -> pl.LazyFrame:
-        """The same as `to_arrow`, lazily: Polars reads what its query needs."""
+        """The same as `to_arrow`, lazily: Polars reads what its query needs.
+
+        Args:
+            statistic: name of a statistic.
+            tracks: as in the method `tracks`; None for those of this dataset.
+
+        Returns:
+            A lazy frame with the columns of `to_arrow`.
+        """
         import polars as pl
 
         columns = self._columns(tracks)
         run = self._runs.runs[0]
         source = run.source([file.path for file in run.score_files(self._known(statistic))])
-        if len(self.manifests) == 1 and self._rows.every and source.files is None:
+        if len(self.manifests) == 1 and self._variants.keeps_all and source.files is None:
             return pl.scan_parquet(source.paths, hive_partitioning=False, glob=False).select(columns)
         # Polars has a client of its own for object stores; through Arrow the requests are those of the store.
         return pl.concat([pl.scan_pyarrow_dataset(dataset) for dataset in self._datasets(statistic, columns)])
@@ -177,25 +257,30 @@ class ScoreDataset:
     def to_duckdb(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with a view of each statistic, `inputs`, `variants` and `tracks`.
 
-        Statistics have a column `variant` before the others, which joins them to `variants` (key columns, a row a
-        variant) and `inputs` (a row an input allele, with what became of it and what its study says).
+        Statistics have a column `variant` before the others, which joins them to `variants` (key columns, a row for
+        each variant) and `inputs` (a row for each input allele, with its status and the columns of its study).
+
+        Returns:
+            The connection; the caller closes it.
         """
-        return self.connect(Paths(self._runs.runs, ranges=False))
+        return self.connect(DuckDBFiles(self._runs.runs, ranges=False))
 
-    def connect(self, paths: Paths, words: Set[str] | None = None) -> duckdb.DuckDBPyConnection:
-        """The same, with files found by `paths`, and of the tracks only those among the words that a query uses."""
-        runs = list(zip(self._runs.runs, self._runs.before, strict=True))
-        selected = Selected(runs, self.statistics, self._rows, self._runs.again, self.track_table, words)
-        return connect(selected, paths)
+    def connect(self, files: DuckDBFiles, names: Set[str] | None = None) -> duckdb.DuckDBPyConnection:
+        """The same with other paths of files and, if `names` in a query are given, only with the tracks among them."""
+        runs = list(zip(self._runs.runs, self._runs.offsets, strict=True))
+        contents = TableContents(runs, self.statistics, self._variants, self._runs.repeated, self.track_table, names)
+        return connect(contents, files)
 
-    def range_paths(self) -> Paths:
-        """Paths of the files that are read by ranges, which nobody can write through."""
-        return Paths(self._runs.runs, ranges=True)
+    def range_files(self) -> DuckDBFiles:
+        """Files for `connect` that DuckDB reads by ranges, and cannot write to."""
+        return DuckDBFiles(self._runs.runs, ranges=True)
 
     def inputs(self) -> pa.Table:
-        """Every input allele with status (scored, failed, duplicate, rejected) and reason, in the order of files.
+        """All input alleles, whatever is selected; `inputs` of `to_duckdb` has those of the selected variants.
 
-        All of them, whatever is selected; `inputs` of `to_duckdb` has those of the selected variants.
+        Returns:
+            A row for each, in the order of files: status (scored, failed, duplicate, rejected), reason and the other
+            columns of variants/.
         """
         return pa.concat_tables([rows.inputs(run).to_table() for run in self._runs.runs])
 
@@ -208,7 +293,7 @@ class ScoreDataset:
 
         Args:
             statistic: name of a statistic.
-            n: rows at most.
+            n: largest number of rows.
             track: as in `column`; None takes for each variant the track on which its score is largest.
 
         Returns:
@@ -220,11 +305,11 @@ class ScoreDataset:
         return top_rows(batches, n, descriptions)
 
     @cached_property
-    def _rows(self) -> Rows:
-        rows = Rows()
+    def _variants(self) -> VariantFilter:
+        selected = VariantFilter()
         for condition in self._conditions:
-            rows &= condition()
-        return rows
+            selected &= condition()
+        return selected
 
     def _columns(self, tracks: Sequence[str | int] | None) -> list[str]:
         selected = self if tracks is None else self.tracks(*tracks)
@@ -234,28 +319,28 @@ class ScoreDataset:
         return self.manifest.statistic(statistic, self.uri)
 
     def _datasets(self, statistic: str, columns: Sequence[str]) -> Iterator[pads.Dataset]:
-        """Of each run what is selected of it."""
+        """The selected rows of each run."""
         self._known(statistic)
         for number, run in enumerate(self._runs.runs):
-            dataset = run.dataset(statistic, self._rows, columns)
-            again = self._runs.again_in(number)
-            filters = [self._rows.expression(), ~pc.field("variant_id").isin(again) if len(again) else None]
-            for expression in filters:
+            dataset = run.dataset(statistic, self._variants, columns)
+            repeated = self._runs.repeated_in(number)
+            not_repeated = ~pc.field("variant_id").isin(repeated) if len(repeated) else None
+            for expression in (self._variants.expression(), not_repeated):
                 dataset = dataset if expression is None else dataset.filter(expression)
             yield dataset
 
 
 class _Runs:
-    """Runs, and what is found out about them once for all selections.
+    """Runs, with what is computed once for all selections.
 
     Attributes:
         runs: in the order of opening.
-        before: variants of the runs before each.
+        offsets: number of variants of the runs before each.
     """
 
     def __init__(self, runs: Sequence[FinishedRun]) -> None:
         self.runs = tuple(runs)
-        self.before = tuple(accumulate((run.manifest.rows for run in runs), initial=0))[:-1]
+        self.offsets = tuple(accumulate((run.manifest.rows for run in runs), initial=0))[:-1]
 
     @cached_property
     def chromosomes(self) -> set[str]:
@@ -263,41 +348,15 @@ class _Runs:
         return {file.chromosome for run in self.runs for file in run.score_files(statistic)}
 
     @cached_property
-    def again(self) -> pa.Table:
-        """Variants of later runs that an earlier one has."""
-        return keys_again(list(zip(self.runs, self.before, strict=True)))
+    def repeated(self) -> pa.Table:
+        """Variants that a run before has, too."""
+        return repeated_variants(list(zip(self.runs, self.offsets, strict=True)))
 
-    def again_in(self, number: int) -> pa.Array:
-        """Identifiers of variants of one run that an earlier one has."""
+    def repeated_in(self, number: int) -> pa.Array:
+        """Identifiers of the variants of a run that a run before has, too."""
         if not number:
             return pa.array([], pa.string())
-        first = self.before[number]
-        variant = self.again.column("variant")
-        of_it = pc.and_(pc.greater_equal(variant, first), pc.less(variant, first + self.runs[number].manifest.rows))
-        return self.again.column("variant_id").filter(of_it).combine_chunks()
-
-
-def open_scores(run_directory: str | Path | Sequence[str | Path]) -> ScoreDataset:
-    """Open the dataset of a finished run, or of several as one.
-
-    Several must have the same statistics, tracks, weights and options. Of a variant that more than one of them has, the
-    row of the first run that has it counts.
-
-    Args:
-        run_directory: a path or URI, or a sequence of them.
-
-    Raises:
-        RunIncompleteError: a run has no manifest yet.
-        DatasetCorruptError: a file that the manifest lists is missing or has another size.
-        RunsDifferError: several runs do not make one dataset; the message tells the difference.
-    """
-    given = [run_directory] if isinstance(run_directory, str | Path) else list(run_directory)
-    if not given:
-        raise ConfigError("no run directory is given; open_scores takes one, or several as a sequence.")
-    stores = [open_store(str(directory)) for directory in given]
-    uris = [store.uri for store in stores]
-    if len(set(uris)) < len(uris):
-        raise ConfigError(f"the same run directory is given twice ({', '.join(uris)}); name each once.")
-    runs = [FinishedRun(store) for store in stores]
-    check_compatible(runs)
-    return ScoreDataset(runs)
+        first = self.offsets[number]
+        variant = self.repeated.column("variant")
+        inside = pc.and_(pc.greater_equal(variant, first), pc.less(variant, first + self.runs[number].manifest.rows))
+        return self.repeated.column("variant_id").filter(inside).combine_chunks()

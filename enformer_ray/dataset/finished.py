@@ -1,4 +1,4 @@
-"""One finished run: its files, and of them the row groups that a selection can lie in."""
+"""A finished run: its files and tracks, and the row groups that may hold selected variants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from enformer_ray.dataset.selection import Rows
+from enformer_ray.dataset.selection import VariantFilter
 from enformer_ray.errors import DatasetCorruptError, RunsDifferError, shortened
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import ROW_COLUMNS, row_columns, score_schema
@@ -23,8 +23,14 @@ from enformer_ray.rundir.store import RunStore, read_run_json
 
 _FORMAT = pads.ParquetFileFormat()
 _POSITION = ROW_COLUMNS.index("position")
-_FOOTERS_HELD = 64
-"""Footers are read once, but of thousands of tracks one takes some ten MiB of memory."""
+_MAX_FOOTERS = 64
+"""Footers that are kept: with thousands of tracks one takes some ten MiB of memory."""
+
+_INPUT_DIGESTS = ("catalogue", "reference", "previous")
+_HARDWARE = ("device", "batch_size", "threads", "compile")
+"""Part of the fingerprint, but they change no more than rounding."""
+
+_MAX_NAMES = 5
 
 
 class ScoreFile(NamedTuple):
@@ -34,7 +40,7 @@ class ScoreFile(NamedTuple):
         path: in the run directory.
         chromosome: of all its rows.
         first: `variant` of its first row; those of the others follow.
-        rows: how many.
+        rows: number of rows.
     """
 
     path: str
@@ -44,10 +50,12 @@ class ScoreFile(NamedTuple):
 
 
 class FinishedRun:
-    """The finished dataset of one run directory; only files that its manifest lists are read.
+    """The finished dataset of a run directory; only files that its manifest lists are read.
 
-    Args:
+    Attributes:
         store: the run directory.
+        manifest: what it published.
+        track_table: selected tracks, as in tracks.parquet.
 
     Raises:
         RunIncompleteError: the run has no manifest yet.
@@ -58,11 +66,11 @@ class FinishedRun:
         self.store = store
         self.manifest: Manifest = finished_manifest(store)
         self.track_table: pa.Table = pq.read_table(pa.BufferReader(store.read_bytes(layout.TRACKS)))
-        self._fragment = lru_cache(_FOOTERS_HELD)(self._open_fragment)
+        self._fragment = lru_cache(_MAX_FOOTERS)(self._open_fragment)
 
     @cached_property
     def parts(self) -> Mapping[str, Any]:
-        """Everything that can change a number, as in run.json."""
+        """Parts of the fingerprint, by name: everything that can change a score, as in run.json."""
         parts: Mapping[str, Any] = read_run_json(
             self.store,
             "parts",
@@ -77,15 +85,15 @@ class FinishedRun:
 
     @property
     def row_columns(self) -> list[str]:
-        """Columns of its files of scores that say which row it is."""
+        """Columns of its files of scores that identify a row."""
         return row_columns(self.schema.names)
 
     def source(self, paths: Sequence[str]) -> Source:
-        """Files for readers of Parquet."""
+        """Files as readers of Parquet take them."""
         return self.store.source(paths, self._sizes)
 
     def open(self, path: str) -> pq.ParquetFile:
-        """A finished file, of which only what is asked for is read."""
+        """A finished file, of which only the columns and row groups that are used are read."""
         source = self.source([path])
         return pq.ParquetFile(source.filesystem.open_input_file(source.paths[0]))
 
@@ -93,28 +101,30 @@ class FinishedRun:
         """Paths of the files of input alleles."""
         return [file.path for file in self.manifest.under(layout.VARIANTS)]
 
-    def score_files(self, statistic: str, rows: Rows | None = None) -> list[ScoreFile]:
-        """Files of a statistic that may hold one of the rows, in the order of `variant`.
+    def score_files(self, statistic: str, selected: VariantFilter | None = None) -> list[ScoreFile]:
+        """Files of a statistic that may hold selected variants, in the order of `variant`.
 
-        Of the files of a chromosome, which follow one another, only as many footers are read as bisection needs.
+        Files of a chromosome are in the order of positions: only as many footers are read as bisection needs.
         """
         files, first = [], 0
         for file in self.manifest.under(f"{layout.SCORES}/{statistic}"):
             assert file.rows is not None  # they are tables
             files.append(ScoreFile(file.path, layout.scored_chromosome(file.path), first, file.rows))
             first += file.rows
-        if rows is None or rows.every:
+        if selected is None or selected.keeps_all:
             return files
-        return [file for _, group in groupby(files, lambda f: f.chromosome) for file in self._within(list(group), rows)]
+        groups = groupby(files, lambda file: file.chromosome)
+        return [file for _, group in groups for file in self._within(list(group), selected)]
 
-    def dataset(self, statistic: str, rows: Rows, columns: Sequence[str]) -> pads.Dataset:
-        """Scores as an Arrow dataset: row groups that may hold one of the rows; a filter has to do the rest."""
+    def dataset(self, statistic: str, selected: VariantFilter, columns: Sequence[str]) -> pads.Dataset:
+        """Scores as an Arrow dataset: row groups that may hold selected variants, still to be filtered."""
         schema = pa.schema([self.schema.field(name) for name in columns])
-        files = self.score_files(statistic, rows)
-        if rows.every:
+        files = self.score_files(statistic, selected)
+        if selected.keeps_all:
             source = self.source([file.path for file in files])
             return pads.FileSystemDataset.from_paths(source.paths, schema, _FORMAT, source.filesystem)
-        fragments = [self._fragment(file.path).subset(row_group_ids=self._groups(file, rows)) for file in files]
+        # A filter alone would make Arrow open the footer of every file to find out which row groups it can skip.
+        fragments = [self._fragment(file.path).subset(row_group_ids=self._groups(file, selected)) for file in files]
         kept = [fragment for fragment in fragments if fragment.row_groups]
         return pads.FileSystemDataset(kept, schema, _FORMAT, self.source([]).filesystem)
 
@@ -122,22 +132,23 @@ class FinishedRun:
     def _sizes(self) -> dict[str, int]:
         return {file.path: file.bytes for file in self.manifest.files}
 
-    def _within(self, files: list[ScoreFile], rows: Rows) -> list[ScoreFile]:
-        """Those of the files of one chromosome, in order, that may hold one of the rows."""
-        span = rows.span(files[0].chromosome)
+    def _within(self, files: list[ScoreFile], selected: VariantFilter) -> list[ScoreFile]:
+        """The files of a chromosome, in order, that may hold selected variants."""
+        span = selected.span(files[0].chromosome)
         if span is None:
             return []
         if self.manifest.genes is not None:
-            # Rows follow transcription starts, and windows of neighbours overlap: files do, too.
+            # Rows are sorted by transcription start, whose windows overlap: positions of files do, too.
             bounds = ((file, self._bounds(file)) for file in files)
             return [f for f, groups in bounds if any(low <= span[1] and high >= span[0] for low, high in groups)]
+        # Each look at a key of the bisection reads a footer.
         begin = bisect_left(files, span[0], key=lambda file: self._bounds(file)[-1][1])
         end = bisect_right(files, span[1], lo=begin, key=lambda file: self._bounds(file)[0][0])
         return files[begin:end]
 
-    def _groups(self, file: ScoreFile, rows: Rows) -> list[int]:
+    def _groups(self, file: ScoreFile, selected: VariantFilter) -> list[int]:
         bounds = enumerate(self._bounds(file))
-        return [group for group, (first, last) in bounds if rows.may_lie_in(file.chromosome, first, last)]
+        return [group for group, (first, last) in bounds if selected.may_keep(file.chromosome, first, last)]
 
     def _bounds(self, file: ScoreFile) -> list[tuple[int, int]]:
         """First and last position of each row group."""
@@ -152,19 +163,11 @@ class FinishedRun:
         return fragment
 
 
-_OF_THE_INPUT = ("catalogue", "reference", "previous")
-_OF_THE_HARDWARE = ("device", "batch_size", "threads", "compile")
-"""They change no more than rounding."""
-
-_NAMES = 5
-
-
 def check_compatible(runs: Sequence[FinishedRun]) -> None:
     """Refuse runs whose scores do not belong into one table.
 
-    Raises:
-        RunsDifferError: statistics, tracks, or anything else that makes a score differs between two of them. Variants,
-            the digest of the reference (which is over the chromosomes that have variants) and hardware may.
+    Statistics, tracks and all that makes a score must be equal; variants, the digest of the reference (which is over
+    the chromosomes that have variants) and hardware may differ.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -194,18 +197,18 @@ def _tracks(one: FinishedRun, other: FinishedRun) -> list[str]:
 
 
 def _parts(one: FinishedRun, other: FinishedRun) -> list[str]:
+    first, second = one.parts, other.parts
     return [
-        f"{name}: {_short(one.parts.get(name))} in the first, {_short(other.parts.get(name))} in the second"
-        for name in {**one.parts, **other.parts}
-        if name not in (*_OF_THE_INPUT, *_OF_THE_HARDWARE, "tracks", "statistics")
-        and one.parts.get(name) != other.parts.get(name)
+        f"{name}: {_short(first.get(name))} in the first, {_short(second.get(name))} in the second"
+        for name in {**first, **second}
+        if name not in (*_INPUT_DIGESTS, *_HARDWARE, "tracks", "statistics") and first.get(name) != second.get(name)
     ]
 
 
 def _only(what: str, first: list[str], second: list[str]) -> str:
     sides = (("first", first), ("second", second))
     return f"{what} differ: " + ", ".join(
-        f"only the {side} has {', '.join(names[:_NAMES])}{', ...' if len(names) > _NAMES else ''}"
+        f"only the {side} has {', '.join(names[:_MAX_NAMES])}{', ...' if len(names) > _MAX_NAMES else ''}"
         for side, names in sides
         if names
     )

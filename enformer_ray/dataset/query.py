@@ -1,9 +1,9 @@
-"""SQL on a finished dataset, by DuckDB in a connection that reads the dataset and nothing else, and writes nothing.
+"""SQL on a finished dataset, by DuckDB in a connection that reads only the dataset and writes nothing.
 
 Three walls. External access is off but for the files of the dataset, and the configuration is locked: no other file, no
 network, no extension. These files are reached through Python by ranges, and that file system cannot write: DuckDB lets
-`WITH x AS (COPY ... TO ...)` pass as a SELECT, and what it may read it may overwrite. And only a statement that reads
-is taken at all, so that whoever tries something else is told so.
+`WITH x AS (COPY ... TO ...)` pass as a SELECT, and what it may read it may overwrite. And only
+statements that read are accepted, so that anything else is refused with a reason.
 """
 
 from __future__ import annotations
@@ -20,21 +20,27 @@ import pyarrow as pa
 
 from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.dataset.selection import quoted
-from enformer_ray.dataset.views import Paths
+from enformer_ray.dataset.views import DuckDBFiles
 from enformer_ray.errors import EnformerRayError, QueryError
 
-_OF_ALL_COLUMNS = {"STAR", "TABLE_FUNCTION", "PIVOT", "SHOW_REF", "COLUMN_DATA"}
+_BATCH_VALUES = 2**22
+_BATCH_ROWS = 65_536
+
+_ALL_COLUMNS = {"STAR", "TABLE_FUNCTION", "PIVOT", "SHOW_REF", "COLUMN_DATA"}
 """Kinds of nodes that may use columns without their name, or hold SQL as text."""
 
+_READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
+"""PIVOT is several statements in one."""
 
-def words_of(sql: str) -> set[str] | None:
+
+def names_in(sql: str) -> set[str] | None:
     """All names in a statement, in lower case; None where it may also use columns that it does not name.
 
     Columns come in without a name by `*`, COLUMNS, NATURAL, PIVOT, DESCRIBE and the like, and by the name of a table
     that is used as a value.
     """
     try:
-        return _words(_syntax(sql))
+        return _names(_syntax(sql))
     except (duckdb.Error, RecursionError):
         return None  # DuckDB will say what is wrong, or take a statement that is nested deeper than Python can follow
 
@@ -46,22 +52,23 @@ def _syntax(sql: str) -> dict[str, Any]:
     return tree
 
 
-def _words(tree: dict[str, Any]) -> set[str] | None:
+def _names(tree: dict[str, Any]) -> set[str] | None:
     if tree["error"]:
         return None  # no SELECT
     tables: set[str] = set()
     values: set[str] = set()
-    words: set[str] = set()
+    names: set[str] = set()
     for node in _nodes(tree["statements"]):
         kind = str(node.get("type"))
-        if kind in _OF_ALL_COLUMNS or node.get("ref_type") == "NATURAL":
+        if kind in _ALL_COLUMNS or node.get("ref_type") == "NATURAL":
             return None
         if kind == "COLUMN_REF":
             values.add(node["column_names"][-1].lower())
         elif "class" not in node:
-            tables |= {str(node.get(name, "")).lower() for name in ("table_name", "alias")}
-        words |= set(_texts(node))
-    return None if values & (tables - {""}) else words
+            tables |= {str(node.get(key, "")).lower() for key in ("table_name", "alias")}
+        names |= set(_texts(node))
+    # A table as a value is a struct of all its columns.
+    return None if values & (tables - {""}) else names
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
@@ -78,15 +85,8 @@ def _texts(node: dict[str, Any]) -> Iterator[str]:
                 yield text.lower()
 
 
-_BATCH_VALUES = 2**22
-_BATCH_ROWS = 65_536
-
-_READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
-"""PIVOT is several statements in one."""
-
-
 class QueryResult(NamedTuple):
-    """What a query found, read while it is taken.
+    """The result of a query, which is computed while its batches are taken.
 
     Attributes:
         schema: columns.
@@ -104,45 +104,48 @@ def run_query(scores: ScoreDataset, sql: str, batch_rows: int | None = None) -> 
     Args:
         scores: the dataset.
         sql: one statement.
-        batch_rows: rows of a batch at most; by default as many as make some MiB.
+        batch_rows: largest number of rows of a batch; by default as many as make some MiB.
+
+    Yields:
+        The result; it must be consumed inside the block.
 
     Raises:
-        QueryError: it is not one statement that reads, or cannot be run.
+        QueryError: it is not one statement that reads, or it cannot be run.
         StoreError: the dataset cannot be read.
     """
     statement = _only_statement(sql)
-    paths = scores.range_paths()
+    files = scores.range_files()
     with TemporaryDirectory(prefix="enformer-ray-query-") as spill:
-        with _explained(paths):
-            connection, reader = _begin(scores, statement, paths, spill, batch_rows)
+        with _explained(files):
+            connection, reader = _begin(scores, statement, files, spill, batch_rows)
         with connection:
-            names = _different(reader.schema.names)
+            names = _distinct(reader.schema.names)
             schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
-            yield QueryResult(schema, (batch.rename_columns(names) for batch in _batches(reader, paths)))
+            yield QueryResult(schema, (batch.rename_columns(names) for batch in _batches(reader, files)))
 
 
 def _begin(
-    scores: ScoreDataset, statement: str, paths: Paths, spill: str, batch_rows: int | None
+    scores: ScoreDataset, statement: str, files: DuckDBFiles, spill: str, batch_rows: int | None
 ) -> tuple[duckdb.DuckDBPyConnection, pa.RecordBatchReader]:
     """Plan the statement, with the tracks that it names if that is enough, and start it."""
-    words = words_of(statement)
-    if words is not None:
+    names = names_in(statement)
+    if names is not None:
         try:
-            return _start(scores, statement, paths, spill, batch_rows, words)
+            return _start(scores, statement, files, spill, batch_rows, names)
         except (duckdb.BinderException, duckdb.CatalogException):
-            pass  # a name is wrong; among all of them the message may know a better one
-    return _start(scores, statement, paths, spill, batch_rows, None)
+            pass  # a name is wrong: with all tracks in the tables, DuckDB's message may suggest the right one
+    return _start(scores, statement, files, spill, batch_rows, None)
 
 
 def _start(
-    scores: ScoreDataset, statement: str, paths: Paths, spill: str, batch_rows: int | None, words: set[str] | None
+    scores: ScoreDataset, statement: str, files: DuckDBFiles, spill: str, batch_rows: int | None, names: set[str] | None
 ) -> tuple[duckdb.DuckDBPyConnection, pa.RecordBatchReader]:
-    connection = scores.connect(paths, words)
+    connection = scores.connect(files, names)
     try:
-        _lock(connection, spill, paths)
+        _lock(connection, spill, files)
         found = connection.sql(statement)
-        most = batch_rows or max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(found.columns)))
-        return connection, found.to_arrow_reader(most)
+        size = batch_rows or max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(found.columns)))
+        return connection, found.to_arrow_reader(size)
     except BaseException:
         connection.close()
         raise
@@ -163,31 +166,32 @@ def _only_statement(sql: str) -> str:
     return sql
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, spill: str, paths: Paths) -> None:
-    """Leave nothing but the files of the dataset, and a folder for what does not fit into memory."""
+def _lock(connection: duckdb.DuckDBPyConnection, spill: str, files: DuckDBFiles) -> None:
+    """Allow nothing but the files of the dataset, and a folder for what does not fit into memory."""
     connection.execute(f"SET temp_directory = {quoted(spill)}")
-    connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, paths.every()))}]")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, files.all_paths()))}]")
+    # Otherwise a table name could be a variable of Python.
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
 
 @contextmanager
-def _explained(paths: Paths) -> Iterator[None]:
+def _explained(files: DuckDBFiles) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if isinstance(error, EnformerRayError):
             raise
-        if paths.failures:
-            raise paths.failures[0] from None
+        if files.failures:
+            raise files.failures[0] from None
         if isinstance(error, duckdb.InterruptException):
             raise KeyboardInterrupt from None
         raise _query_error(error) from None
 
 
-def _different(names: list[str]) -> list[str]:
-    """Names of columns, of which a join may give one twice: `a, a` become `a, a_1`."""
+def _distinct(names: list[str]) -> list[str]:
+    """Names of columns, of which a join may repeat one: `a, a` become `a, a_1`."""
     taken = set(names)
     found: list[str] = []
     for name in names:
@@ -197,9 +201,9 @@ def _different(names: list[str]) -> list[str]:
     return found
 
 
-def _batches(reader: pa.RecordBatchReader, paths: Paths) -> Iterator[pa.RecordBatch]:
+def _batches(reader: pa.RecordBatchReader, files: DuckDBFiles) -> Iterator[pa.RecordBatch]:
     while True:
-        with _explained(paths):
+        with _explained(files):
             try:
                 batch = reader.read_next_batch()
             except StopIteration:
@@ -208,7 +212,7 @@ def _batches(reader: pa.RecordBatchReader, paths: Paths) -> Iterator[pa.RecordBa
 
 
 def _query_error(error: Exception) -> QueryError:
-    """What DuckDB says, without its drawing of the place, or the last line of what Python said below it."""
+    """DuckDB's message without the marked line of SQL, or the last line of the traceback of a Python error in it."""
     lines = [line.strip() for line in str(error).split("\nLINE ")[0].splitlines() if line.strip()]
     text = lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
     ending = "" if text.endswith((".", "?", "!")) else "."

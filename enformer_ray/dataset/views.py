@@ -1,4 +1,4 @@
-"""A finished dataset as tables of DuckDB: `inputs`, `variants`, `tracks`, and one a statistic."""
+"""A finished dataset as tables in DuckDB: `inputs`, `variants`, `tracks`, and one for each statistic."""
 
 from __future__ import annotations
 
@@ -12,66 +12,67 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pyarrow as pa
 
 from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.dataset.selection import Rows, quoted
+from enformer_ray.dataset.selection import VariantFilter, quoted
 from enformer_ray.errors import EnformerRayError, StoreError
 from enformer_ray.rundir.remote_files import PROTOCOL, RangeFiles
 
 if TYPE_CHECKING:
     import duckdb
 
-_IDS, _AGAIN = "selection.ids", "selection.again"
+_IDS, _REPEATED = "selection.ids", "selection.repeated"
 
 
-class Selected(NamedTuple):
-    """What the tables show.
+class TableContents(NamedTuple):
+    """What the tables contain.
 
     Attributes:
-        runs: with the number that is added to `variant` in each.
+        runs: each with the number that is added to its `variant`.
         statistics: names.
-        rows: which variants.
-        again: variants of later runs that an earlier one has: variant, kept (the earlier one's), variant_id.
+        variants: which variants.
+        repeated: variants that a run before has, too: variant, kept (that of the first run that has it), variant_id.
         track_table: which tracks.
-        words: names that a query uses: tables of statistics have only tracks among them; None gives them all tracks.
+        names: names in a query, to whose tracks the tables of statistics are limited; None for all tracks.
     """
 
     runs: Sequence[tuple[FinishedRun, int]]
     statistics: Sequence[str]
-    rows: Rows
-    again: pa.Table
+    variants: VariantFilter
+    repeated: pa.Table
     track_table: pa.Table
-    words: Set[str] | None = None
+    names: Set[str] | None = None
 
 
-class Paths:
-    """Where DuckDB finds the files of runs: by their own path, or by ranges through Python, which cannot write.
+class DuckDBFiles:
+    """Paths of the files of runs for DuckDB: their own, or `run://` ones, which it reads by ranges through Python.
 
     Args:
         runs: whose files.
-        ranges: never by their own path.
+        ranges: always by ranges: DuckDB cannot write to these.
     """
 
     def __init__(self, runs: Sequence[FinishedRun], ranges: bool) -> None:
         self._runs, self._ranges = runs, ranges
         self.failures: list[EnformerRayError] = []
-        """What reading by ranges met: DuckDB turns it into text."""
+        """Errors of reading by ranges, of which DuckDB keeps only the text."""
 
-    def of(self, number: int, paths: Sequence[str]) -> list[str]:
-        """Files of a run as DuckDB is to be told."""
+    def paths(self, number: int, paths: Sequence[str]) -> list[str]:
+        """Paths for DuckDB of files of a run."""
         source = self._runs[number].source(paths)
+        # DuckDB would expand * and ? in a path of its own.
         if self._ranges or source.files is not None or any(map(glob.has_magic, source.paths)):
             return [f"{PROTOCOL}://{number}/{path}" for path in paths]
         return source.paths
 
-    def every(self) -> list[str]:
-        """All files that the tables can need."""
+    def all_paths(self) -> list[str]:
+        """Paths for DuckDB of all files that the tables may read."""
         return [
             path
             for number, run in enumerate(self._runs)
-            for path in self.of(number, [file.path for file in run.manifest.files if file.path.endswith(".parquet")])
+            for path in self.paths(number, [file.path for file in run.manifest.files if file.path.endswith(".parquet")])
         ]
 
-    def files(self) -> RangeFiles:
-        """The files by `run://<number of the run>/<path>`."""
+    def filesystem(self) -> RangeFiles:
+        """The files as `run://<index of the run>/<path>`."""
         sizes = {
             f"{number}/{file.path}": file.bytes for number, run in enumerate(self._runs) for file in run.manifest.files
         }
@@ -86,6 +87,7 @@ class Paths:
                 return _read_local(source.paths[0], start, end)
             read: bytes = source.files.read_range(rest, start, end)
         except OSError as error:
+            # Kept for the caller: what passes through DuckDB comes out as text.
             failure = error if isinstance(error, EnformerRayError) else _unreadable(run, rest, error)
             self.failures.append(failure)
             raise failure from None
@@ -104,96 +106,97 @@ def _unreadable(run: FinishedRun, path: str, error: OSError) -> StoreError:
     )
 
 
-def connect(selected: Selected, paths: Paths) -> duckdb.DuckDBPyConnection:
-    """A connection in which the tables are."""
-    connection = _open(paths)
+def connect(contents: TableContents, files: DuckDBFiles) -> duckdb.DuckDBPyConnection:
+    """A connection with the tables."""
+    connection = _open(files)
     connection.execute("CREATE SCHEMA selection")
-    if selected.rows.ids is not None:
-        _create(connection, _IDS, pa.table({"variant_id": selected.rows.ids}))
-    _create(connection, _AGAIN, selected.again)
-    _create(connection, "tracks", selected.track_table)
-    for statistic in selected.statistics:
-        parts = (_scores(selected, paths, number, statistic) for number in range(len(selected.runs)))
-        connection.execute(f'CREATE VIEW "{statistic}" AS {" UNION ALL ".join(parts)}')
-    parts = (_scores(selected, paths, number, selected.statistics[0], "keys") for number in range(len(selected.runs)))
-    connection.execute(f"CREATE VIEW variants AS {' UNION ALL '.join(parts)}")
-    parts = (_inputs(selected, paths, number) for number in range(len(selected.runs)))
-    of_them = "" if selected.rows.every else " WHERE variant IN (SELECT variant FROM variants)"
-    connection.execute(f"CREATE VIEW inputs AS SELECT * FROM ({' UNION ALL '.join(parts)}){of_them}")
+    if contents.variants.ids is not None:
+        _create(connection, _IDS, pa.table({"variant_id": contents.variants.ids}))
+    _create(connection, _REPEATED, contents.repeated)
+    _create(connection, "tracks", contents.track_table)
+    for statistic in contents.statistics:
+        selects = (_scores(contents, files, number, statistic) for number in range(len(contents.runs)))
+        connection.execute(f'CREATE VIEW "{statistic}" AS {" UNION ALL ".join(selects)}')
+    selects = (_scores(contents, files, number, contents.statistics[0], "keys") for number in range(len(contents.runs)))
+    connection.execute(f"CREATE VIEW variants AS {' UNION ALL '.join(selects)}")
+    selects = (_inputs(contents, files, number) for number in range(len(contents.runs)))
+    selected = "" if contents.variants.keeps_all else " WHERE variant IN (SELECT variant FROM variants)"
+    connection.execute(f"CREATE VIEW inputs AS SELECT * FROM ({' UNION ALL '.join(selects)}){selected}")
     return connection
 
 
-def keys_again(runs: Sequence[tuple[FinishedRun, int]]) -> pa.Table:
-    """Variants of later runs that an earlier one has; only files of chromosomes that several runs have are read."""
+def repeated_variants(runs: Sequence[tuple[FinishedRun, int]]) -> pa.Table:
+    """Variants that a run before has, too; only files of chromosomes that several runs have are read."""
     nothing = pa.table({"variant": pa.array([], pa.int64()), "kept": pa.array([], pa.int64())})
     nothing = nothing.append_column("variant_id", pa.array([], pa.string()))
     statistic = next(iter(runs[0][0].manifest.statistics))
-    selected = Selected(runs, [statistic], Rows(), nothing, runs[0][0].track_table)
-    paths = Paths([run for run, _ in runs], ranges=False)
+    contents = TableContents(runs, [statistic], VariantFilter(), nothing, runs[0][0].track_table)
+    files = DuckDBFiles([run for run, _ in runs], ranges=False)
     chromosomes = [{file.chromosome for file in run.score_files(statistic)} for run, _ in runs]
     found = [nothing]
     for number in range(1, len(runs)):
         common = chromosomes[number] & set().union(*chromosomes[:number])
         if not common:
             continue
-        later, *earlier = (
-            f"SELECT variant, variant_id FROM ({_scores(selected, paths, n, statistic, 'keys')})"
+        later, *previous = (
+            f"SELECT variant, variant_id FROM ({_scores(contents, files, n, statistic, 'keys')})"
             f" WHERE chromosome IN ({', '.join(map(quoted, sorted(common)))})"
             for n in (number, *range(number))
         )
-        with _open(paths) as connection:
+        with _open(files) as connection:
             query = (
                 f"SELECT l.variant, min(e.variant) AS kept, variant_id FROM ({later}) l "
-                f"JOIN ({' UNION ALL '.join(earlier)}) e USING (variant_id) GROUP BY ALL ORDER BY ALL"
+                f"JOIN ({' UNION ALL '.join(previous)}) e USING (variant_id) GROUP BY ALL ORDER BY ALL"
             )
             found.append(connection.sql(query).to_arrow_table())
     return pa.concat_tables(found, promote_options="permissive")
 
 
-def _open(paths: Paths) -> duckdb.DuckDBPyConnection:
+def _open(files: DuckDBFiles) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    # A footer of thousands of columns is read once, not whenever a table is named; what is kept is bounded.
+    # A footer of thousands of columns is read once, not whenever a table is named; DuckDB bounds what it keeps.
     connection.execute("SET parquet_metadata_cache = true")
-    connection.register_filesystem(paths.files())
-    # One that is still open when Python exits would call back into Python.
+    connection.register_filesystem(files.filesystem())
+    # A connection that is still open when Python exits would call back into an interpreter that is gone.
     atexit.register(_close, weakref.ref(connection))
     return connection
 
 
 def _scores(
-    selected: Selected, paths: Paths, number: int, statistic: str, columns: Literal["keys", "all"] = "all"
+    contents: TableContents, files: DuckDBFiles, number: int, statistic: str, columns: Literal["keys", "all"] = "all"
 ) -> str:
-    """Rows of a statistic in one run: key columns, and all tracks that are to be there."""
-    run, before = selected.runs[number]
-    conditions = [] if selected.rows.every else [selected.rows.sql(_IDS)]
-    files = run.score_files(statistic, selected.rows)
-    if not files:
-        files, conditions = run.score_files(statistic)[:1], ["false"]
-    if number and len(selected.again):
-        conditions.append(f"variant NOT IN (SELECT variant FROM {_AGAIN})")
-    firsts = ", ".join(str(before + file.first) for file in files)
-    tracks = selected.track_table.column("column").to_pylist() if columns == "all" else []
-    if selected.words is not None:
-        tracks = [name for name in tracks if name in selected.words]
+    """Query of the rows of a statistic in one run: key columns, and tracks if `columns` is `all`."""
+    run, offset = contents.runs[number]
+    conditions = [] if contents.variants.keeps_all else [contents.variants.sql(_IDS)]
+    score_files = run.score_files(statistic, contents.variants)
+    if not score_files:
+        # A table without rows still needs a file that has its columns.
+        score_files, conditions = run.score_files(statistic)[:1], ["false"]
+    if number and len(contents.repeated):
+        conditions.append(f"variant NOT IN (SELECT variant FROM {_REPEATED})")
+    firsts = ", ".join(str(offset + file.first) for file in score_files)
+    tracks = contents.track_table.column("column").to_pylist() if columns == "all" else []
+    if contents.names is not None:
+        tracks = [name for name in tracks if name in contents.names]
     shown = "*" if len(tracks) == run.track_table.num_rows else ", ".join((*run.row_columns, *tracks))
     return (
         f"SELECT ([{firsts}]::BIGINT[])[(file_index + 1)::BIGINT] + file_row_number::BIGINT AS variant, {shown} "
-        f"FROM {_parquet(paths.of(number, [file.path for file in files]))}"
+        f"FROM {_parquet(files.paths(number, [file.path for file in score_files]))}"
         f"{' WHERE ' if conditions else ''}{' AND '.join(conditions)}"
     )
 
 
-def _inputs(selected: Selected, paths: Paths, number: int) -> str:
-    """Input alleles of one run; among several a column says of which."""
-    run, before = selected.runs[number]
-    source = _parquet(paths.of(number, run.inputs()))
-    if len(selected.runs) == 1:
+def _inputs(contents: TableContents, files: DuckDBFiles, number: int) -> str:
+    """Query of the input alleles of a run; of several runs, with a column that names it."""
+    run, offset = contents.runs[number]
+    source = _parquet(files.paths(number, run.inputs()))
+    if len(contents.runs) == 1:
         return f"SELECT * FROM {source}"
     return (
-        f"SELECT {quoted(run.store.uri)} AS run, i.* REPLACE (coalesce(a.kept, i.variant + {before}) AS variant) "
-        f"FROM {source} i LEFT JOIN {_AGAIN} a ON a.variant = i.variant + {before}"
+        f"SELECT {quoted(run.store.uri)} AS run, i.* REPLACE (coalesce(a.kept, i.variant + {offset}) AS variant) "
+        f"FROM {source} i LEFT JOIN {_REPEATED} a ON a.variant = i.variant + {offset}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The rule of the generated world: what every track is, given the sequence alone. It is the truth of the demo.
+"""The rule of the demo's generated world: the true tracks of a sequence, and agreement of scores with the truth.
 
 For a factor f and a place i, the score S of the motif there (bits) gives the occupancy of the site on one strand as
 1 / (1 + 2^(t_f - S)): half at the threshold t_f. The occupancy of a place is the sum over both strands; a place is the
@@ -33,7 +33,37 @@ from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.genome.coordinates import BIN, Codes
 
 BACKGROUND = np.array([0.295, 0.205, 0.205, 0.295])
-"""Probability of A, C, G and T between the elements of a generated genome: 41% G and C, as in the human genome."""
+"""Probability of A, C, G and T between elements of a generated genome: 41% G and C, as in the human genome."""
+
+Values = NDArray[np.float64]
+FRAGMENT = 200  # bp over which a site is spread
+HEIGHT = 100.0
+BASAL = 0.25
+GAIN = 0.75
+REACH = 7_000  # bp
+
+SITES_BY_CHANCE = 1 / 10_000
+"""Mean occupancy of a place of background, for each factor; it sets the thresholds."""
+
+PROMOTER = "NRF1"
+ENHANCERS = {"K562": "GATA1::TAL1", "HepG2": "HNF1A"}
+OPENS = {
+    "K562": {"GATA1::TAL1": 0.5, "SPI1": 0.3, "NRF1": 0.2},
+    "HepG2": {"HNF1A": 0.5, "SPI1": 0.3, "NRF1": 0.2},
+}
+BOUND_IN = {"CTCF": "K562", "GATA1::TAL1": "K562", "HNF1A": "HepG2", "NRF1": "HepG2", "SPI1": "K562"}
+
+_NEVER = -1000.0
+"""Bits of an unknown base: never a site."""
+
+BINDING = range(len(BOUND_IN))
+"""Indices of the binding tracks."""
+
+AFFECTED = 0.005 * HEIGHT
+"""Smallest true effect of a variant that affects a track: 1/200 of a site."""
+
+LARGE = 0.25 * HEIGHT
+"""A large true effect: a quarter of a site."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +71,7 @@ class Motif:
     """A position weight matrix.
 
     Attributes:
-        matrix: JASPAR's name of it.
+        matrix: identifier in JASPAR.
         factor: the transcription factor.
         probabilities: (width, 4); A, C, G, T.
     """
@@ -80,26 +110,8 @@ def read_motifs() -> dict[str, Motif]:
     return motifs
 
 
-Floats = NDArray[np.float64]
-
-FRAGMENT = 200
-HEIGHT = 100.0
-BASAL = 0.25
-GAIN = 0.75
-REACH = 7_000
-SITES_BY_CHANCE = 1 / 10_000
-"""Occupancy that a place of background has on average, of each factor: it sets the thresholds."""
-PROMOTER = "NRF1"
-ENHANCERS = {"K562": "GATA1::TAL1", "HepG2": "HNF1A"}
-OPENS = {
-    "K562": {"GATA1::TAL1": 0.5, "SPI1": 0.3, "NRF1": 0.2},
-    "HepG2": {"HNF1A": 0.5, "SPI1": 0.3, "NRF1": 0.2},
-}
-BOUND_IN = {"CTCF": "K562", "GATA1::TAL1": "K562", "HNF1A": "HepG2", "NRF1": "HepG2", "SPI1": "K562"}
-
-
-class Track(NamedTuple):
-    """A track of the world: an assay, in a cell, of one factor where it is binding."""
+class WorldTrack(NamedTuple):
+    """A track of the world: an assay in a cell, of one factor if the assay is binding."""
 
     assay: str
     cell: str
@@ -107,23 +119,18 @@ class Track(NamedTuple):
 
     @property
     def description(self) -> str:
-        """As the track tables of the published model write it."""
+        """In the form of the published model's track table."""
         return ":".join(part for part in (self.assay, self.factor, self.cell) if part)
 
 
 TRACKS = (
-    *(Track("CHIP", cell, factor) for factor, cell in BOUND_IN.items()),
-    *(Track("DNASE", cell, "") for cell in OPENS),
-    *(Track("CAGE", cell, "") for cell in ENHANCERS),
+    *(WorldTrack("CHIP", cell, factor) for factor, cell in BOUND_IN.items()),
+    *(WorldTrack("DNASE", cell, "") for cell in OPENS),
+    *(WorldTrack("CAGE", cell, "") for cell in ENHANCERS),
 )
-_NEVER = -1000.0
-"""Bits that an unknown base gives: no site."""
-
-BINDING = range(len(BOUND_IN))
-"""Indices of the binding tracks."""
 
 
-def occupancies(codes: Codes) -> dict[str, Floats]:
+def occupancies(codes: Codes) -> dict[str, Values]:
     """Occupancy of each factor at every place, (bases,); 0 where a site does not fit or has unknown bases."""
     return {factor: _occupancy(codes, factor) for factor in BOUND_IN}
 
@@ -133,14 +140,14 @@ def tracks(codes: Codes) -> NDArray[np.float32]:
     return np.stack([_binned(values) for values in coverage(occupancies(codes))], axis=1).astype(np.float32)
 
 
-def totals(occupied: dict[str, Floats]) -> Floats:
-    """(tracks,) sums over a whole sequence of which the occupancies are given: what `sad` is the difference of."""
+def totals(occupied: dict[str, Values]) -> Values:
+    """(tracks,) sums over a whole sequence from its occupancies; `sad` is the difference of such sums."""
     return np.array([values.sum() for values in coverage(occupied)])
 
 
-def coverage(occupied: dict[str, Floats]) -> list[Floats]:
-    """Coverage that starts from every place, (bases,) a track, before it is spread."""
-    made = []
+def coverage(occupied: dict[str, Values]) -> list[Values]:
+    """Coverage of every place, (bases,) a track, before it is spread over a fragment."""
+    coverages = []
     for track in TRACKS:
         if track.assay == "CHIP":
             value = occupied[track.factor]
@@ -149,8 +156,8 @@ def coverage(occupied: dict[str, Floats]) -> list[Floats]:
         else:
             enhancers = _within(occupied[ENHANCERS[track.cell]], REACH, REACH)
             value = occupied[PROMOTER] * (BASAL + GAIN * enhancers)
-        made.append(HEIGHT * value)
-    return made
+        coverages.append(HEIGHT * value)
+    return coverages
 
 
 @cache
@@ -170,63 +177,57 @@ def best_score(codes: Codes, factor: str) -> float:
     return float(max((scores.max() for scores in _scores(codes, read_motifs()[factor])), default=-np.inf))
 
 
-def _occupied(scores: Floats, half: float) -> Floats:
-    occupied: Floats = expit(math.log(2) * (scores - half))
+def _occupied(scores: Values, half: float) -> Values:
+    occupied: Values = expit(math.log(2) * (scores - half))
     return occupied
 
 
-def _background_scores(motif: Motif) -> tuple[Floats, Floats]:
+def _background_scores(motif: Motif) -> tuple[Values, Values]:
     """Scores on a grid of 1/100 bit, and the chance of each in background."""
     steps = np.round(motif.weights * 100).astype(int)
     lowest = steps.min(axis=1)
     chances = np.ones(1)
-    for row, least in zip(steps, lowest, strict=True):
-        wider = np.zeros(len(chances) + row.max() - least)
+    for row, offset in zip(steps, lowest, strict=True):  # the chances of a sum are a convolution
+        wider = np.zeros(len(chances) + row.max() - offset)
         for step, chance in zip(row, BACKGROUND, strict=True):
-            wider[step - least : step - least + len(chances)] += chance * chances
+            wider[step - offset : step - offset + len(chances)] += chance * chances
         chances = wider
     return (lowest.sum() + np.arange(len(chances))) / 100, chances
 
 
-def _scores(codes: Codes, motif: Motif) -> list[Floats]:
-    """Scores at every place of the forward and of the reverse strand; none where a site does not fit."""
+def _scores(codes: Codes, motif: Motif) -> list[Values]:
+    """Scores at every place of the forward and of the reverse strand; empty where no site fits."""
     if len(codes) < motif.width:
         return []
     strands = []
     for weights in (motif.weights, motif.weights[::-1, ::-1]):
-        of_base = np.concatenate([weights, np.full((motif.width, 1), _NEVER)], axis=1)
+        by_code = np.concatenate([weights, np.full((motif.width, 1), _NEVER)], axis=1)
         score = np.zeros(len(codes) - motif.width + 1)
         for offset in range(motif.width):
-            score += np.take(of_base[offset], codes[offset : offset + len(score)])
+            score += np.take(by_code[offset], codes[offset : offset + len(score)])
         strands.append(score)
     return strands
 
 
-def _occupancy(codes: Codes, factor: str) -> Floats:
+def _occupancy(codes: Codes, factor: str) -> Values:
     motif, occupancy = read_motifs()[factor], np.zeros(len(codes))
     for scores in _scores(codes, motif):
         occupancy[motif.width // 2 : motif.width // 2 + len(scores)] += _occupied(scores, threshold(factor))
     return occupancy
 
 
-def _within(values: Floats, before: int, after: int) -> Floats:
-    """Sum over the places from `before` bases in front of each place to `after` behind it, both included."""
+def _within(values: Values, before: int, after: int) -> Values:
+    """Sum over the places from `before` bases left of each place to `after` right of it, both included."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
-    within: Floats = sums[np.minimum(places + after + 1, len(values))] - sums[np.maximum(places - before, 0)]
+    within: Values = sums[np.minimum(places + after + 1, len(values))] - sums[np.maximum(places - before, 0)]
     return within
 
 
-def _binned(values: Floats) -> Floats:
+def _binned(values: Values) -> Values:
     spread = _within(values, FRAGMENT // 2 - 1, FRAGMENT // 2) / FRAGMENT
-    binned: Floats = spread.reshape(-1, BIN).sum(axis=1)
+    binned: Values = spread.reshape(-1, BIN).sum(axis=1)
     return binned
-
-
-TOUCHED = 0.005 * HEIGHT
-"""A true effect from which on a variant bears on a track: 1/200 of a site."""
-LARGE = 0.25 * HEIGHT
-"""A large true effect: a quarter of a site."""
 
 
 class TrackAgreement(NamedTuple):
@@ -234,9 +235,9 @@ class TrackAgreement(NamedTuple):
 
     Attributes:
         description: of the track.
-        touched: variants with a true effect of at least `TOUCHED`.
+        touched: variants with a true effect of at least `AFFECTED`.
         spearman: rank correlation among them.
-        spearman_all: among all variants, those included that have nothing to do with the track.
+        spearman_all: among all variants, including those without an effect on the track.
         large: variants with a true effect of at least `LARGE`.
         right_sign: how many of them are predicted with the right sign.
     """
@@ -250,13 +251,13 @@ class TrackAgreement(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """What `compare` finds.
+    """Agreement of scores with the truth.
 
     Attributes:
         tracks: in the order of the world's tracks.
-        signs: large effects on the binding tracks by kind (SNV, indel): right signs, of how many.
+        signs: large effects on the binding tracks by kind (SNV, indel): number of right signs, total.
         distal: variants that break an enhancer 5 kb and more from its promoter with a large true loss of expression in
-            the cell: right signs, of how many.
+            the cell: number of right signs, total.
         distal_spearman: rank correlation of predicted and true loss of expression among all variants in enhancers.
     """
 
@@ -293,12 +294,12 @@ def compare(run: str, truth: Path) -> Agreement:
     return Agreement(tracks, signs, *_distal(joined, predicted, true))
 
 
-def _matrix(table: pa.Table, columns: list[str]) -> Floats:
+def _matrix(table: pa.Table, columns: list[str]) -> Values:
     return np.stack([table.column(name).to_numpy().astype(np.float64) for name in columns], axis=1)
 
 
-def _agreement(description: str, predicted: Floats, true: Floats) -> TrackAgreement:
-    touched, large = np.abs(true) >= TOUCHED, np.abs(true) >= LARGE
+def _agreement(description: str, predicted: Values, true: Values) -> TrackAgreement:
+    touched, large = np.abs(true) >= AFFECTED, np.abs(true) >= LARGE
     return TrackAgreement(
         description,
         int(touched.sum()),
@@ -309,16 +310,16 @@ def _agreement(description: str, predicted: Floats, true: Floats) -> TrackAgreem
     )
 
 
-def _distal(joined: pa.Table, predicted: Floats, true: Floats) -> tuple[tuple[int, int], float]:
-    """Expression after a change in an enhancer, in the cell of its factor."""
+def _distal(joined: pa.Table, predicted: Values, true: Values) -> tuple[tuple[int, int], float]:
+    """Right signs of large losses of expression, their total, and the rank correlation, for breaks in enhancers."""
     element, factor = (np.array(joined.column(name).to_pylist()) for name in ("element", "factor"))
     kind = np.array(joined.column("kind").to_pylist())
-    of_predicted, of_true = [], []
-    for cell, own in ENHANCERS.items():
+    changes, true_changes = [], []
+    for cell, enhancer in ENHANCERS.items():
         track = [t.description for t in TRACKS].index(f"CAGE:{cell}")
-        rows = (element == "enhancer") & (factor == own) & (kind == "breaking")
-        of_predicted.append(predicted[rows, track])
-        of_true.append(true[rows, track])
-    pred, real = np.concatenate(of_predicted), np.concatenate(of_true)
-    lost = real <= -LARGE
-    return (int((pred[lost] < 0).sum()), int(lost.sum())), float(spearmanr(pred, real).statistic)
+        rows = (element == "enhancer") & (factor == enhancer) & (kind == "breaking")
+        changes.append(predicted[rows, track])
+        true_changes.append(true[rows, track])
+    change, true_change = np.concatenate(changes), np.concatenate(true_changes)
+    lost = true_change <= -LARGE
+    return (int((change[lost] < 0).sum()), int(lost.sum())), float(spearmanr(change, true_change).statistic)

@@ -28,6 +28,7 @@ class GtfRecord(NamedTuple):
         end: exclusive end.
         strand: as written, mostly + or -.
         attributes: the ninth column.
+        line: number of the line, from 1.
     """
 
     chromosome: str
@@ -36,6 +37,7 @@ class GtfRecord(NamedTuple):
     end: int
     strand: str
     attributes: str
+    line: int
 
     def named(self) -> dict[str, str]:
         """The attributes gene_id, gene_name, gene_type, gene_biotype and transcript_id, as far as they are there."""
@@ -52,7 +54,18 @@ def gtf_records(path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
     Raises:
         GeneFileError: the file cannot be read, or a line is none of a GTF.
     """
-    for line_number, line in _lines(path):
+    return parse_gtf(_lines(path), path, features)
+
+
+def parse_gtf(lines: Iterable[tuple[int, str]], path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
+    """Records of some features in numbered lines of a GTF.
+
+    Raises:
+        GeneFileError: a line is none of a GTF.
+    """
+    for line_number, line in lines:
+        if not line.strip() or line.startswith("#"):
+            continue
         cells = line.split("\t", 8)
         if len(cells) < 9 or not (cells[3].isdecimal() and cells[4].isdecimal()):
             raise GeneFileError(
@@ -61,7 +74,7 @@ def gtf_records(path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
             )
         if cells[2] in features:
             name = canonical_name(cells[0])
-            yield GtfRecord(name, cells[2], int(cells[3]) - 1, int(cells[4]), cells[6], cells[8])
+            yield GtfRecord(name, cells[2], int(cells[3]) - 1, int(cells[4]), cells[6], cells[8], line_number)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -69,9 +82,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rt") if packed else path.open(encoding="utf-8") as text:
-            for number, line in enumerate(text, 1):
-                if line.strip() and not line.startswith("#"):
-                    yield number, line
+            yield from enumerate(text, 1)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise GeneFileError(f"the gene annotation {path} cannot be read ({error}). Give --gtf a GTF file.") from None
 

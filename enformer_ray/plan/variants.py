@@ -1,10 +1,9 @@
-"""Reading the variants that a plan scores by number, without reading the rest of their chromosome."""
+"""The variants of a plan by number, and the random sample of them that is audited by direct passes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -16,82 +15,58 @@ from enformer_ray.config import JobConfig, ScoringConfig, Statistic
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.shards import Part
+from enformer_ray.readers.row_groups import NumberedRows
 from enformer_ray.rundir import layout
 from enformer_ray.scoring.tables import KEY_COLUMNS
+
+MAX_SHARE = 0.01
+"""Largest share of the variants that is audited."""
 
 _GENE_ARGUMENTS = (*KEY_COLUMNS[1:], "gene_id", "gene_name", "gene_strand", "tss_position")
 
 
 class PlannedVariants:
-    """The files of the variants that are scored, one of them open at a time. Not thread-safe.
+    """Planned variants by their number, from a file for each chromosome. Not thread-safe.
 
-    Their numbers count what is scored: with earlier runs, others than in the dataset.
+    Numbers count the variants that are scored: with previous runs, these are others than in the dataset.
 
     Args:
         plan: the plan.
-        every: read all planned variants instead, by their numbers in the dataset.
+        every: read all planned variants instead, by their number in the dataset.
 
     Attributes:
-        keys: columns that tell a row from all others.
+        keys: columns that identify a row.
     """
 
     def __init__(self, plan: Plan, every: bool = False) -> None:
         self._store, self._path = plan.store, layout.plan_variants if every else plan.document.scored_file
         self.keys = plan.document.key_columns
         counts = plan.document.variants if every else plan.document.to_score
-        self._first = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
-        self._chromosome: str | None = None
-        self._file: pq.ParquetFile
-        self._starts = np.zeros(1, dtype=np.int64)
-        self._held: pa.Table
-        self._held_of: tuple[int, int, tuple[str, ...]] | None = None
+        self._chromosomes = list(counts)
+        self._rows = NumberedRows(counts.values(), self._open)
 
     def table(self, chromosome: str, first_variant: int, rows: int, columns: Sequence[str] = KEY_COLUMNS) -> pa.Table:
-        """Rows of consecutive variants of one chromosome.
-
-        Args:
-            chromosome: contig name without `chr`.
-            first_variant: `variant` of the first row.
-            rows: how many.
-            columns: of plan/variants.
+        """Columns of consecutive variants (`first_variant`, a number) of a chromosome (without `chr`), in order.
 
         Raises:
             DatasetCorruptError: the file does not hold them.
         """
-        if chromosome != self._chromosome:
-            self._open(chromosome)
-        start = first_variant - self._first[chromosome]
-        if start < 0 or start + rows > self._starts[-1]:
+        groups = self._rows.groups(self._chromosomes.index(chromosome))
+        if not groups or first_variant < groups[0].first or first_variant + rows > groups[-1].first + groups[-1].rows:
             raise self._changed(chromosome, f"has no variants {first_variant} to {first_variant + rows - 1}")
-        first_group = int(np.searchsorted(self._starts, start, side="right")) - 1
-        last_group = int(np.searchsorted(self._starts, start + rows, side="left"))
-        names = tuple(dict.fromkeys([*columns, "variant"]))
-        wanted = (first_group, last_group, names)
-        if wanted != self._held_of:
-            # Small shards that follow one another lie in the same row group.
-            self._held = self._file.read_row_groups(range(first_group, last_group), columns=list(names))
-            self._held_of = wanted
-        table = self._held.slice(start - int(self._starts[first_group]), rows)
+        table = self._rows.consecutive(first_variant, rows, tuple(dict.fromkeys([*columns, "variant"])))
         if rows and table.column("variant")[0].as_py() != first_variant:
             raise self._changed(chromosome, f"has variant {table.column('variant')[0]} where {first_variant} belongs")
         return table.select(list(columns))
 
     def variants(self, part: Part) -> list[Variant]:
-        """Variants of a part of a shard, in order; in a plan with genes each at its transcription start.
-
-        Raises:
-            DatasetCorruptError: the plan's file does not hold them.
-        """
+        """Variants of a part of a shard, in order; in a plan with genes each at its transcription start."""
         names, kind = (KEY_COLUMNS[1:], Variant) if self.keys == KEY_COLUMNS else (_GENE_ARGUMENTS, GeneVariant)
         table = self.table(part.shard.chromosome, part.first_variant, part.rows, names)
         return [kind(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
-    def _open(self, chromosome: str) -> None:
-        self._file = pq.ParquetFile(self._store.local_path(self._path(chromosome)))
-        metadata = self._file.metadata
-        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        self._chromosome, self._held_of = chromosome, None
+    def _open(self, file: int) -> pq.ParquetFile:
+        return pq.ParquetFile(self._store.local_path(self._path(self._chromosomes[file])))
 
     def _changed(self, chromosome: str, what: str) -> DatasetCorruptError:
         return DatasetCorruptError(
@@ -100,16 +75,13 @@ class PlannedVariants:
         )
 
 
-MAX_SHARE = 0.01
-
-
 def audit_size(config: JobConfig, planned: int) -> int:
-    """How many of the variants that are scored are scored again."""
+    """Number of variants that are audited, of those that are scored."""
     return min(config.audit, math.ceil(MAX_SHARE * planned))
 
 
 def audited_variants(plan: Plan) -> NDArray[np.int64]:
-    """Numbers (`variant`) of the variants that are scored again, ascending: a sample that the fingerprint seeds."""
+    """Numbers (`variant`) of the audited variants, ascending: a sample that the fingerprint seeds."""
     planned = plan.document.scored
     size = audit_size(plan.document.config, planned)
     random = np.random.default_rng(int(plan.document.fingerprint[:16], 16))
@@ -117,16 +89,16 @@ def audited_variants(plan: Plan) -> NDArray[np.int64]:
 
 
 def audited_in(sample: NDArray[np.int64], first_variant: int, rows: int) -> list[int]:
-    """Which of `rows` consecutive variants are in a sample, counted from the first of them."""
+    """Which of `rows` consecutive variants are in a sample, counted from `first_variant`."""
     first, last = np.searchsorted(sample, [first_variant, first_variant + rows])
     return [int(variant) - first_variant for variant in sample[first:last]]
 
 
 def direct_options(scoring: ScoringConfig) -> ScoringConfig:
-    """Options of the plain passes: float32, and with the sums that bounds are relative to."""
+    """Options of the direct passes: float32, and the statistics of `with_sums`."""
     return scoring.model_copy(update={"precision": "float32", "statistics": with_sums(scoring.statistics)})
 
 
 def with_sums(statistics: Sequence[Statistic]) -> tuple[Statistic, ...]:
-    """Statistics of the plain passes: those of the run and the sums that bounds are relative to."""
+    """Statistics of the direct passes: those of the run, and the sums of both alleles, to which bounds are relative."""
     return tuple(dict.fromkeys((*statistics, "ref", "alt")))

@@ -1,7 +1,7 @@
-"""The audit: a random sample of every run is scored again by plain float32 passes, and what differs is told.
+"""The audit: scores of a random sample of a run's variants, compared with those of direct float32 passes.
 
 In float32 the two must agree to rounding, or nothing is published. With a lower precision the audit measures what that
-precision costs.
+precision costs. The differences also give the noise floor of each track.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
@@ -25,43 +25,44 @@ from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.previous import PreviousRun
 from enformer_ray.plan.shards import Part
 from enformer_ray.plan.variants import PlannedVariants, with_sums
-from enformer_ray.publish.staged import ReceivedPart, audit_table, part_tables, read_received, unlike
+from enformer_ray.publish.staged import ReceivedPart, audit_table, disagrees, part_tables, read_received
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore, read_document
 
 Values = NDArray[np.float64]
 
+BOUND = 2 * 5e-6
+"""Largest difference of `sad`, relative to the larger sum + 1: each of two float32 computations may be 5e-6 off."""
 
-class Sample(NamedTuple):
-    """Audited variants that have a score, (variants, tracks) each.
+SUM_BOUND = 8 * BOUND
+"""Largest difference of a sum itself: what both alleles share is rounded, too, and cancels in a difference alone."""
+
+
+class AuditedScores(NamedTuple):
+    """Scores of the audited variants that have one, (variants, tracks) each.
 
     Attributes:
-        variant_ids: rows.
+        variant_ids: of the rows.
         scored: as the run has them, by statistic.
-        plain: by plain passes, by statistic; with `ref` and `alt` in any case.
+        direct: by direct passes, by statistic; always with `ref` and `alt`.
     """
 
     variant_ids: list[str]
     scored: dict[Statistic, Values]
-    plain: dict[Statistic, Values]
+    direct: dict[Statistic, Values]
 
 
-def read_sample(plan: Plan, parts: Iterable[tuple[Part, list[int]]]) -> Sample:
-    """Read the sample; variants that could not be scored are left out.
+def read_audited_scores(plan: Plan, audited: Iterable[tuple[Part, list[int]]]) -> AuditedScores:
+    """Read the scores of the sample: parts with audited variants, in order, and which rows of each these are.
 
-    Args:
-        plan: the plan.
-        parts: those with audited variants, in order, and which rows of the part these are.
-
-    Raises:
-        DatasetCorruptError: audited rows are missing or are not the planned ones.
+    Variants that could not be scored are left out.
     """
     statistics = plan.document.config.scoring.statistics
-    sample = Sample([], {}, {})
+    ids: list[str] = []
     scored: dict[Statistic, list[Values]] = {name: [] for name in statistics}
-    plain: dict[Statistic, list[Values]] = {name: [] for name in with_sums(statistics)}
+    direct: dict[Statistic, list[Values]] = {name: [] for name in with_sums(statistics)}
     planned = PlannedVariants(plan)
-    for part, rows in parts:
+    for part, rows in audited:
         (received,) = read_received(plan.store, [part])
         if received.receipt.failure is not None:
             continue
@@ -70,19 +71,21 @@ def read_sample(plan: Plan, parts: Iterable[tuple[Part, list[int]]]) -> Sample:
         for name, pieces in scored.items():
             (table,) = part_tables(plan, [received], name)
             pieces.append(_values(table.take(rows)))
-        for name, pieces in plain.items():
+        for name, pieces in direct.items():
             pieces.append(_values(_direct_table(plan, received, name, expected)))
-        sample.variant_ids.extend(expected)
-    tracks = len(plan.document.tracks)
-    sample.scored.update({name: np.concatenate([*pieces, np.empty((0, tracks))]) for name, pieces in scored.items()})
-    sample.plain.update({name: np.concatenate([*pieces, np.empty((0, tracks))]) for name, pieces in plain.items()})
-    return sample
+        ids += expected
+    nothing = np.empty((0, len(plan.document.tracks)))
+    return AuditedScores(
+        ids,
+        {name: np.concatenate([*pieces, nothing]) for name, pieces in scored.items()},
+        {name: np.concatenate([*pieces, nothing]) for name, pieces in direct.items()},
+    )
 
 
 def _direct_table(plan: Plan, received: ReceivedPart, name: Statistic, expected: list[str]) -> pa.Table:
     table = audit_table(plan, received.receipt, name)
     if table.column("variant_id").to_pylist() != expected:
-        raise unlike(plan.store, received.receipt, "lists other audited variants than the plan's sample")
+        raise disagrees(plan.store, received.receipt, "lists other audited variants than the plan's sample")
     return table
 
 
@@ -91,24 +94,17 @@ def _values(table: pa.Table) -> Values:
     return np.stack([table.column(name).to_numpy() for name in names], axis=1).astype(np.float64)
 
 
-BOUND = 2 * 5e-6
-"""Largest difference of `sad`, of the larger sum + 1: each of two float32 computations may be 5e-6 off."""
-
-SUM_BOUND = 8 * BOUND
-"""Largest difference of a sum itself."""
-
-
 class StatisticAudit(BaseModel):
-    """How the scores of one statistic compare with plain float32 passes.
+    """How the audited scores of one statistic differ from those of direct float32 passes.
 
     Attributes:
-        largest_deviation: largest absolute difference of the audited scores.
+        largest_deviation: largest absolute difference.
         median_deviation: median absolute difference.
         largest_of_bound: largest difference as a share of what float32 rounding explains.
         below_floor: share of all scores of the run whose absolute value is below the noise floor of their track, the
             root mean square difference of its audited scores.
-        rank_correlation: Spearman's, of a track's audited scores with the plain ones, the median over tracks; None for
-            fewer than three audited variants.
+        rank_correlation: Spearman's, between both scores of a track, the median over tracks; None for fewer than three
+            audited variants.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,23 +117,24 @@ class StatisticAudit(BaseModel):
 
 
 class AuditReport(BaseModel):
-    """What run.json keeps of an audit.
+    """The entry `audit` of run.json.
 
     Attributes:
-        variants: how many were scored again; 0 when no variant of the sample could be scored.
+        variants: number of audited variants; 0 when no variant of the sample could be scored.
         precision: of the run.
         seconds: of one worker for a variant of the run.
-        plain_seconds: of one worker for a variant by plain passes.
-        statistics: by name; none when no variant was scored again.
-        floor_variants: audited variants that the noise floors are of, where those of earlier runs are among them.
+        direct_seconds: of one worker for a variant by direct passes.
+        statistics: by name; none when there are no audited variants.
+        floor_variants: number of audited variants of which the noise floors are, those of previous runs included.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # run.json has kept the name that direct passes had at first: documents are read and written with it.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
     variants: int
     precision: str
     seconds: float
-    plain_seconds: float
+    direct_seconds: float = Field(alias="plain_seconds")
     statistics: Mapping[str, StatisticAudit]
     floor_variants: int = 0
 
@@ -146,7 +143,7 @@ def read_audit(store: RunStore) -> AuditReport:
     """The audit of a finished run.
 
     Raises:
-        DatasetCorruptError: its run.json holds none.
+        DatasetCorruptError: its run.json has none.
     """
     return read_document(
         store,
@@ -158,114 +155,130 @@ def read_audit(store: RunStore) -> AuditReport:
     )
 
 
-class Audit:
-    """Compares the sample, and tells the noise floors that scores are counted against.
+class NoiseFloors(NamedTuple):
+    """Noise floors: the root mean square difference of each track's audited scores from those of direct passes.
 
-    Args:
-        plan: the plan.
-        sample: its audited variants.
+    Attributes:
+        variants: number of audited variants.
+        values: (tracks,) by statistic; NaN where there are no audited variants.
+    """
+
+    variants: int
+    values: Mapping[Statistic, Values]
+
+
+class Audit:
+    """Compares the audited scores of a run with those of direct passes.
+
+    Attributes:
+        floors: of the run, or of it and previous runs.
 
     Raises:
         AuditError: the run is in float32 and a score differs by more than rounding.
     """
 
-    def __init__(self, plan: Plan, sample: Sample) -> None:
-        self._plan, self._sample = plan, sample
+    def __init__(self, plan: Plan, audited: AuditedScores) -> None:
+        self._plan, self._audited = plan, audited
         scoring, tracks = plan.document.config.scoring, len(plan.document.tracks)
         self._deviations = {
-            name: _deviation(name, sample.scored[name], sample.plain[name]) for name in scoring.statistics
+            name: _deviation(name, audited.scored[name], audited.direct[name]) for name in scoring.statistics
         }
-        self.floors: Mapping[Statistic, Values] = {
+        floors: dict[Statistic, Values] = {
             name: np.sqrt(np.mean(d**2, axis=0)) if len(d) else np.full(tracks, np.nan)
             for name, d in self._deviations.items()
         }
-        """By statistic, the root mean square difference of each track; NaN when no variant was scored again."""
-        self.floor_variants = len(sample.variant_ids)
-        plain, geometry = sample.plain, plan.document.parts["geometry"]
-        # Fewer bins even less out: around a transcription start twice as much is granted, as to `centre`.
+        self.floors = NoiseFloors(len(audited.variant_ids), floors)
+        direct, geometry = audited.direct, plan.document.parts["geometry"]
+        # Fewer bins even less out: at a transcription start twice as much is granted, as to `centre`.
         wider = 1 if plan.document.config.genes is None else 2
-        self._bounds = {name: wider * _bound(name, plain["ref"], plain["alt"], geometry) for name in scoring.statistics}
+        self._bounds = {
+            name: wider * _bound(name, direct["ref"], direct["alt"], geometry) for name in scoring.statistics
+        }
         if scoring.precision == "float32":
             self._check()
 
+    def pool_floors(self) -> None:
+        """Pool the noise floors with those of the previous runs from which rows are taken.
+
+        Raises:
+            PreviousRunError: one of the runs is missing, or is not what it was.
+        """
+        if self._plan.document.reuse is not None:
+            self.floors = pooled(self.floors, _previous_floors(self._plan))
+
     def report(
-        self, seconds: float, plain_seconds: float, below: Mapping[Statistic, int], scores: Mapping[Statistic, int]
+        self, seconds: float, direct_seconds: float, below: Mapping[Statistic, int], scores: Mapping[Statistic, int]
     ) -> AuditReport:
-        """The result.
+        """The entry of run.json.
 
         Args:
             seconds: that all workers spent scoring.
-            plain_seconds: that they spent on plain passes.
-            below: by statistic, scores below their floor.
-            scores: by statistic, scores of the run.
+            direct_seconds: that they spent on direct passes.
+            below: number of scores below their floor, by statistic.
+            scores: number of scores of the run, by statistic.
         """
-        audited, document = len(self._sample.variant_ids), self._plan.document
+        audited, document = len(self._audited.variant_ids), self._plan.document
         return AuditReport(
             variants=audited,
             precision=document.config.scoring.precision,
-            seconds=_short(seconds / max(1, document.scored)),
-            plain_seconds=_short(plain_seconds / max(1, audited)),
-            statistics={name: self._of(name, below[name] / scores[name]) for name in self._deviations if audited},
-            floor_variants=self.floor_variants,
+            seconds=_rounded(seconds / max(1, document.scored)),
+            direct_seconds=_rounded(direct_seconds / max(1, audited)),
+            statistics={
+                name: self._statistic(name, below[name] / scores[name]) for name in self._deviations if audited
+            },
+            floor_variants=self.floors.variants,
         )
 
     def noise_floors(self) -> pa.Table:
-        """For each selected track (`column`) the floor of each statistic; null when no variant was scored again."""
+        """The table audit.parquet: for each selected track (`column`) the floor of each statistic, null where NaN."""
         table = pa.table({"column": [column_name(track) for track in self._plan.document.tracks]})
-        for name, floors in self.floors.items():
+        for name, floors in self.floors.values.items():
             table = table.append_column(name, pa.array(floors, from_pandas=True))
         return table
 
-    def _of(self, name: Statistic, below_floor: float) -> StatisticAudit:
+    def _statistic(self, name: Statistic, below_floor: float) -> StatisticAudit:
         deviations, bound = self._deviations[name], self._bounds[name]
         return StatisticAudit(
-            largest_deviation=_short(deviations.max()),
-            median_deviation=_short(np.median(deviations)),
-            largest_of_bound=_short((deviations / bound).max()),
-            below_floor=_short(below_floor),
-            rank_correlation=_rank_correlation(self._sample.scored[name], self._sample.plain[name]),
+            largest_deviation=_rounded(deviations.max()),
+            median_deviation=_rounded(np.median(deviations)),
+            largest_of_bound=_rounded((deviations / bound).max()),
+            below_floor=_rounded(below_floor),
+            rank_correlation=_rank_correlation(self._audited.scored[name], self._audited.direct[name]),
         )
 
     def _check(self) -> None:
         for name, bound in self._bounds.items():
             excess = self._deviations[name] / bound
-            if (excess <= 1).all():  # not so for a score that is no number
+            if (excess <= 1).all():  # False for NaN: a score that is no number fails
                 continue
             row, track = np.unravel_index(np.argmax(np.nan_to_num(excess, nan=np.inf)), excess.shape)
             column = column_name(self._plan.document.tracks[track])
             raise AuditError(
                 f"{self._plan.store.uri}: the audit failed, and nothing was published. {name} of "
-                f"{self._sample.variant_ids[row]} in {column} is {self._sample.scored[name][row, track]:.6g}, but "
-                f"{self._sample.plain[name][row, track]:.6g} by two plain passes: {excess[row, track]:.3g} times what "
-                f"rounding explains; {int((~(excess <= 1)).any(axis=1).sum())} of {len(excess)} audited variants "
+                f"{self._audited.variant_ids[row]} in {column} is {self._audited.scored[name][row, track]:.6g}, but "
+                f"{self._audited.direct[name][row, track]:.6g} by two direct passes: {excess[row, track]:.3g} times "
+                f"what rounding explains; {int((~(excess <= 1)).any(axis=1).sum())} of {len(excess)} audited variants "
                 "differ. "
                 "The scores of this run are wrong: check the machine's memory and GPU, delete the run directory and "
                 "run again; if it happens again, report it with plan/plan.json."
             )
 
 
-def _deviation(statistic: Statistic, scored: Values, plain: Values) -> Values:
-    """Absolute difference; of `sax` that of the sizes, since of two bins that differ alike rounding chooses one."""
+def _deviation(statistic: Statistic, scored: Values, direct: Values) -> Values:
     if statistic == "sax":
-        scored, plain = np.abs(scored), np.abs(plain)
-    return np.abs(scored - plain)
+        # The largest difference of a bin, with its sign: of two bins that differ equally, rounding chooses one.
+        scored, direct = np.abs(scored), np.abs(direct)
+    return np.abs(scored - direct)
 
 
 def _bound(statistic: Statistic, reference: Values, alternate: Values, geometry: Mapping[str, Any]) -> Values:
-    """What rounding explains of a difference between two float32 computations.
-
-    Args:
-        statistic: which one.
-        reference: (variants, tracks), reference sums.
-        alternate: (variants, tracks), alternate sums.
-        geometry: of the network, as the plan's parts state it.
-    """
+    """What rounding explains of a difference between two float32 computations, from sums of both alleles."""
     lower, upper = np.minimum(reference, alternate) + 1, np.maximum(reference, alternate) + 1
     if statistic in ("ref", "alt"):
-        # What both alleles share is rounded, too, and cancels in a difference alone.
         return SUM_BOUND * upper
     if statistic in ("log2_ratio", "centre", "log_sad"):
         bins = {"log2_ratio": 1, "centre": 2, "log_sad": geometry["target_length"]}[statistic]
+        # The derivative of log2(x) is 1 / (x ln 2): the same rounding counts more, the smaller the sum.
         return np.asarray(bins * BOUND / math.log(2) * upper / lower)
     return BOUND * upper
 
@@ -273,66 +286,54 @@ def _bound(statistic: Statistic, reference: Values, alternate: Values, geometry:
 def _rank_correlation(one: Values, other: Values) -> float | None:
     if len(one) < 3:
         return None
-    import polars as pl  # workers, which import this module, do without
+    import polars as pl  # build.py imports this module in every worker, and only the driver needs Polars
 
     tracks = range(one.shape[1])
     pairs = pl.DataFrame({f"{name}{t}": values[:, t] for name, values in (("a", one), ("b", other)) for t in tracks})
     by_track = pairs.select(pl.corr(f"a{t}", f"b{t}", method="spearman").alias(str(t)) for t in tracks).row(0)
     defined = [value for value in by_track if value is not None and not math.isnan(value)]
-    return _short(np.median(defined)) if defined else None
+    return _rounded(np.median(defined)) if defined else None
 
 
-def _short(number: float | np.float64) -> float:
+def _rounded(number: float | np.float64) -> float:
     return float(f"{number:.4g}")
 
 
-class Floors(NamedTuple):
-    """Noise floors, each the root mean square difference of audited scores.
+def pooled(own: NoiseFloors, previous: Sequence[NoiseFloors]) -> NoiseFloors:
+    """Noise floors over the audited variants of several runs."""
+    values: dict[Statistic, Values] = {}
+    for name, floor_of_run in own.values.items():
+        known = [(floors.variants, floors.values[name]) for floors in previous if name in floors.values]
+        # Without audited variants floors are NaN, which is no number even with a weight of 0.
+        known = [(variants, floor) for variants, floor in [*known, (own.variants, floor_of_run)] if variants]
+        total = sum(variants for variants, _ in known)
+        squares = sum(variants * floor**2 for variants, floor in known)
+        values[name] = np.sqrt(squares / total) if total else floor_of_run
+    return NoiseFloors(own.variants + sum(floors.variants for floors in previous), values)
 
-    Attributes:
-        variants: audited variants that they are of.
-        floors: (tracks,) by statistic.
-    """
 
-    variants: int
-    floors: Mapping[Statistic, Values]
-
-
-def pooled_noise(plan: Plan) -> list[Floors]:
-    """Floors of the earlier runs of which a plan takes rows, for its tracks and what they have of its statistics.
-
-    Raises:
-        PreviousRunError: one of the runs is not there, or not what it was.
-    """
+def _previous_floors(plan: Plan) -> list[NoiseFloors]:
+    """Floors of each previous run of which rows are taken, for the tracks of the plan."""
     reuse = plan.document.reuse
     runs = [PreviousRun(run.uri, run.manifest_sha256) for run in (reuse.runs if reuse else ()) if run.reused]
     return [_floors_of(run, plan) for run in runs]
 
 
-def _floors_of(run: PreviousRun, plan: Plan) -> Floors:
+def _floors_of(run: PreviousRun, plan: Plan) -> NoiseFloors:
     data = run.store.read_bytes(layout.AUDIT)
     if hashlib.sha256(data).hexdigest() not in {f.sha256 for f in run.manifest.files if f.path == layout.AUDIT}:
         raise run.damaged(layout.AUDIT, "has another sha256 than its manifest.json lists")
     with run.reading(layout.AUDIT):
         table = pq.read_table(pa.BufferReader(data))
         places = {name: place for place, name in enumerate(table.column("column").to_pylist())}
-        wanted = [places[column_name(track)] for track in plan.document.tracks]
+        rows = [places[column_name(track)] for track in plan.document.tracks]
+    # Pooled floors of that run are pooled again, with the number of all variants that they are of.
     audit = read_audit(run.store)
     floors: dict[Statistic, Values] = {}
     for name in plan.document.config.scoring.statistics:
         if name in table.column_names:
-            values = table.column(name).cast(pa.float64()).to_numpy()[wanted]
+            values = table.column(name).cast(pa.float64()).to_numpy()[rows]
+            # NaN: no variant of that run could be audited.
             if not np.isnan(values).any():
                 floors[name] = values
-    return Floors(audit.floor_variants or audit.variants, floors)
-
-
-def together(own: Floors, earlier: list[Floors]) -> Floors:
-    """Floors over all audited variants of several runs."""
-    pooled: dict[Statistic, Values] = {}
-    for name, values in own.floors.items():
-        known = [(f.variants, f.floors[name]) for f in earlier if name in f.floors and f.variants]
-        known += [(own.variants, values)] if own.variants else []
-        total = sum(variants for variants, _ in known)
-        pooled[name] = np.sqrt(sum(n * floor**2 for n, floor in known) / total) if total else values
-    return Floors(own.variants + sum(f.variants for f in earlier), pooled)
+    return NoiseFloors(audit.floor_variants or audit.variants, floors)

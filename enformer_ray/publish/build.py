@@ -1,4 +1,4 @@
-"""Building one finished file of scores: an idempotent task, whose result later finalises can take over."""
+"""Builds the finished files of scores: each a task that may be run again, in this process or on Ray."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
-from enformer_ray.files import sha256_of
+from enformer_ray.files import read_ahead, sha256_of
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.publish.audit import Values
-from enformer_ray.publish.merge import MergedRows, ScoreFile, merged_tables
-from enformer_ray.publish.staged import ReceivedPart, part_tables
+from enformer_ray.publish.merge import PlannedFile, ScoreFileWriter, VariantRange, merged_tables, row_group_rows
+from enformer_ray.publish.staged import ReceivedPart, changed, part_tables
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, Scores, blocks, row_digests, track_columns
+from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, ContentHash, Scores, blocks, row_digests, track_columns
 from enformer_ray.rundir.store import RunStore, find_document, open_store, open_with_digest
 from enformer_ray.runtime.cluster import cpus_and_one, ray_session, run_tasks
 
 _BUILD_FORMAT = 1
 """Raised when the same receipts would give another file or another result."""
+
+IN_PROCESS_BYTES = 256 * 2**20
+"""Of float32 scores of the run: below this, starting Ray takes longer than the work."""
+
+_LOCAL_TASKS = 8  # each holds a row group of up to 512 MiB, and the bytes that it is written as
+_DIGESTS_AHEAD = 4
 
 
 class BuildTask(NamedTuple):
@@ -38,12 +44,12 @@ class BuildTask(NamedTuple):
         store_uri: the run directory.
         statistic: whose scores.
         path: final name of the file.
-        parts: what it is made of, in order.
-        floors: noise floor of each track.
+        parts: received parts that hold its scored rows, in order.
+        floors: (tracks,), noise floors.
         group_rows: rows of its row groups.
-        key: stands for all of this, and for the plan.
+        key: digest of all of this and of the plan.
         chromosome: of its rows.
-        rows: which rows it has, where some are taken from earlier runs; None where it has those of its parts.
+        variants: its rows, where some are taken from previous runs; None where they are those of its parts.
     """
 
     store_uri: str
@@ -54,22 +60,27 @@ class BuildTask(NamedTuple):
     group_rows: int
     key: str
     chromosome: str = ""
-    rows: MergedRows | None = None
+    variants: VariantRange | None = None
+
+    @property
+    def result_path(self) -> str:
+        """Path of the document that says that the file is built."""
+        return f"{layout.compacted(self.path, self.key)}/result.json"
 
 
 class BuiltFile(BaseModel):
-    """What building a file gave: a document that is created once, after the file.
+    """The result of a task: a document that is created once, after the file.
 
     Attributes:
         path: final name.
-        staged: where the file is until it is moved there.
-        digests: where the digests of its rows are.
+        staged: path of the file until it is moved there.
+        digests: path of the digests of its rows.
         digests_sha256: hex sha256 of those.
-        rows: rows.
+        rows: number of rows.
         bytes: size.
         sha256: hex sha256 of the file.
-        scores: scores that are not null.
-        below: how many of them are below the noise floor of their track.
+        scores: number of scores that are not null.
+        below: number of scores below the noise floor of their track.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,74 +96,50 @@ class BuiltFile(BaseModel):
     below: int
 
 
-def build_key(
-    plan: Plan,
-    path: str,
-    parts: Sequence[ReceivedPart],
-    floors: Values,
-    group_rows: int,
-    rows: MergedRows | None,
-) -> str:
-    """Name of the result of a task: the same exactly when the plan, the attempts that are received and the floors are.
-
-    Args:
-        plan: the plan.
-        path: final name of the file.
-        parts: what it is made of.
-        floors: noise floor of each track.
-        group_rows: rows of its row groups.
-        rows: which rows it has, where some are taken from earlier runs.
-    """
+def build_task(
+    plan: Plan, statistic: Statistic, file: PlannedFile, parts: tuple[ReceivedPart, ...], floors: Values
+) -> BuildTask:
+    """The task of a file; its key is the same exactly when the plan, the received attempts and the floors are."""
+    path = layout.scores(statistic, file.chromosome, file.number)
+    group_rows = row_group_rows(len(plan.document.tracks))
     attempts = [[part.name, part.receipt.attempt] for part in parts]
+    # Floors decide what `below` counts: with other audited variants of previous runs the result differs.
     floor_digest = hashlib.sha256(np.ascontiguousarray(floors, dtype="<f8").tobytes()).hexdigest()
-    made_of = [_BUILD_FORMAT, plan.document.fingerprint, path, attempts, floor_digest, group_rows, rows]
-    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
+    made_of = [_BUILD_FORMAT, plan.document.fingerprint, path, attempts, floor_digest, group_rows, file.variants]
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
+    return BuildTask(plan.store.uri, statistic, path, parts, floors, group_rows, key, file.chromosome, file.variants)
 
 
-def result_path(task: BuildTask) -> str:
-    """Where the result of a task is."""
-    return f"{layout.compacted(task.path, task.key)}/result.json"
-
-
-def built_before(store: RunStore, task: BuildTask) -> BuiltFile | None:
-    """The result of the same task in an earlier finalise, if its files are still in staging."""
+def previous_result(store: RunStore, task: BuildTask) -> BuiltFile | None:
+    """The result of the same task in an interrupted finalise, if its files are still in staging."""
     built = _read_result(store, task)
-    if built is None or store.size(built.digests) != built.rows * ROW_DIGEST_BYTES:
-        return None
-    return built if store.size(built.staged) == built.bytes else None
+    return built if built is not None and store.size(built.staged) == built.bytes else None
 
 
 def build_file(task: BuildTask) -> BuiltFile:
-    """Build a file from staged parts, with every check of them.
-
-    Raises:
-        DatasetCorruptError: staged files, receipts and plan do not agree.
-        PreviousRunError: a run from which rows are taken is not there, or not what it was.
-        AuditError: a score is no number.
-    """
+    """Build a file from staged parts, with every check of them."""
     store = open_store(task.store_uri)
-    before = _moved_before(store, task)
-    if before is not None:
-        return before
+    moved = _moved_result(store, task)
+    if moved is not None:
+        return moved
     scratch = f"{layout.STAGING}/finalise-scratch/{uuid.uuid4().hex}"
     try:
         built = _build(load_plan(store), task, store.workspace(scratch))
     finally:
         store.delete_tree(scratch)
-    # A result that stands for files that are gone must not win over this one.
-    if built_before(store, task) is None:
-        store.delete_tree(result_path(task))
-    if store.create(result_path(task), built.model_dump_json(indent=1).encode()):
+    # create() keeps what is there: a result whose files are gone must not win over this one.
+    if previous_result(store, task) is None:
+        store.delete_tree(task.result_path)
+    if store.create(task.result_path, built.model_dump_json(indent=1).encode()):
         return built
-    return built_before(store, task) or built
+    # Another process was faster with the same task. Whichever files count, they must be those of one result.
+    return previous_result(store, task) or built
 
 
-def _moved_before(store: RunStore, task: BuildTask) -> BuiltFile | None:
+def _moved_result(store: RunStore, task: BuildTask) -> BuiltFile | None:
     """The result of a finalise that was interrupted after it had given the file its final name."""
     built = _read_result(store, task)
-    if built is None or store.size(built.digests) != built.rows * ROW_DIGEST_BYTES:
-        return None
-    if store.size(built.path) != built.bytes:
+    if built is None or store.size(built.path) != built.bytes:
         return None
     with open_with_digest(store, built.path) as (_, sha256):
         return built if sha256 == built.sha256 else None
@@ -162,7 +149,7 @@ def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
     schema = plan.document.score_schema
     local, digests = workspace / "scores.parquet", bytearray()
     scores = below = 0
-    with ScoreFile(local, schema, task.group_rows) as file:
+    with ScoreFileWriter(local, schema, task.group_rows) as file:
         for failed, table in _tables(plan, task):
             for rows, values in blocks(table):
                 digests += row_digests(rows, values)
@@ -171,10 +158,10 @@ def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
                     scores += values.size
                     below += int(np.count_nonzero(np.abs(values) < task.floors))
             file.add(table)
-    # A writer that failed half-way leaves a file that reads well: only the footer tells how many rows there are.
+    # A writer that failed half-way leaves a file that reads well: only its footer shows that rows are missing.
     rows_written, rows_planned = pq.read_metadata(local).num_rows, sum(part.part.rows for part in task.parts)
-    if task.rows is not None:
-        rows_planned = task.rows.rows
+    if task.variants is not None:
+        rows_planned = task.variants.rows
     if not rows_written == rows_planned == len(digests) // ROW_DIGEST_BYTES:
         raise DatasetCorruptError(f"{local} was written with {rows_written} rows instead of {rows_planned}.")
     (workspace / "digests").write_bytes(digests)
@@ -190,15 +177,16 @@ def _build(plan: Plan, task: BuildTask, workspace: Path) -> BuiltFile:
         scores=scores,
         below=below,
     )
+    # Before the result, which says that they are there; an attempt has names of its own, so that none is overwritten.
     plan.store.put_file(local, built.staged)
     plan.store.put_file(workspace / "digests", built.digests)
     return built
 
 
 def _tables(plan: Plan, task: BuildTask) -> Iterator[tuple[bool, pa.Table]]:
-    """Rows of the file in order, and whether they are of variants that could not be scored."""
-    if task.rows is not None:
-        yield from merged_tables(plan, task.parts, task.statistic, task.chromosome, task.rows)
+    """Whether rows are of variants that could not be scored, and the rows, in the order of the file."""
+    if task.variants is not None:
+        yield from merged_tables(plan, task.parts, task.statistic, task.chromosome, task.variants)
         return
     for received, table in zip(task.parts, part_tables(plan, task.parts, task.statistic), strict=True):
         yield received.receipt.failure is not None, table
@@ -217,14 +205,24 @@ def _check_finite(plan: Plan, statistic: str, rows: pa.Table, values: Scores) ->
 
 
 def _read_result(store: RunStore, task: BuildTask) -> BuiltFile | None:
+    """A result whose digests are still there."""
     # None for one that another version wrote, too: the file is built again.
-    return find_document(store, result_path(task), BuiltFile.model_validate_json)
+    built = find_document(store, task.result_path, BuiltFile.model_validate_json)
+    return built if built is not None and store.size(built.digests) == built.rows * ROW_DIGEST_BYTES else None
 
 
-IN_PROCESS_BYTES = 256 * 2**20
-"""Of float32 scores in all: below this, starting Ray takes longer than the work."""
-
-_LOCAL_LANES = 8  # each holds a row group of up to 512 MiB, and the bytes that it is written as
+def content_hash(plan: Plan, files: Sequence[BuiltFile]) -> str:
+    """Content hash of a statistic, from the digests of the rows of its files, which are in the order of their rows."""
+    content, rows = ContentHash(plan.document.score_schema), 0
+    all_digests = read_ahead(plan.store.read_bytes, (built.digests for built in files), _DIGESTS_AHEAD)
+    for built, digests in zip(files, all_digests, strict=True):
+        if hashlib.sha256(digests).hexdigest() != built.digests_sha256:
+            raise changed(plan.store, f"{built.digests} is not what was written for {built.path}")
+        content.update(digests)
+        rows += built.rows
+    if rows != plan.document.planned:
+        raise changed(plan.store, f"{plan.document.planned} variants were planned, the files hold {rows}")
+    return content.hexdigest()
 
 
 def run_builds(
@@ -234,11 +232,11 @@ def run_builds(
     workers: int | None,
     watch: Callable[[], None] = lambda: None,
 ) -> Iterator[BuiltFile]:
-    """Results of tasks, in whatever order they come.
+    """Results of tasks, in the order in which they are finished.
 
     Args:
-        tasks: taken as there is room for them.
-        score_bytes: float32 scores of the whole run.
+        tasks: taken when previous ones are finished.
+        score_bytes: float32 scores of the run.
         address: Ray cluster to join; None starts a local one where one is needed.
         workers: tasks at a time; None is one a CPU.
         watch: called once Ray has put its own signal handlers in place.
@@ -251,8 +249,8 @@ def run_builds(
         for task in tasks:
             yield build_file(task)
         return
-    with ray_session(address, workers or min(os.cpu_count() or 1, _LOCAL_LANES)):
-        watch()
+    with ray_session(address, workers or min(os.cpu_count() or 1, _LOCAL_TASKS)):
+        watch()  # Ray replaces the handler of SIGTERM when it starts
         yield from run_tasks(
             build_file,
             ((task,) for task in tasks),

@@ -1,4 +1,4 @@
-"""The finished input records: each with what became of it, and the account that they add up to."""
+"""The documents of a finished run: its input records with their outcomes, the account of them, and run.json."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.publish.audit import AuditReport
 from enformer_ray.publish.merge import numbers_in_dataset
-from enformer_ray.publish.staged import ReceivedPart
+from enformer_ray.publish.staged import ReceivedPart, changed
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.manifest import AccountLine, ScoredGenes
 from enformer_ray.rundir.receipts import FailureReason
@@ -35,6 +35,11 @@ FAILURES_LISTED = 1000
 """Failed variants that run.json lists; variants/ has them all."""
 
 _REASONS: tuple[FailureReason, ...] = get_args(FailureReason)
+_BATCH_ROWS = 65_536
+_PACKAGES = ("torch", "ray", "pyarrow", "numpy", "duckdb")
+
+Counts = Counter[tuple[str, str | None]]
+"""Input alleles by status and reason."""
 
 
 class FailedVariant(BaseModel):
@@ -52,8 +57,8 @@ class FailedInputs(NamedTuple):
     """Input records without a score.
 
     Attributes:
-        variants: what they have as `variant`, ascending, each once.
-        reasons: why.
+        variants: their `variant`, ascending, each once.
+        reasons: of each of the variants.
     """
 
     variants: NDArray[np.int64]
@@ -61,13 +66,10 @@ class FailedInputs(NamedTuple):
 
 
 class RunTotals:
-    """Sums over receipts that come in the order of `variant`.
-
-    Args:
-        plan: the plan.
+    """Sums over receipts, which are added in the order of `variant`.
 
     Attributes:
-        devices: what computed, in words.
+        devices: names of devices.
         hosts: names of machines.
         workers: names of workers.
         bisected: shards that were scored in parts.
@@ -85,7 +87,7 @@ class RunTotals:
         self.seconds: Counter[str] = Counter()
         self.conventions: Counter[str] = Counter()
         self.failures: list[FailedVariant] = []
-        # 9 bytes a failed variant, and nothing for the others.
+        # Arrays: 9 bytes a failed variant, of which there may be millions, and nothing for the others.
         self._failed, self._reasons = array("q"), array("b")
         self._first_rows = array("q") if plan.document.config.genes is not None else self._failed
         self._last_in_parts, self._counted = -1, 0
@@ -95,27 +97,20 @@ class RunTotals:
         """Variants without a score."""
         return len(self._failed)
 
-    def failed_variants(self) -> array[int]:
-        """Their numbers among the variants that are scored, ascending."""
-        return self._failed
-
-    def reason(self, index: int) -> FailureReason:
-        """Why the variant at an index of `failed_variants` has no score."""
-        return _REASONS[self._reasons[index]]
-
     def failed_inputs(self) -> FailedInputs:
         """Input records without a score.
 
         A record of gene scores has the first row of its variant as `variant`, and fails with any of the variant's rows.
         """
         first_rows, reasons = np.array(self._first_rows, np.int64), np.array(self._reasons, np.int8)
+        # Rows of one variant may fail for different reasons: the first row's is given.
         variants, at = np.unique(first_rows, return_index=True)
         return FailedInputs(variants, [_REASONS[reason] for reason in reasons[at].tolist()])
 
     def add(self, received: ReceivedPart) -> None:
-        """Go on with the next part, or with the same again."""
+        """Add the next part; one that was added before is ignored."""
         part, receipt = received
-        if part.first_variant < self._counted:
+        if part.first_variant < self._counted:  # a part whose rows are in two files
             return
         self._counted = part.first_variant + part.rows
         self.devices.add(receipt.device)
@@ -125,6 +120,7 @@ class RunTotals:
         for step, seconds in timings.items():
             self.seconds[step] += seconds
         self.conventions.update(receipt.counts)
+        # Parts of a shard follow each other: a shard is counted with the first of its parts.
         if part.path and part.shard.shard != self._last_in_parts:
             self._last_in_parts = part.shard.shard
             self.bisected += 1
@@ -140,25 +136,8 @@ class RunTotals:
                 self.failures.append(failed)
 
 
-_BATCH_ROWS = 65_536
-
-Counts = Counter[tuple[str, str | None]]
-
-
 def write_variants(plan: Plan, totals: RunTotals, workspace: Path) -> tuple[list[str], tuple[AccountLine, ...]]:
-    """Write variants/ under a folder, batch by batch.
-
-    Args:
-        plan: the plan.
-        totals: which variants failed.
-        workspace: folder that stands for the run directory.
-
-    Returns:
-        Paths of the files, and how many input alleles ended in which way.
-
-    Raises:
-        DatasetCorruptError: the counts do not add up.
-    """
+    """Write variants/ under `workspace`, batch by batch; returns the paths of the files and their account."""
     found: Counts = Counter()
     failures = totals.failed_inputs()
     failures = failures._replace(variants=numbers_in_dataset(plan, failures.variants))
@@ -181,7 +160,7 @@ def write_variants(plan: Plan, totals: RunTotals, workspace: Path) -> tuple[list
 
 
 def scored_genes(plan: Plan, totals: RunTotals) -> ScoredGenes | None:
-    """What the rows of gene scores are of; None where they are variants."""
+    """Numbers of variants of gene scores; None where each row is a variant."""
     if plan.document.config.genes is None:
         return None
     return ScoredGenes(variants=plan.document.planned_variants, failed=len(totals.failed_inputs().reasons))
@@ -194,10 +173,11 @@ def count_statuses(records: pa.Table) -> Counts:
 
 
 def _final(records: pa.Table, failures: FailedInputs) -> pa.Table:
-    """Records with `planned` turned into `scored` or, with a reason, `failed`."""
+    """Records in which the status `planned` is replaced by `scored` or, with a reason, `failed`."""
     planned = pc.equal(records.column("status"), "planned").to_numpy()
     variant = pc.fill_null(records.column("variant"), -1).to_numpy()
     index = np.searchsorted(failures.variants, variant)
+    # An index after the last failure meets the -2, which no record has as its variant.
     failed = planned & (np.append(failures.variants, -2)[index] == variant)
     status = np.where(failed, "failed", "scored")
     reasons = [failures.reasons[at] if hit else None for at, hit in zip(index, failed, strict=True)]
@@ -228,14 +208,12 @@ def _check_account(plan: Plan, account: tuple[AccountLine, ...], found: Counts) 
     with_variant = sum(n for (status, _), n in expected.items() if status in ("scored", "failed"))
     if expected != found or total != plan.document.alleles or with_variant != plan.document.planned_variants:
         scored, failed = (sum(n for (s, _), n in found.items() if s == status) for status in ("scored", "failed"))
-        raise DatasetCorruptError(
-            f"{plan.store.uri}: the account does not add up. {plan.document.alleles} alleles were read and "
+        raise changed(
+            plan.store,
+            f"the account does not add up. {plan.document.alleles} alleles were read and "
             f"{plan.document.planned_variants} planned; plan/inputs holds {found.total()}, {scored} of them scored "
-            f"and {failed} failed. Files of the run directory have been changed; run again in a new one."
+            f"and {failed} failed",
         )
-
-
-_PACKAGES = ("torch", "ray", "pyarrow", "numpy", "duckdb")
 
 
 def run_document(plan: Plan, totals: RunTotals, account: Sequence[AccountLine], audit: AuditReport) -> dict[str, Any]:
@@ -269,11 +247,7 @@ def run_document(plan: Plan, totals: RunTotals, account: Sequence[AccountLine], 
 
 
 def read_failures(store: RunStore) -> list[FailedVariant]:
-    """The first failed variants of a finished run.
-
-    Raises:
-        DatasetCorruptError: its run.json does not list them.
-    """
+    """The first failed variants of a finished run, at most FAILURES_LISTED."""
     return read_document(
         store,
         layout.RUN,

@@ -1,4 +1,4 @@
-"""Verifying a finished dataset: every byte, row and score again; and the files that other programs may read."""
+"""Verifies a finished dataset against its manifest: every byte, row and score; and lists its files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCH_VALUES = 2**24  # 64 MiB of scores
 
 @dataclass(frozen=True)
 class VerifyProgress:
-    """How far a verification is, in files and bytes of the dataset."""
+    """Progress of a verification, in files and bytes of the dataset."""
 
     files: int
     files_total: int
@@ -32,12 +32,12 @@ class VerifyProgress:
 
 @dataclass(frozen=True)
 class Verified:
-    """A dataset that is whole.
+    """A dataset that agrees with its manifest.
 
     Attributes:
         manifest: of the dataset.
-        content_hash: computed from its data; the one of the manifest.
-        unlisted: files in scores/ and variants/ that are no part of it.
+        content_hash: computed from its data, and equal to that of the manifest.
+        unlisted: files in scores/ and variants/ that the manifest does not list.
     """
 
     manifest: Manifest
@@ -59,14 +59,15 @@ def verify(store: RunStore, on_progress: Callable[[VerifyProgress], None] = lamb
     manifest = finished_manifest(store)
     check = _Verification(store, manifest)
     read, total = 0, sum(file.bytes for file in manifest.files)
+    # sorted is stable: tracks.parquet, which gives the columns of scores, comes first, all others stay in their order.
     for number, file in enumerate(sorted(manifest.files, key=lambda file: file.path != layout.TRACKS), 1):
         check.file(file)
         read += file.bytes
         on_progress(VerifyProgress(number, len(manifest.files), read, total))
     content_hash = check.content_hash()
     listed = {file.path for file in manifest.files}
-    there = store.list(layout.SCORES) + store.list(layout.VARIANTS)
-    return Verified(manifest, content_hash, tuple(path for path in there if path not in listed))
+    found = store.list(layout.SCORES) + store.list(layout.VARIANTS)
+    return Verified(manifest, content_hash, tuple(path for path in found if path not in listed))
 
 
 def dataset_paths(store: RunStore, statistic: str | None = None, variants: bool = False) -> list[str]:
@@ -74,8 +75,8 @@ def dataset_paths(store: RunStore, statistic: str | None = None, variants: bool 
 
     Args:
         store: the run directory.
-        statistic: the files of its scores alone.
-        variants: the files of the input records alone, or besides those of a statistic.
+        statistic: only the files of its scores.
+        variants: only the files of the input records, or these after those of a statistic.
 
     Raises:
         RunIncompleteError: the run is not finished.
@@ -87,8 +88,8 @@ def dataset_paths(store: RunStore, statistic: str | None = None, variants: bool 
     if statistic is not None:
         files += manifest.under(f"{layout.SCORES}/{manifest.statistic(statistic, store.uri)}")
     files += manifest.under(layout.VARIANTS) if variants else []
-    every = statistic is None and not variants
-    return [f"{store.uri}/{file.path}" for file in (manifest.files if every else files)]
+    selected = manifest.files if statistic is None and not variants else files
+    return [f"{store.uri}/{file.path}" for file in selected]
 
 
 class _Verification:
@@ -101,7 +102,8 @@ class _Verification:
         self._statuses: Counts = Counter()
 
     def file(self, file: ManifestFile) -> None:
-        """Check one file; tracks.parquet is the first, and the others come in the order of their rows."""
+        """Check one file; tracks.parquet is the first, and files of scores follow in the order of their rows."""
+        # The rows are read from the bytes of which this is the sha256: an object is downloaded once.
         with open_with_digest(self._store, file.path) as (source, sha256):
             if sha256 != file.sha256:
                 raise damaged(self._store, file.path, f"has the sha256 {sha256} instead of {file.sha256}")

@@ -245,6 +245,15 @@ def open_text(path: Path) -> Iterator[TextBlocks]:
         yield TextBlocks(stream, path)
 
 
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of each line of a file that is not blank, as `open_text` reads it."""
+    with open_text(path) as blocks:
+        for block in blocks:
+            for number, line in block.lines():
+                if line.strip():
+                    yield number, line
+
+
 def regular_columns(data: bytes, separator: str, width: int, columns: Mapping[str, int]) -> dict[str, pa.Array] | None:
     """Columns of a block as text, or None if its lines must be looked at one by one.
 

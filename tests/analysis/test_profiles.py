@@ -16,11 +16,11 @@ from enformer_ray.rundir.store import LocalStore
 
 def test_a_profile_adds_up_to_the_score(demo: Path) -> None:
     """Summed over the bins, alternate minus reference is `sad` as the run has it: SNVs, indels, both strands."""
-    sweep_result = sweep(LocalStore(demo), "sad", top=100)
-    conventions = sweep_result.top.column("indel_convention").to_pylist()
+    overview = sweep(LocalStore(demo), "sad", top=100)
+    conventions = overview.top.column("indel_convention").to_pylist()
     rows = [row for kind in ("none", "local") for row in [i for i, c in enumerate(conventions) if c == kind][:2]]
     assert {conventions[row] for row in rows} == {"none", "local"}
-    for found in top_profiles(pick_top(replace(sweep_result, top=sweep_result.top.take(rows)), 4)):
+    for found in top_profiles(pick_top(replace(overview, top=overview.top.take(rows)), 4)):
         profile = found.profile
         assert profile.reference.shape == profile.alternate.shape == (64, 3)
         difference = (profile.alternate - profile.reference).sum(axis=0, dtype=np.float64)
@@ -55,6 +55,6 @@ def test_without_the_weights_it_says_what_to_do(demo: Path, tmp_path: Path) -> N
     shutil.copytree(demo, run)
     plan = run / "plan" / "plan.json"
     plan.write_text(plan.read_text().replace("random_weights", "gone"))
-    sweep_result = sweep(LocalStore(run))
+    overview = sweep(LocalStore(run))
     with pytest.raises(ProfileError, match=r"gone\.safetensors.*--profiles 0"):
-        top_profiles(pick_top(sweep_result, 1))
+        top_profiles(pick_top(overview, 1))

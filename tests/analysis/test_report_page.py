@@ -102,7 +102,7 @@ def test_a_hundred_thousand_points(browser: Browser, hostile: Path, tmp_path: Pa
     """With names as long as they come the file is below 25 MB, and the plot zooms and finds the variant."""
     points = 100_000
     random = np.random.default_rng(1)
-    sweep_result = sweep(LocalStore(hostile))
+    overview = sweep(LocalStore(hostile))
     table = pa.table(
         {
             "variant": np.arange(points),
@@ -116,7 +116,7 @@ def test_a_hundred_thousand_points(browser: Browser, hostile: Path, tmp_path: Pa
         }
     )
     report = collect(LocalStore(hostile), profiles=0)
-    report.figures["manhattan"] = contents.manhattan(replace(sweep_result, points=table))
+    report.figures["manhattan"] = contents.manhattan(replace(overview, points=table))
     page = tmp_path / "report.html"
     page.write_text(render(report), encoding="utf-8")
     assert page.stat().st_size < 25e6
@@ -152,8 +152,8 @@ def test_a_run_in_which_everything_went_wrong(browser: Browser, hostile: Path, t
         top=[],
         changes=[],
     )
-    sweep_result = sweep(LocalStore(hostile))
-    nothing = replace(sweep_result, points=sweep_result.points.slice(0, 0), top=sweep_result.top.slice(0, 0))
+    overview = sweep(LocalStore(hostile))
+    nothing = replace(overview, points=overview.points.slice(0, 0), top=overview.top.slice(0, 0))
     report.figures.update(manhattan=contents.manhattan(nothing), timeline=contents.timeline_figure(timeline([])))
     page.write_text(render(report), encoding="utf-8")
     browser.open(page)

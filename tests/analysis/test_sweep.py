@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.analysis.points import Largest, Points, RowGroup
-from enformer_ray.analysis.sweep import Distributions, sweep
+from enformer_ray.analysis.sweep import Distributions, GroupScores, Largest, Points, sweep
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows
-from enformer_ray.dataset.tracks import chosen_tracks
+from enformer_ray.dataset.selection import choose_tracks
 from enformer_ray.errors import ConfigError, RunIncompleteError, TrackSelectionError
 from enformer_ray.rundir.layout import ROW_COLUMNS
 from enformer_ray.rundir.store import LocalStore
@@ -27,39 +26,39 @@ def matrix(run: Path, statistic: str, tracks: list[str | int] | None = None) -> 
 
 
 def test_a_sweep_finds_what_the_dataset_holds(hostile: Path) -> None:
-    sweep_result = sweep(LocalStore(hostile), "log2_ratio", top=7)
+    overview = sweep(LocalStore(hostile), "log2_ratio", top=7)
     values = matrix(hostile, "log2_ratio")
     best = np.abs(values).argmax(axis=1)
-    np.testing.assert_array_equal(sweep_result.points.column("score").to_numpy(), values[np.arange(60), best])
-    np.testing.assert_array_equal(sweep_result.points.column("track").to_numpy(), best)
+    np.testing.assert_array_equal(overview.points.column("score").to_numpy(), values[np.arange(60), best])
+    np.testing.assert_array_equal(overview.points.column("track").to_numpy(), best)
     ids = open_scores(hostile).to_arrow("log2_ratio", [0]).column("variant_id").to_pylist()
-    assert sweep_result.points.column("variant_id").to_pylist() == ids
+    assert overview.points.column("variant_id").to_pylist() == ids
     order = np.argsort(-np.abs(values).max(axis=1), kind="stable")[:7]
-    assert sweep_result.top.column("variant_id").to_pylist() == [ids[row] for row in order]
+    assert overview.top.column("variant_id").to_pylist() == [ids[row] for row in order]
 
 
 def test_heights_are_the_p_values_of_the_study(hostile: Path) -> None:
-    sweep_result = sweep(LocalStore(hostile))
+    overview = sweep(LocalStore(hostile))
     inputs = open_scores(hostile).variants().to_pylist()
     expected = {row["variant"]: (row["neg_log_10_p_value"], row["source_id"]) for row in inputs}
-    rows = sweep_result.points.to_pylist()
+    rows = overview.points.to_pylist()
     assert len(rows) == 60
     assert {row["variant"]: (row["height"], row["source_id"]) for row in rows} == expected
 
 
 def test_without_p_values_the_height_is_the_score(demo: Path) -> None:
-    sweep_result = sweep(LocalStore(demo))
-    assert not sweep_result.study.has_p
+    overview = sweep(LocalStore(demo))
+    assert not overview.inputs.has_p
     np.testing.assert_array_equal(
-        sweep_result.points.column("height").to_numpy(), np.abs(sweep_result.points.column("score").to_numpy())
+        overview.points.column("height").to_numpy(), np.abs(overview.points.column("score").to_numpy())
     )
 
 
 def test_tracks_are_chosen_by_any_name(hostile: Path) -> None:
-    files = FinishedRun(LocalStore(hostile))
+    tracks = FinishedRun(LocalStore(hostile)).track_table
 
     def chosen(*selectors: str) -> list[int]:
-        return list(chosen_tracks(files, selectors).column("index").to_pylist())
+        return list(choose_tracks(tracks, selectors, "run").column("index").to_pylist())
 
     assert chosen() == [0, 1, 2, 3, 4]
     assert chosen("assay:DNASE", "4") == [0, 1, 4]
@@ -88,13 +87,13 @@ def test_an_unknown_statistic_and_an_unfinished_run_are_refused(hostile: Path, t
         sweep(LocalStore(tmp_path))
 
 
-def groups(scores: np.ndarray, sizes: list[int]) -> list[RowGroup]:
+def groups(scores: np.ndarray, sizes: list[int]) -> list[GroupScores]:
     """Row groups of the given sizes."""
     found = []
     for start, end in zip(np.cumsum([0, *sizes[:-1]]), np.cumsum(sizes), strict=True):
         keys = {name: [str(i) for i in range(start, end)] for name in ROW_COLUMNS}
         table = pa.table(keys | {"position": pa.array(range(start, end), pa.int32())})
-        found.append(RowGroup(int(start), table, scores[start:end], np.zeros(end - start, np.int32)))
+        found.append(GroupScores(int(start), table, scores[start:end], np.zeros(end - start, np.int32)))
     return found
 
 
@@ -115,7 +114,7 @@ def test_points_do_not_depend_on_how_the_scores_are_divided(seed: int, data: st.
     kept = tables[0].column("variant").to_numpy()
     np.testing.assert_array_equal(kept, tables[1].column("variant").to_numpy())
     scored = np.flatnonzero(~np.isnan(scores))
-    assert found[0].seen == found[1].seen == len(scored)
+    assert found[0].placed == found[1].placed == len(scored)
     assert len(kept) == min(24, len(scored))
     assert set(scored[np.argsort(-height[scored], kind="stable")][:12]) <= set(kept)
     assert set(scored[np.argsort(-np.abs(scores[scored]), kind="stable")][:6]) <= set(kept)
@@ -153,7 +152,7 @@ def test_distributions_are_those_of_numpy() -> None:
     counted = Distributions(["A", "B", "A", "C", "C"], floors)
     for start in range(0, 500, 99):
         for block in (slice(0, 2), slice(2, 5)):
-            counted.see(block, np.asfortranarray(values[start : start + 99, block]))
+            counted.add(block, np.asfortranarray(values[start : start + 99, block]))
     first, second, third = counted.results()
     mine = values[:480, [0, 2]]
     for sign, found in ((1, first.up), (-1, first.down)):

@@ -16,9 +16,9 @@ def receipt(shard: int, worker: str, second: float, rows: int = 10, failure: Fai
     """A part that began at a second and took one."""
     started = f"2026-01-01T00:{int(second) // 60:02d}:{second % 60:06.3f}+00:00"
     times = Timings(started=started, waited=0.5, read=0.1, score=0.6, audit=0.1, write=0.2)
-    said = {"attempt": "a", "epoch": 1, "first_row": 0, "files": {}, "audit": {}, "counts": {}, "batch_size": 1}
+    fields = {"attempt": "a", "epoch": 1, "first_row": 0, "files": {}, "audit": {}, "counts": {}, "batch_size": 1}
     return Receipt.model_validate(
-        said
+        fields
         | {"shard": shard, "part": "", "rows": rows, "failure": failure, "timings": times}
         | {"device": f"device of {worker}", "host": "h", "worker": worker}
     )
@@ -41,7 +41,7 @@ def test_bars_and_rates() -> None:
 
 
 def test_a_large_run_is_drawn_by_fewer_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BARS", 4)
+    monkeypatch.setattr(module, "MAX_BARS", 4)
     gap_behind_fourth = [receipt(i, "a", i if i < 4 else i + 20) for i in range(8)]
     found = timeline([*gap_behind_fourth, receipt(9, "b", 3)])
     assert found.joined

@@ -14,10 +14,10 @@ import typer.main
 import yaml
 
 from enformer_ray.cli.main import app
-from enformer_ray.cli.schedule import ARRIVING
+from enformer_ray.cli.score import ARRIVING
 from enformer_ray.config import build_config
 from enformer_ray.engine.submit import refuse_credentials
-from enformer_ray.releases import scheduled_job
+from enformer_ray.schedule import scheduled_job
 from tests.cluster.crd import errors, schema, with_value
 from tests.cluster.test_manifests import CLUSTER, ROOT, documents
 

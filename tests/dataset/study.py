@@ -1,4 +1,4 @@
-"""Finished runs of small studies: variants with names and p-values, scores that tell which variant they are of."""
+"""Finished runs of small studies: variants with names and p-values, scores from which the variant follows."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
-from enformer_ray.dataset.query import run_query, words_of
-from enformer_ray.dataset.views import Paths
+from enformer_ray.dataset.query import names_in, run_query
+from enformer_ray.dataset.views import DuckDBFiles
 from enformer_ray.errors import QueryError, StoreError
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
@@ -145,7 +145,7 @@ BOTH = {"track_0000", "track_0001"}
     ],
 )  # fmt: skip
 def test_tracks_that_a_statement_can_use(sql: str, tracks: set[str]) -> None:
-    words = words_of(sql)
+    words = names_in(sql)
     assert (EVERY if words is None else EVERY & words) == tracks
 
 
@@ -207,13 +207,13 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_bytes_that_are_read_are_those_that_are_needed(wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    original = Paths._read_range
+    original = DuckDBFiles._read_range
 
-    def counted(self: Paths, path: str, start: int, end: int) -> bytes:
+    def counted(self: DuckDBFiles, path: str, start: int, end: int) -> bytes:
         read.append(end - start)
         return original(self, path, start, end)
 
-    monkeypatch.setattr(Paths, "_read_range", counted)
+    monkeypatch.setattr(DuckDBFiles, "_read_range", counted)
     file = wide / "scores" / "sad" / "chr-1-0.parquet"
     metadata = pq.read_metadata(file)
     assert metadata.num_row_groups == ROWS // GROUP

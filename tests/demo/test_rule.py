@@ -85,5 +85,5 @@ def planted(sites: dict[int, Codes], length: int) -> Codes:
     return codes
 
 
-def total_of(codes: Codes) -> rule.Floats:
+def total_of(codes: Codes) -> rule.Values:
     return rule.totals(rule.occupancies(codes))

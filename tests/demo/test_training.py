@@ -53,7 +53,7 @@ def test_gradients_are_those_of_finite_differences(network: Enformer, name: str)
         return predict(network, sequences(), "human").log().mean()
 
     network.requires_grad_(True)
-    loss().minus_strand()  # type: ignore[no-untyped-call]
+    loss().backward()  # type: ignore[no-untyped-call]
     parameter = network.get_parameter(name)
     assert parameter.grad is not None
     place = int(parameter.grad.abs().argmax())
@@ -69,7 +69,7 @@ def test_gradients_are_those_of_finite_differences(network: Enformer, name: str)
 def test_a_network_can_be_trained_after_inference(network: Enformer) -> None:
     with torch.inference_mode():
         network(sequences())
-    predict(network.requires_grad_(True), sequences(), "human").mean().minus_strand()  # type: ignore[no-untyped-call]
+    predict(network.requires_grad_(True), sequences(), "human").mean().backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 

@@ -40,7 +40,7 @@ def variants(contig: tuple[Codes, list[world.Site]]) -> list[MadeVariant]:
 def test_sites_do_not_overlap_and_enhancers_are_far_from_promoters(contig: tuple[Codes, list[world.Site]]) -> None:
     _, sites = contig
     for one, other in pairwise(sites):
-        assert one.start + len(world.a_site(np.random.default_rng(0), one.factor)) <= other.start
+        assert one.start + len(world.draw_site(np.random.default_rng(0), one.factor)) <= other.start
     promoters = world.promoters(sites)
     enhancers = [site.start for site in sites if site.element == "enhancer"]
     assert len(promoters) >= 4

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from enformer_ray.analysis.association.associate import associate
-from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions
+from enformer_ray.analysis.options import AssociationOptions, SumstatsOptions
 from enformer_ray.demo import rule
 from enformer_ray.demo.rule import compare
 from enformer_ray.demo.world import CAUSAL, MadeVariant, write_study

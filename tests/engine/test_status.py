@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from enformer_ray import api
 from enformer_ray.cli import status as status_module
 from enformer_ray.cli.main import main
 from enformer_ray.config import JobConfig
@@ -239,7 +240,7 @@ def expect_scored(status: RunStatus) -> None:
 def scored_then_finished(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     status = run_status(store)
     states = [status, status, replace(status, finished=True, content_hash="abcd")]
-    monkeypatch.setattr(status_module, "run_status", lambda _: states.pop(0))
+    monkeypatch.setattr(api, "status", lambda _: states.pop(0))
 
 
 def test_watching_goes_on_until_the_run_is_finished(

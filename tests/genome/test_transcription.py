@@ -74,5 +74,5 @@ def test_lines_without_a_strand_have_no_start(tmp_path: Path) -> None:
 
 
 def test_an_attribute_is_named_in_full() -> None:
-    record = GtfRecord("1", "transcript", 0, 1, "+", 'gene_id "MSTRG.1"; ref_gene_id "ENSG1"; gene_name "A";')
+    record = GtfRecord("1", "transcript", 0, 1, "+", 'gene_id "MSTRG.1"; ref_gene_id "ENSG1"; gene_name "A";', 1)
     assert record.named() == {"gene_id": "MSTRG.1", "gene_name": "A"}

@@ -11,7 +11,7 @@ from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.plan.job import open_job
 from enformer_ray.plan.previous import PreviousRun, differences
-from enformer_ray.publish.audit import Floors, together
+from enformer_ray.publish.audit import NoiseFloors, pooled
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from tests.plan.test_plan import scoring_with
@@ -80,11 +80,11 @@ def test_what_a_job_leaves_open_is_as_before(again: JobConfig) -> None:
 
 
 def test_noise_floors_of_several_runs() -> None:
-    own = Floors(3, {"sad": np.array([1.0, 2.0]), "sax": np.array([1.0, 1.0])})
-    found = together(own, [Floors(1, {"sad": np.array([3.0, 0.0])}), Floors(0, {})])
+    own = NoiseFloors(3, {"sad": np.array([1.0, 2.0]), "sax": np.array([1.0, 1.0])})
+    found = pooled(own, [NoiseFloors(1, {"sad": np.array([3.0, 0.0])}), NoiseFloors(0, {})])
     assert found.variants == 4
-    np.testing.assert_allclose(found.floors["sad"], np.sqrt([(3 * 1 + 9) / 4, 3 * 4 / 4]))
-    np.testing.assert_allclose(found.floors["sax"], [1, 1])
-    nothing = Floors(0, {"sad": np.full(2, np.nan)})
-    np.testing.assert_allclose(together(nothing, [Floors(5, {"sad": np.array([3.0, 1.0])})]).floors["sad"], [3, 1])
-    assert np.isnan(together(nothing, []).floors["sad"]).all()
+    np.testing.assert_allclose(found.values["sad"], np.sqrt([(3 * 1 + 9) / 4, 3 * 4 / 4]))
+    np.testing.assert_allclose(found.values["sax"], [1, 1])
+    nothing = NoiseFloors(0, {"sad": np.full(2, np.nan)})
+    np.testing.assert_allclose(pooled(nothing, [NoiseFloors(5, {"sad": np.array([3.0, 1.0])})]).values["sad"], [3, 1])
+    assert np.isnan(pooled(nothing, []).values["sad"]).all()

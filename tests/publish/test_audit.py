@@ -73,7 +73,7 @@ def test_every_audited_variant_is_in_one_shard(scored: LocalStore) -> None:
     assert rows == sample.tolist()
 
 
-def test_the_audit_stands_beside_the_dataset(scored: LocalStore) -> None:
+def test_the_audit_is_published_with_the_dataset(scored: LocalStore) -> None:
     finalise(scored)
     found = read_audit(scored)
     assert (found.variants, found.precision) == (1, "float32")
@@ -108,7 +108,7 @@ def test_a_wrong_tile_fails_the_run(job: JobConfig, tmp_path: Path, monkeypatch:
             tokens += 0.01
         return tokens
 
-    monkeypatch.setattr("enformer_ray.publish.finalise.audited_variants", lambda _: np.array([audited]))
+    monkeypatch.setattr("enformer_ray.publish.staged.audited_variants", lambda _: np.array([audited]))
     monkeypatch.setattr("enformer_ray.engine.worker.audited_variants", lambda _: np.array([audited]))
     monkeypatch.setattr(WindowTokens, "_compute_tile", one_wrong)
     store = run_of(job, tmp_path / "wrong")
@@ -146,7 +146,7 @@ def test_other_audited_variants_are_refused(scored: LocalStore, monkeypatch: pyt
     plan = load_plan(scored)
     sample = audited_variants(plan)
     monkeypatch.setattr(
-        "enformer_ray.publish.finalise.audited_variants", lambda _: sample + 1 if sample[0] < SNVS else sample - 1
+        "enformer_ray.publish.staged.audited_variants", lambda _: sample + 1 if sample[0] < SNVS else sample - 1
     )
     with pytest.raises(DatasetCorruptError, match=r"audited variants than the plan's sample|no file of the audit"):
         finalise(scored)
@@ -207,7 +207,7 @@ def test_a_right_run_passes_with_every_statistic(
 ) -> None:
     """Every variant audited, in each statistic that needs no track table."""
     everything = lambda plan: np.arange(plan.document.planned)  # noqa: E731
-    monkeypatch.setattr("enformer_ray.publish.finalise.audited_variants", everything)
+    monkeypatch.setattr("enformer_ray.publish.staged.audited_variants", everything)
     monkeypatch.setattr("enformer_ray.engine.worker.audited_variants", everything)
     statistics = ("sad", "log2_ratio", "log_sad", "sax", "d2", "ref", "alt")
     for indel in ("local", "anchored"):
@@ -254,7 +254,7 @@ def test_an_audited_variant_that_failed_is_left_out(
     publish_failure(scored, audited)
     finalise(scored)
     found = read_audit(scored)
-    assert (found.variants, dict(found.statistics), found.plain_seconds > 0) == (0, {}, True)
+    assert (found.variants, dict(found.statistics), found.direct_seconds > 0) == (0, {}, True)
     floors = pq.read_table(scored.root / layout.AUDIT)
     assert floors.column("sad").null_count == floors.num_rows == 3
     printing.print_audit(found)
@@ -265,7 +265,7 @@ def test_other_audited_variants_than_failed_ones_are_compared(
     job: JobConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three = lambda _: np.array([2, 5, 6])  # noqa: E731
-    monkeypatch.setattr("enformer_ray.publish.finalise.audited_variants", three)
+    monkeypatch.setattr("enformer_ray.publish.staged.audited_variants", three)
     monkeypatch.setattr("enformer_ray.engine.worker.audited_variants", three)
     store = run_of(job, tmp_path / "run")
     publish_failure(store, 5)

@@ -1,4 +1,4 @@
-"""Runs of gene scores without Ray: rows that fail, rows that were exchanged, options that do not go together."""
+"""Runs of gene scores without Ray: rows that fail, rows that were exchanged, options that exclude each other."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def test_genes_are_in_the_content_hash(gene_run: LocalStore) -> None:
 
 def test_defaults_of_a_job_with_genes(job: JobConfig) -> None:
     values = {"variants": "v.vcf", "reference": "g.fa", "output": "run", "genes": {"gtf": "g.gtf"}}
-    plain = build_config(values, "here").scoring
-    assert (plain.placement, plain.indel, plain.statistics, plain.tracks) == (
+    default = build_config(values, "here").scoring
+    assert (default.placement, default.indel, default.statistics, default.tracks) == (
         "centred",
         "anchored",
         ("log2_ratio",),
@@ -128,7 +128,7 @@ def test_defaults_of_a_job_with_genes(job: JobConfig) -> None:
         genes=GenesConfig(gtf=Path("g.gtf")),
         scoring=ScoringConfig(shifts=2),
     ).scoring
-    assert by_model == plain.model_copy(update={"shifts": 2})
+    assert by_model == default.model_copy(update={"shifts": 2})
     assert job.scoring.placement == "binned"
     with pytest.raises(ConfigError, match="previous"):
         build_config(values | {"previous": ["run"]}, "here")

@@ -1,4 +1,4 @@
-"""What is taken from earlier runs, and what is not."""
+"""What is taken from previous runs, and what is not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.receipts import publish_failure
 from tests.run_fixtures import GEOMETRY, SNVS, score_without_ray
 
 
-def test_a_release_with_nothing_new(
+def test_a_job_with_nothing_new(
     again: JobConfig, finished_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:
@@ -49,16 +49,16 @@ def test_a_release_with_nothing_new(
     said = capsys.readouterr().out
     assert "Nothing new" in said
     assert "0 of them to score" in said
-    store, earlier = LocalStore(Path(again.output)), LocalStore(finished_folder)
-    assert verify(store).content_hash == verify(earlier).content_hash
+    store, previous = LocalStore(Path(again.output)), LocalStore(finished_folder)
+    assert verify(store).content_hash == verify(previous).content_hash
     assert run_status(store).variants_reused == SNVS + 1
     assert run_status(store).finished
-    assert pq.read_table(store.local_path("variants")).equals(pq.read_table(earlier.local_path("variants")))
+    assert pq.read_table(store.local_path("variants")).equals(pq.read_table(previous.local_path("variants")))
     assert json.loads(store.read_bytes(layout.RUN))["reuse"]["origins"]["reused"] == SNVS + 1
-    floors = [pq.read_table(run.local_path(layout.AUDIT)) for run in (store, earlier)]
+    floors = [pq.read_table(run.local_path(layout.AUDIT)) for run in (store, previous)]
     for name in ("sad", "log2_ratio"):
         np.testing.assert_allclose(floors[0][name].to_numpy(), floors[1][name].to_numpy())
-    assert read_audit(store).floor_variants == read_audit(earlier).variants == 1
+    assert read_audit(store).floor_variants == read_audit(previous).variants == 1
     assert open_scores(again.output).to_arrow("sad").equals(open_scores(str(finished_folder)).to_arrow("sad"))
 
 
@@ -177,7 +177,7 @@ def account_of(found: dict[str, str], origin: str) -> int:
     return sum(one == origin for one in found.values())
 
 
-def test_other_earlier_runs_are_refused_on_resuming(again: JobConfig, finished_folder: Path, tmp_path: Path) -> None:
+def test_other_previous_runs_are_refused_on_resuming(again: JobConfig, finished_folder: Path, tmp_path: Path) -> None:
     planned(again)
     assert make_plan(again, LocalStore(Path(again.output))).document.reuse is not None
     other = with_fewer(again, tmp_path, lambda n: n == 0).model_copy(update={"output": str(tmp_path / "other")})
@@ -189,7 +189,7 @@ def test_other_earlier_runs_are_refused_on_resuming(again: JobConfig, finished_f
 
 
 @pytest.mark.parametrize("damage", ["gone", "unfinished", "changed", "shorter", "another"])
-def test_an_earlier_run_that_is_not_what_it_was(
+def test_a_previous_run_that_is_not_what_it_was(
     again: JobConfig, finished_folder: Path, tmp_path: Path, damage: str
 ) -> None:
     copy = tmp_path / "copy"
@@ -214,7 +214,7 @@ def test_an_earlier_run_that_is_not_what_it_was(
 
 
 @pytest.mark.parametrize("damaged", ["tracks.parquet", "plan/reference.parquet", "scores/sad/chr-2-0.parquet"])
-def test_an_earlier_run_that_cannot_be_read(
+def test_a_previous_run_that_cannot_be_read(
     again: JobConfig, finished_folder: Path, tmp_path: Path, damaged: str
 ) -> None:
     copy = tmp_path / "copy"
@@ -226,7 +226,7 @@ def test_an_earlier_run_that_cannot_be_read(
     assert not LocalStore(Path(again.output)).exists(layout.PLAN)
 
 
-def test_an_earlier_run_that_is_not_there(again: JobConfig) -> None:
+def test_a_previous_run_that_is_not_there(again: JobConfig) -> None:
     with pytest.raises(PreviousRunError, match="nowhere"):
         make_plan(again.model_copy(update={"previous": ("nowhere",)}), LocalStore(Path(again.output)))
     assert not LocalStore(Path(again.output)).exists(layout.PLAN)
@@ -253,7 +253,7 @@ def store_rows(store: LocalStore) -> int:
     return load_plan(store).document.planned
 
 
-def test_reprocess_wants_an_earlier_run(again: JobConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reprocess_wants_a_previous_run(again: JobConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--variants", again.variants[0], "--reference", str(again.reference), "--output", str(tmp_path / "no")]
     with pytest.raises(SystemExit) as done:
         main(["reprocess", *options])
@@ -279,9 +279,9 @@ def test_what_is_new_is_scored_by_workers(again: JobConfig, tmp_path: Path, monk
 def test_runs_in_buckets(scored: LocalStore, again: JobConfig, bucket: str) -> None:
     publish_failure(scored, 3)
     finalise(scored)
-    earlier = open_store(bucket)
+    previous = open_store(bucket)
     for path in scored.list(""):
-        earlier.create(path, scored.read_bytes(path))
+        previous.create(path, scored.read_bytes(path))
     new = open_store(f"{bucket}-new")
     job = again.model_copy(update={"previous": (bucket,), "output": new.uri})
     plan = make_plan(job, new)

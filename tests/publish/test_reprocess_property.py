@@ -1,4 +1,4 @@
-"""Whatever a release does to the one before it, what is finished is what scoring all of it anew would give."""
+"""However a job differs from the previous run, its dataset is what scoring all of it anew would give."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.plan.plan import load_plan
-from enformer_ray.publish import finalise, merge
+from enformer_ray.publish import merge
 from enformer_ray.rundir.store import LocalStore
 from tests.previous_runs import (
     FORMATS,
@@ -34,7 +34,7 @@ BOUND = 5e-6
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    folder = tmp_path_factory.mktemp("releases")
+    folder = tmp_path_factory.mktemp("jobs")
     write_weights(folder / "weights.safetensors", 3)
     return folder, write_genome(folder / "genome.fa", 3)
 
@@ -52,12 +52,12 @@ def job_of(world: Path, variants: Path, output: Path, **changes: object) -> JobC
     return JobConfig.model_validate(values | changes)
 
 
-def check_release(world: tuple[Path, dict[str, str]], seed: int, formats: tuple[str, str], shares: list[float]) -> None:
-    """Score a release, reprocess a random one after it, score that one anew too, and compare."""
+def check_reuse(world: tuple[Path, dict[str, str]], seed: int, formats: tuple[str, str], shares: list[float]) -> None:
+    """Score a job, reprocess another with that run, score it anew too, and compare."""
     folder, genome = world
     random = np.random.default_rng(seed)
     pool = draw_variants(genome, 14, random)
-    old, new = (_release(genome, pool, share, random) for share in shares)
+    old, new = (_drawn(genome, pool, share, random) for share in shares)
     with tempfile.TemporaryDirectory() as name:
         there = Path(name)
         joined = [bool(random.integers(2)) for _ in formats]
@@ -94,7 +94,7 @@ def _check_scores(first: LocalStore, fresh: LocalStore, again: LocalStore) -> No
     assert reuse.gone == len(set(before["sad"]) - set(now["sad"]))
 
 
-def _release(genome: dict[str, str], pool: list[Record], share: float, random: np.random.Generator) -> list[Record]:
+def _drawn(genome: dict[str, str], pool: list[Record], share: float, random: np.random.Generator) -> list[Record]:
     """A part of the variants, at least one, spelled and ordered anew, some of them twice."""
     kept = [record for record in pool if random.random() < share] or pool[:1]
     kept += [record for record in kept if random.random() < 0.1]
@@ -107,9 +107,9 @@ two_shares = st.lists(st.floats(0, 1), min_size=2, max_size=2)
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several row groups and files of each chromosome, which shards and earlier files do not end with."""
+    """Several row groups and files of each chromosome, which shards and previous files do not end with."""
     monkeypatch.setattr(merge, "ROW_GROUP_ROWS", 2)
-    monkeypatch.setattr(finalise, "FILE_ROW_GROUPS", 2)
+    monkeypatch.setattr(merge, "FILE_ROW_GROUPS", 2)
     monkeypatch.setattr(merge, "FILE_SHARDS", 1)
 
 
@@ -117,16 +117,16 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(seed=st.integers(0, 10_000), formats=a_pair_of_formats, shares=two_shares)
 @example(seed=1, formats=("vcf", "parquet"), shares=[1.0, 1.0])
 @example(seed=2, formats=("tsv", "vcf"), shares=[0.0, 1.0])
-def test_a_release_after_another(
+def test_a_job_after_another(
     world: tuple[Path, dict[str, str]], seed: int, formats: tuple[str, str], shares: list[float]
 ) -> None:
-    check_release(world, seed, formats, shares)
+    check_reuse(world, seed, formats, shares)
 
 
 @pytest.mark.slow
 @settings(max_examples=200)
 @given(seed=st.integers(10_000, 10**9), formats=a_pair_of_formats, shares=two_shares)
-def test_many_releases_after_others(
+def test_many_jobs_after_others(
     world: tuple[Path, dict[str, str]], seed: int, formats: tuple[str, str], shares: list[float]
 ) -> None:
-    check_release(world, seed, formats, shares)
+    check_reuse(world, seed, formats, shares)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.publish.merge import ScoreFile
+from enformer_ray.publish.merge import ScoreFileWriter
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import ContentHash, blocks, combined, row_digests, score_schema
 
@@ -58,7 +58,7 @@ def test_the_hash_does_not_see_parts_files_and_row_groups(
     hashed = []
     for number, (a, b) in enumerate(pairwise([0, *sorted(set(files) - {0, 30}), 30])):
         path = tmp_path / f"{number}.parquet"
-        with ScoreFile(path, table.schema, group_rows) as file:
+        with ScoreFileWriter(path, table.schema, group_rows) as file:
             at = 0
             for piece in pieces:
                 start, end = max(a, at), min(b, at + piece.num_rows)

@@ -1,9 +1,10 @@
-"""Scores of a finished run against a study, from the join to the tables."""
+"""Association of the scores of a finished run with a study: the analysis, its tables and their files."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,35 +13,45 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from enformer_ray.analysis.association.controls import Sample, covariates_of, design, draw_sample
+from enformer_ray.analysis.association.controls import CaseControlSample, covariates_of, design, draw_sample
 from enformer_ray.analysis.association.credible_sets import rank_sets
 from enformer_ray.analysis.association.models import equal_blocks
-from enformer_ray.analysis.association.options import AssociationOptions, Reader, check_order, reader_of
 from enformer_ray.analysis.association.statistics import (
     MIN_ROWS,
     AssayScores,
     Enrichment,
+    Reader,
+    TrackBatch,
     TrackStatistics,
     as_columns,
     enrichment_of,
 )
 from enformer_ray.analysis.association.study import Study, read_study, study_records
-from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.errors import AssociationError
-from enformer_ray.plan.plan import load_plan
+from enformer_ray.analysis.options import AssociationOptions
+from enformer_ray.dataset.dataset import ScoreDataset, open_scores
+from enformer_ray.errors import AssociationError, DatasetCorruptError
+from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import open_store
+
+_BATCH_VALUES = 2**26  # 256 MiB of float32
+_MAX_TRACKS = 64  # read at a time
+
+TABLES = ("tracks.parquet", "assays.parquet", "credible_sets.parquet")
+DOCUMENT = "association.json"
 
 
 @dataclass(frozen=True)
 class Association:
-    """What an analysis found.
+    """Results of an analysis.
 
     Attributes:
         tracks: a row a track.
         assays: a row an assay, and one for all tracks.
         credible_sets: a row a member and track.
-        summary: what was done, and what became of records and variants; JSON values.
+        summary: options, and counts of records and variants by their use; JSON values.
     """
 
     tracks: pa.Table
@@ -69,26 +80,50 @@ def associate(run_directory: str, options: AssociationOptions) -> Association:
     records: Counter[str] = Counter()
     study = read_study(study_records(plan, options.sumstats, records), records)
     found = analyse(study, dataset.track_table, reader_of(dataset, statistic), options)
-    about = {
+    origin = {
         "run": run_directory,
         "content_hash": dataset.manifest.content_hash,
         "statistic": statistic,
         "records": dict(records.most_common()),
     }
-    return replace(found, summary=about | found.summary)
+    return replace(found, summary=origin | found.summary)
+
+
+def check_order(dataset: ScoreDataset, statistic: str, plan: Plan) -> None:
+    """Check that row v of the scores is the variant numbered v, as studies are joined by number."""
+    import polars as pl
+
+    found = dataset.to_polars(statistic, []).select("position").collect()["position"].to_numpy()
+    files = [plan.store.local_path(layout.plan_variants(name)) for name in plan.document.variants]
+    expected = pl.scan_parquet(files, hive_partitioning=False).select("position").collect()["position"].to_numpy()
+    if not np.array_equal(found, expected):
+        raise DatasetCorruptError(
+            f"{plan.store.uri}: the rows of {layout.SCORES}/{statistic} are not the variants of the plan in their "
+            "order. Files of the run directory have been changed; `enformer-ray verify` names the first one."
+        )
+
+
+def reader_of(dataset: ScoreDataset, statistic: str) -> Reader:
+    """A reader of one statistic of a finished run, which reads no other columns than the requested ones."""
+
+    def read(columns: Sequence[str], variants: NDArray[np.int64]) -> Iterator[TrackBatch]:
+        size = max(1, min(_MAX_TRACKS, _BATCH_VALUES // max(1, dataset.manifest.rows)))
+        for start in range(0, len(columns), size):
+            names = list(columns[start : start + size])
+            frame = dataset.to_polars(statistic, names).select(names).collect()
+            scores = np.empty((len(variants), len(names)), dtype=np.float32, order="F")
+            for number, name in enumerate(names):
+                scores[:, number] = frame[name].to_numpy()[variants]
+            yield TrackBatch(names, scores)
+
+    return read
 
 
 def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOptions) -> Association:
-    """Analyse scores of a study's variants.
-
-    Args:
-        study: the variants.
-        tracks: as in tracks.parquet of a run.
-        read: reads scores.
-        options: what is computed.
+    """Analyse scores of a study's variants on tracks as in tracks.parquet of a run.
 
     Raises:
-        AssociationError: too few variants have what is needed.
+        AssociationError: too few variants for any statistic.
     """
     columns = tracks.column("column").to_pylist()
     study, unscored = _scored(study, columns[0], read)
@@ -117,7 +152,7 @@ def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOp
 
 
 def _scored(study: Study, column: str, read: Reader) -> tuple[Study, int]:
-    """The study without variants that could not be scored (they lack all tracks), and how many those are."""
+    """The study without variants that could not be scored (they lack all tracks), and their number."""
     scored = ~np.isnan(next(read([column], study.variant)).scores[:, 0])
     kept = study.take(scored)
     of_scored = pc.is_in(study.members.column("variant"), value_set=pa.array(kept.variant))
@@ -127,7 +162,7 @@ def _scored(study: Study, column: str, read: Reader) -> tuple[Study, int]:
 def _summary(
     study: Study,
     unscored: int,
-    sample: Sample,
+    sample: CaseControlSample,
     enrichment: Enrichment | None,
     covariates: list[str],
     options: AssociationOptions,
@@ -162,42 +197,28 @@ def _as_json(options: AssociationOptions) -> dict[str, Any]:
     return values
 
 
-TABLES = ("tracks.parquet", "assays.parquet", "credible_sets.parquet")
-DOCUMENT = "association.json"
-
-
 def check_folder(folder: Path, force: bool) -> None:
-    """Refuse to write where something is; before an analysis, which may take long.
+    """Refuse a folder that is not empty, before an analysis, which may take long.
 
-    Args:
-        folder: for the tables.
-        force: an earlier analysis may be replaced; other files may not.
-
-    Raises:
-        AssociationError: the folder is not empty, or no folder.
+    `force` allows to replace the files of a previous analysis, but no others.
     """
     if folder.exists() and not folder.is_dir():
         raise AssociationError(f"--output {folder} is a file; give a new or empty folder.")
-    there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    foreign = [name for name in there if name not in (*TABLES, DOCUMENT)]
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    foreign = [name for name in names if name not in (*TABLES, DOCUMENT)]
     if foreign:
         raise AssociationError(
             f"the folder {folder} (--output) holds other files ({', '.join(foreign[:5])}), which are never replaced; "
             "give a new or empty folder."
         )
-    if there and not force:
+    if names and not force:
         raise AssociationError(
             f"the folder {folder} (--output) holds an earlier analysis; --force replaces it, or give another folder."
         )
 
 
 def write_association(association: Association, folder: Path) -> None:
-    """Write the tables, then the document that says that they are whole.
-
-    Args:
-        association: what is written.
-        folder: checked by `check_folder`; made if it is not there.
-    """
+    """Write the tables into a folder that `check_folder` accepts, then the document, which marks them as complete."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DOCUMENT).unlink(missing_ok=True)
     tables = (association.tracks, association.assays, association.credible_sets)

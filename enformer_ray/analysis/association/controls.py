@@ -1,4 +1,4 @@
-"""Cases and their matched controls.
+"""Cases, their matched controls, and the covariates that they are matched by.
 
 Controls are drawn without replacement from the variants of the same stratum: tenths of minor allele frequency, fifths
 of LD score, fifths of distance to the nearest transcription start, and whether the alleles differ in length; the
@@ -17,23 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.analysis.association.models import Values
-from enformer_ray.analysis.association.options import DEFAULT_MIN_PIP, AssociationOptions, read_lines
 from enformer_ray.analysis.association.study import Study
+from enformer_ray.analysis.options import DEFAULT_MIN_PIP, AssociationOptions
 from enformer_ray.errors import AssociationError
+from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
+from enformer_ray.readers.text import text_lines
 
 _BINS = {"minor_allele_frequency": 10, "ld_score": 5, "log10_tss_distance": 5, "indel": 2}
 
+_FEATURES = ("transcript", "gene")
+"""In order of preference: each transcript has its own start."""
+
 
 @dataclass(frozen=True)
-class Sample:
+class CaseControlSample:
     """Rows of the study that the enrichment is computed from, in genome order.
 
     Attributes:
         rows: of the study.
-        cases: which of them are cases.
-        rule: what a case is, in words.
-        counts: variants by what became of them.
+        cases: which of these rows are cases.
+        rule: definition of cases and controls, for messages.
+        counts: variants by their use.
     """
 
     rows: NDArray[np.int64]
@@ -42,14 +47,8 @@ class Sample:
     counts: Counter[str]
 
 
-def draw_sample(study: Study, covariates: dict[str, Values], options: AssociationOptions) -> Sample:
-    """Choose cases and draw controls.
-
-    Args:
-        study: the variants.
-        covariates: by name; a variant that lacks one that others have is not used.
-        options: what a case is, and how many controls each gets.
-    """
+def draw_sample(study: Study, covariates: dict[str, Values], options: AssociationOptions) -> CaseControlSample:
+    """Choose cases and draw controls; a variant that lacks a covariate that others have is not used."""
     case, eligible, rule = _cases(study, options)
     complete = np.ones(len(study), dtype=np.bool_)
     for values in covariates.values():
@@ -72,27 +71,27 @@ def draw_sample(study: Study, covariates: dict[str, Values], options: Associatio
     used = case.copy()
     used[drawn] = True
     rows = np.flatnonzero(used)
-    return Sample(rows, case[rows], rule, +counts)
+    return CaseControlSample(rows, case[rows], rule, +counts)
 
 
 def _cases(study: Study, options: AssociationOptions) -> tuple[NDArray[np.bool_], NDArray[np.bool_], str]:
-    """Which variants are cases, which may be controls, and the rule in words."""
+    """Which variants are cases, which may be controls, and the rule."""
     sets, pips = study.in_set.any(), ~np.isnan(study.pip)
     if options.cases == "p-value" or (options.cases == "auto" and not sets and not pips.any()):
         case = study.log_p <= np.log(options.p_threshold)
         eligible = study.log_p > np.log(options.control_p)
         return case, eligible, f"p <= {options.p_threshold:g} against p > {options.control_p:g}"
-    least = options.min_pip if options.min_pip is not None else 0.0 if sets else DEFAULT_MIN_PIP
+    min_pip = options.min_pip if options.min_pip is not None else 0.0 if sets else DEFAULT_MIN_PIP
     case = study.in_set.copy() if sets else pips.copy()
-    case[case & pips] = study.pip[case & pips] >= least
-    of_pip = f" with PIP >= {least:g}" if least else ""
+    case[case & pips] = study.pip[case & pips] >= min_pip
+    of_pip = f" with PIP >= {min_pip:g}" if min_pip else ""
     if not sets:
         return case, ~case, f"variants{of_pip} against all others"
     return case, ~study.in_set, f"members of credible sets{of_pip} against variants in none"
 
 
 def _strata(covariates: dict[str, Values], usable: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Stratum of each variant; its bounds are quantiles of the usable ones."""
+    """Stratum of each variant; the bounds are quantiles of the usable variants."""
     strata = np.zeros(len(usable), dtype=np.int64)
     for name, bins in _BINS.items():
         if name in covariates and usable.any():
@@ -118,28 +117,63 @@ def _draw(
     return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
 
 
+def covariates_of(study: Study, gtf: Path | None, ld_scores: str | None) -> dict[str, Values]:
+    """Covariates of each variant by name; NaN where a variant has none.
+
+    Those that no variant has, or that are the same for all, are left out.
+    """
+    # Rounded, so that 1 - 0.8 and 0.2 are the same frequency whichever allele a file counts.
+    found = {"minor_allele_frequency": np.minimum(study.frequency, 1 - study.frequency).round(9)}
+    if ld_scores is not None:
+        # LD scores are skewed, and slightly negative ones come from their bias correction.
+        found["ld_score"] = np.log1p(np.maximum(read_ld_scores(ld_scores, study), 0))
+    if gtf is not None:
+        found["log10_tss_distance"] = np.log10(1 + distance_to_tss(gtf, study))
+    found["unknown_bases"] = study.unknown.astype(np.float64)
+    found["indel"] = study.indel.astype(np.float64)
+    return {name: values for name, values in found.items() if _varies(values)}
+
+
+def design(covariates: dict[str, Values], rows: int) -> tuple[Values, list[str]]:
+    """Columns of a regression (rows, columns) and the names of its covariates.
+
+    Ones, then standardised covariates that vary and do not depend on the previous columns.
+    """
+    columns, names = [np.ones(rows)], []
+    for name, values in covariates.items():
+        if not _varies(values):
+            continue
+        column = (values - values.mean()) / values.std()
+        previous = np.column_stack(columns)
+        rest = column - previous @ np.linalg.lstsq(previous, column, rcond=None)[0]
+        if (rest**2).mean() > 1e-8:  # else collinear
+            columns.append(column)
+            names.append(name)
+    return np.column_stack(columns), names
+
+
+def _varies(values: Values) -> bool:
+    present = values[~np.isnan(values)]
+    return bool(len(present) and np.ptp(present) > 0)
+
+
 def read_ld_scores(pattern: str, study: Study) -> Values:
-    """LD score of each variant, found by chromosome and position; NaN where there is none.
+    """LD score of each variant, found by chromosome and position; NaN where the files have none.
 
-    Args:
-        pattern: a path, a glob, or a path with @ in the place of the chromosome, as LDSC writes it.
-        study: the variants.
-
-    Raises:
-        AssociationError: no file, a file of another layout, or no variant with a score.
+    `pattern` is a path, a glob, or a path with @ in place of the chromosome, as LDSC writes it.
     """
     scores = np.full(len(study), np.nan)
     rows = {name: np.flatnonzero(study.chromosome == number) for number, name in enumerate(study.names)}
     for path in _files(pattern, study.names):
         for chromosome, positions, values in _read(path):
-            here = rows.get(chromosome)
-            if here is None or not len(here):
+            of_study = rows.get(chromosome)
+            if of_study is None or not len(of_study):
                 continue
             order = np.argsort(positions, kind="stable")
-            at = np.searchsorted(positions[order], study.position[here])
-            found = order[np.minimum(at, len(order) - 1)]
-            hit = positions[found] == study.position[here]
-            scores[here[hit]] = values[found[hit]]
+            places = np.searchsorted(positions[order], study.position[of_study])
+            found = order[np.minimum(places, len(order) - 1)]
+            hit = positions[found] == study.position[of_study]
+            scores[of_study[hit]] = values[found[hit]]
     if np.isnan(scores).all():
         raise AssociationError(
             f"--ld-scores {pattern}: no variant of the study has an LD score. They are looked up by chromosome and "
@@ -163,7 +197,7 @@ def _read(path: Path) -> Iterator[tuple[str, Values, Values]]:
     """Chromosome, positions and LD scores of each chromosome of a file."""
     columns: dict[str, int] = {}
     found: dict[str, tuple[list[int], list[float]]] = {}
-    for number, line in read_lines(path, "--ld-scores"):
+    for number, line in _lines(path, "--ld-scores"):
         cells = line.split()
         if not columns:
             columns = _columns(path, cells)
@@ -191,18 +225,10 @@ def _columns(path: Path, names: list[str]) -> dict[str, int]:
     return {name: names.index(name) for name in ("CHR", "BP", "L2")}
 
 
-_FEATURES = ("transcript", "gene")
-"""In order of preference: every transcript has a start of its own."""
-
-
 def distance_to_tss(gtf: Path, study: Study) -> Values:
     """Bases from each variant to the nearest start of a transcript (of a gene in a GTF without transcripts).
 
-    Returns:
-        NaN on chromosomes without genes.
-
-    Raises:
-        AssociationError: the GTF cannot be read, or has no gene on a chromosome of the study.
+    NaN on chromosomes without genes.
     """
     starts = read_starts(gtf)
     distance = np.full(len(study), np.nan)
@@ -221,20 +247,9 @@ def distance_to_tss(gtf: Path, study: Study) -> Values:
 def read_starts(gtf: Path) -> dict[str, NDArray[np.int64]]:
     """Transcription starts (1-based, sorted) by chromosome: the first base on +, the last one on -."""
     starts: dict[str, dict[str, set[int]]] = {feature: {} for feature in _FEATURES}
-    for number, line in read_lines(gtf, "--gtf"):
-        cells = line.split("\t", 8)
-        if line.startswith("#"):
-            continue
-        try:
-            chromosome, _, feature, start, end, _, strand, *_ = cells
-            if feature in starts:
-                position = int(end if strand == "-" else start)
-                starts[feature].setdefault(canonical_name(chromosome), set()).add(position)
-        except ValueError:
-            raise AssociationError(
-                f"{gtf}, line {number}: {line.strip()[:60]!r} is no line of a GTF, which has nine columns separated by "
-                "tabs with positions in the fourth and fifth."
-            ) from None
+    for record in parse_gtf(_lines(gtf, "--gtf"), gtf, _FEATURES):
+        position = record.end if record.strand == "-" else record.start + 1
+        starts[record.feature].setdefault(record.chromosome, set()).add(position)
     best = starts["transcript"] or starts["gene"]
     return {name: np.array(sorted(positions), dtype=np.int64) for name, positions in best.items()}
 
@@ -247,50 +262,7 @@ def _nearest(starts: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray
     return nearest
 
 
-NAMES = ("minor_allele_frequency", "ld_score", "log10_tss_distance", "unknown_bases", "indel")
-
-
-def covariates_of(study: Study, gtf: Path | None, ld_scores: str | None) -> dict[str, Values]:
-    """Covariates of each variant by name; NaN where a variant has none.
-
-    Those that no variant has, or that are the same for all, are left out.
-
-    Args:
-        study: the variants.
-        gtf: genes.
-        ld_scores: LD scores.
-    """
-    # Rounded, so that 1 - 0.8 and 0.2 are the same frequency whichever allele a file counts.
-    found = {"minor_allele_frequency": np.minimum(study.frequency, 1 - study.frequency).round(9)}
-    if ld_scores is not None:
-        # LD scores are skewed, and slightly negative ones come from their bias correction.
-        found["ld_score"] = np.log1p(np.maximum(read_ld_scores(ld_scores, study), 0))
-    if gtf is not None:
-        found["log10_tss_distance"] = np.log10(1 + distance_to_tss(gtf, study))
-    found["unknown_bases"] = study.unknown.astype(np.float64)
-    found["indel"] = study.indel.astype(np.float64)
-    return {name: values for name, values in found.items() if _varies(values)}
-
-
-def design(covariates: dict[str, Values], rows: int) -> tuple[Values, list[str]]:
-    """Columns of a regression: ones, then standardised covariates that vary and do not depend on those before.
-
-    Returns:
-        (rows, columns), and the names of the covariates in it.
-    """
-    columns, names = [np.ones(rows)], []
-    for name, values in covariates.items():
-        if not _varies(values):
-            continue
-        column = (values - values.mean()) / values.std()
-        before = np.column_stack(columns)
-        rest = column - before @ np.linalg.lstsq(before, column, rcond=None)[0]
-        if (rest**2).mean() > 1e-8:
-            columns.append(column)
-            names.append(name)
-    return np.column_stack(columns), names
-
-
-def _varies(values: Values) -> bool:
-    there = values[~np.isnan(values)]
-    return bool(len(there) and np.ptp(there) > 0)
+def _lines(path: Path, option: str) -> Iterator[tuple[int, str]]:
+    if not path.is_file():
+        raise AssociationError(f"the file {path} ({option}) does not exist; check the path.")
+    return text_lines(path)

@@ -1,7 +1,8 @@
 """Logistic regression of cases on one score and shared covariates, for many scores at once.
 
-Newton's method (iteratively reweighted least squares; McCullagh & Nelder 1989, Generalized Linear Models, chapter 4).
-Estimates without a block are one Newton step from those of all rows (Pregibon 1981, Ann Stat 9:705).
+Newton's method (iteratively reweighted least squares; McCullagh & Nelder 1989, Generalized Linear Models, chapter 4),
+with standard errors from a block jackknife, whose estimates are one Newton step from those of all rows (Pregibon 1981,
+Ann Stat 9:705).
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 Values = NDArray[np.float64]
+
+_MAX_STEPS = 60
+_MIN_STEP = 1e-9
+
+_RIDGE = 1e-11
+"""Relative to the information's diagonal: it keeps a singular matrix solvable and moves no optimum."""
+
+_LARGEST_ERROR = 100.0
+"""Of a coefficient that is estimated at all, for a score of unit scale; separation lets it grow without bound."""
 
 
 class Estimate(NamedTuple):
@@ -41,7 +51,7 @@ class Blocks:
 
     Attributes:
         starts: first row of each block, ascending from 0; no block is empty.
-        rows: rows in all.
+        rows: total number.
     """
 
     starts: NDArray[np.int64]
@@ -74,12 +84,12 @@ def equal_blocks(rows: int, blocks: int) -> Blocks:
 
 
 def blocks_of(labels: NDArray[np.int64]) -> Blocks:
-    """Blocks of rows that carry the labels of their blocks, in order."""
+    """Blocks of consecutive rows with the same label."""
     return Blocks(np.flatnonzero(np.diff(labels, prepend=-1)), len(labels))
 
 
 def jackknife_error(estimate: Values, left_out: Values, sizes: NDArray[np.int64]) -> Values:
-    """Standard errors of estimates.
+    """Delete-one jackknife standard errors for blocks of unequal size.
 
     Args:
         estimate: (...) of all rows.
@@ -87,7 +97,7 @@ def jackknife_error(estimate: Values, left_out: Values, sizes: NDArray[np.int64]
         sizes: rows of each block.
     """
     count, rows = len(sizes), sizes.sum()
-    share = (rows / sizes).reshape(-1, *[1] * (left_out.ndim - 1))  # h_j of Busing et al.
+    share = (rows / sizes).reshape(-1, *[1] * (left_out.ndim - 1))  # h_j of Busing et al. 1999 (Stat Comput 9:3)
     pseudo = share * estimate - (share - 1) * left_out
     mean = count * estimate - ((1 - 1 / share) * left_out).sum(axis=0)
     variance: Values = ((pseudo - mean) ** 2 / (share - 1)).sum(axis=0) / count
@@ -101,15 +111,6 @@ def two_sided(estimate: Values, error: Values, freedom: int) -> Values:
     return p
 
 
-_MAX_STEPS = 60
-_MIN_STEP = 1e-9
-_RIDGE = 1e-11
-"""Relative to the information's diagonal: it keeps a singular matrix solvable and moves no optimum."""
-
-_LARGEST_ERROR = 100.0
-"""Of a coefficient that is estimated at all, for a score of unit scale; separation lets it grow without bound."""
-
-
 class LogisticFit(NamedTuple):
     """Coefficients of scores, one an entry.
 
@@ -117,7 +118,7 @@ class LogisticFit(NamedTuple):
         coefficient: log odds ratio for one unit of the score; NaN where the fit did not converge.
         model_error: from the information matrix, as if rows were independent.
         error: block jackknife.
-        converged: whether Newton's method came to rest (it does not where a score separates cases from controls).
+        converged: whether Newton's method converged (it does not where a score separates cases from controls).
     """
 
     coefficient: Values
@@ -137,7 +138,7 @@ def fit_logistic(scores: Values, covariates: Values, cases: NDArray[np.bool_], b
     """
     model = _Model(scores, covariates, cases.astype(np.float64))
     beta, converged = _fit(model)
-    varies = np.ptp(scores, axis=0) > 0
+    varies = np.ptp(scores, axis=0) > 0  # a constant score is collinear with the column of ones
     probability = model.probability(beta)
     information = model.information(probability)
     inverse = np.linalg.inv(information)
@@ -147,6 +148,38 @@ def fit_logistic(scores: Values, covariates: Values, cases: NDArray[np.bool_], b
     good = converged & varies & (model_error < _LARGEST_ERROR)
     coefficient, model_error, error = (np.where(good, v, np.nan) for v in (beta[:, 0], model_error, error))
     return LogisticFit(coefficient, model_error, error, good)
+
+
+def _fit(model: _Model) -> tuple[Values, NDArray[np.bool_]]:
+    """Parameters, and whether they have converged."""
+    count = model.scores.shape[1]
+    beta = np.zeros((count, model.size))
+    likelihood = model.likelihood(beta)
+    converged = np.zeros(count, dtype=np.bool_)
+    for _ in range(_MAX_STEPS):
+        probability = model.probability(beta)
+        step = np.linalg.solve(model.information(probability), model.gradient(probability)[..., None])[..., 0]
+        for _ in range(_MAX_STEPS):
+            tried = model.likelihood(beta + step)
+            worse = tried < likelihood - 1e-9 * np.abs(likelihood)
+            if not worse.any():
+                break
+            step[worse] /= 2  # far from the optimum a whole step may overshoot
+        beta, likelihood = beta + step, tried
+        converged = np.abs(step).max(axis=1) < _MIN_STEP * (1 + np.abs(beta).max(axis=1))
+        if converged.all():
+            break
+    return beta, converged
+
+
+def _without_blocks(model: _Model, beta: Values, probability: Values, information: Values, blocks: Blocks) -> Values:
+    """Coefficients (blocks, models) one Newton step from the fit of all rows, each block left out."""
+    left_out = np.empty((blocks.count, len(beta)))
+    for number in range(len(beta)):
+        gradient, share = model.of_blocks(probability, blocks, number)
+        step = np.linalg.solve(information[number] - share, gradient[..., None])[:, 0, 0]
+        left_out[:, number] = beta[number, 0] - step
+    return left_out
 
 
 class _Model:
@@ -187,7 +220,7 @@ class _Model:
         )
 
     def of_blocks(self, probability: Values, blocks: Blocks, model: int) -> tuple[Values, Values]:
-        """Shares of blocks in one model's score vector (blocks, parameters) and information."""
+        """Contributions of blocks to one model's score vector (blocks, parameters) and information."""
         rest = (self.cases - probability[:, model])[:, None]
         weight = (probability[:, model] * (1 - probability[:, model]))[:, None]
         score = self.scores[:, [model]]
@@ -207,35 +240,3 @@ class _Model:
             matrix[:, diagonal, diagonal] *= 1 + ridge
             matrix[:, diagonal, diagonal] += ridge
         return matrix
-
-
-def _fit(model: _Model) -> tuple[Values, NDArray[np.bool_]]:
-    """Parameters, and whether they are at rest."""
-    count = model.scores.shape[1]
-    beta = np.zeros((count, model.size))
-    likelihood = model.likelihood(beta)
-    resting = np.zeros(count, dtype=np.bool_)
-    for _ in range(_MAX_STEPS):
-        probability = model.probability(beta)
-        step = np.linalg.solve(model.information(probability), model.gradient(probability)[..., None])[..., 0]
-        for _ in range(_MAX_STEPS):
-            tried = model.likelihood(beta + step)
-            worse = tried < likelihood - 1e-9 * np.abs(likelihood)
-            if not worse.any():
-                break
-            step[worse] /= 2  # far from the optimum a whole step may overshoot
-        beta, likelihood = beta + step, tried
-        resting = np.abs(step).max(axis=1) < _MIN_STEP * (1 + np.abs(beta).max(axis=1))
-        if resting.all():
-            break
-    return beta, resting
-
-
-def _without_blocks(model: _Model, beta: Values, probability: Values, information: Values, blocks: Blocks) -> Values:
-    """Coefficients (blocks, models) one Newton step from the fit of all rows, each block left out."""
-    left_out = np.empty((blocks.count, len(beta)))
-    for number in range(len(beta)):
-        gradient, share = model.of_blocks(probability, blocks, number)
-        step = np.linalg.solve(information[number] - share, gradient[..., None])[:, 0, 0]
-        left_out[:, number] = beta[number, 0] - step
-    return left_out

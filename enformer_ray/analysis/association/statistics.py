@@ -1,18 +1,19 @@
-"""What is computed of each track: its scores against effects, and against being a case."""
+"""Statistics of each track: correlation of its scores with effects of a study, and enrichment of cases."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
 
-from enformer_ray.analysis.association.controls import Sample
+from enformer_ray.analysis.association.controls import CaseControlSample
 from enformer_ray.analysis.association.models import (
     Blocks,
     Estimate,
@@ -24,108 +25,8 @@ from enformer_ray.analysis.association.models import (
     jackknife_error,
     two_sided,
 )
-from enformer_ray.analysis.association.options import TrackBatch
 from enformer_ray.analysis.association.study import Study
-
-
-class Ranking:
-    """Values by rank.
-
-    Args:
-        values: one a row.
-
-    Attributes:
-        centred: mid-distribution function less 1/2: (mean rank - (n + 1)/2) / n.
-        variance: mean of its square.
-        influence: influence of each row on `variance`.
-    """
-
-    def __init__(self, values: NDArray[np.floating]) -> None:
-        rows = len(values)
-        self._order = np.argsort(values)
-        ordered = values[self._order]
-        first = np.empty(rows, dtype=np.bool_)
-        first[:1] = True
-        np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-        self._starts = np.flatnonzero(first)
-        self._sizes = np.diff(self._starts, append=rows)
-        self.centred = self._spread((self._starts + self._sizes / 2) / rows - 0.5)
-        self.variance = float((self.centred**2).mean())
-        self.influence = self.centred**2 + 2 * self.above(self.centred) - 3 * self.variance
-
-    def above(self, weights: Values) -> Values:
-        """For each row the mean over all rows of m(its value, theirs) times their weight."""
-        sums = np.add.reduceat(weights[self._order], self._starts)
-        return self._spread((sums.sum() - np.cumsum(sums) + sums / 2) / len(weights))
-
-    def _spread(self, of_groups: Values) -> Values:
-        spread = np.empty(int(self._sizes.sum()))
-        spread[self._order] = np.repeat(of_groups, self._sizes)
-        return spread
-
-
-def spearman(x: Ranking, y: Ranking, blocks: Blocks) -> Estimate:
-    """Spearman's rho with its delete-one block jackknife standard error (to first order).
-
-    Args:
-        x: values of the rows.
-        y: other values of the same rows.
-        blocks: of the rows.
-
-    Returns:
-        NaN where x or y is constant.
-    """
-    if not x.variance * y.variance:
-        return Estimate(np.nan, np.nan, blocks.count - 1)
-    product = x.centred * y.centred
-    covariance = product.mean()
-    scale = np.sqrt(x.variance * y.variance)
-    value = covariance / scale
-    influence = (product + x.above(y.centred) + y.above(x.centred) - 3 * covariance) / scale
-    influence -= value / 2 * (x.influence / x.variance + y.influence / y.variance)
-    left_out = value - blocks.sums(influence) / (blocks.rows - blocks.sizes)
-    error = jackknife_error(value, left_out, blocks.sizes)
-    return Estimate(float(value), float(error), blocks.count - 1)
-
-
-def pearson(x: Values, y: Values, blocks: Blocks) -> Estimate:
-    """Pearson's r with its delete-one block jackknife standard error.
-
-    Args:
-        x: one value a row.
-        y: another value of each row.
-        blocks: of the rows.
-
-    Returns:
-        NaN where x or y is constant.
-    """
-    x, y = x - x.mean(), y - y.mean()  # so that differences of large sums keep their digits
-    sums = np.stack([blocks.sums(v) for v in (x, y, x * x, y * y, x * y)])
-    total = sums.sum(axis=1)
-    value = _correlation(total, blocks.rows)
-    left_out = _correlation(total[:, None] - sums, blocks.rows - blocks.sizes)
-    error = jackknife_error(value, left_out, blocks.sizes)
-    return Estimate(float(value), float(error), blocks.count - 1)
-
-
-def _correlation(sums: Values, rows: object) -> Values:
-    x, y, xx, yy, xy = sums
-    variances = (xx - x * x / rows) * (yy - y * y / rows)
-    covariance = xy - x * y / rows
-    value: Values = np.divide(
-        covariance, np.sqrt(np.maximum(variances, 0)), out=np.full(np.shape(xy), np.nan), where=variances > 0
-    )
-    return value
-
-
-def q_values(p_values: Values) -> Values:
-    """Adjusted p-values of Benjamini & Hochberg 1995 (J R Stat Soc B 57:289); NaN are no tests and stay NaN."""
-    adjusted = np.full(len(p_values), np.nan)
-    tested = ~np.isnan(p_values)
-    if tested.any():
-        adjusted[tested] = stats.false_discovery_control(p_values[tested], method="bh")
-    return adjusted
-
+from enformer_ray.dataset.selection import assays
 
 CORRELATIONS = ("abs_pearson", "abs_spearman", "signed_pearson", "signed_spearman")
 """|score| with chi-square, and signed score with z."""
@@ -134,31 +35,51 @@ MIN_ROWS = 20
 """Variants below which there is no correlation, and cases and controls below which there is no enrichment."""
 
 _BATCH_VALUES = 2**21
-"""Rows times tracks that are fitted at a time: a dozen arrays of 16 MiB."""
+"""Rows times tracks that are fitted at a time: some twelve arrays of 16 MiB."""
 
 _ROW_BYTES, _THREADS_BYTES = 150, 2**30
-"""What a track's correlations take for each variant, and all threads together."""
+"""Memory of a track's correlations for each variant, and of all threads together."""
 
 Row = dict[str, float | int | bool | None]
+
+_ENRICHMENT = ("log_odds", "log_odds_se", "log_odds_model_se", "log_odds_p", "log_odds_model_p")
+
+ALL = "all"
+
+
+class TrackBatch(NamedTuple):
+    """Scores of some tracks.
+
+    Attributes:
+        columns: names of the tracks.
+        scores: (variants, tracks), signed; NaN for a variant that could not be scored.
+    """
+
+    columns: list[str]
+    scores: NDArray[np.float32]
+
+
+Reader = Callable[[Sequence[str], NDArray[np.int64]], Iterator[TrackBatch]]
+"""Reads tracks (columns) for variants (numbers), a batch of tracks at a time."""
 
 
 @dataclass(frozen=True)
 class Enrichment:
-    """What the enrichment of every track shares.
+    """Data that the enrichments of all tracks share.
 
     Attributes:
         sample: cases and controls.
         design: (rows of the sample, columns): ones and covariates.
-        blocks: of the sample's rows, cut where those of the whole study are.
+        blocks: of the sample's rows, with the bounds of the whole study's blocks.
     """
 
-    sample: Sample
+    sample: CaseControlSample
     design: Values
     blocks: Blocks
 
 
-def enrichment_of(study: Study, sample: Sample, design: Values, blocks: int) -> Enrichment | None:
-    """The shared part of the enrichment; None where there are too few cases or controls for it."""
+def enrichment_of(study: Study, sample: CaseControlSample, design: Values, blocks: int) -> Enrichment | None:
+    """The data that all tracks share; None with too few cases or controls."""
     cases = int(sample.cases.sum())
     if min(cases, len(sample.cases) - cases) < MIN_ROWS:
         return None
@@ -171,7 +92,7 @@ class TrackStatistics:
 
     Args:
         study: the variants.
-        enrichment: cases and controls, if there are any.
+        enrichment: cases and controls, if there are enough.
         blocks: genomic blocks at most.
     """
 
@@ -243,11 +164,8 @@ def _enrichment_row(fit: LogisticFit, number: int, freedom: int) -> Row:
     }
 
 
-_ENRICHMENT = ("log_odds", "log_odds_se", "log_odds_model_se", "log_odds_p", "log_odds_model_p")
-
-
 def as_columns(rows: Sequence[Row]) -> dict[str, pa.Array]:
-    """Statistics as columns, with Benjamini-Hochberg q-values over the rows; what is not defined is null."""
+    """Statistics as columns, with Benjamini-Hochberg q-values over the rows; undefined ones are null."""
     columns: dict[str, pa.Array] = {}
     estimates = [f"{name}{end}" for name in CORRELATIONS for end in ("", "_se", "_p")]
     for name in ("sd", "pip_weighted_score", *estimates, *_ENRICHMENT):
@@ -260,15 +178,19 @@ def as_columns(rows: Sequence[Row]) -> dict[str, pa.Array]:
     return columns
 
 
-ALL = "all"
-OTHER = "other"
-"""Tracks without an assay."""
+def q_values(p_values: Values) -> Values:
+    """Adjusted p-values of Benjamini & Hochberg 1995 (J R Stat Soc B 57:289); NaN is no test and stays NaN."""
+    adjusted = np.full(len(p_values), np.nan)
+    tested = ~np.isnan(p_values)
+    if tested.any():
+        adjusted[tested] = stats.false_discovery_control(p_values[tested], method="bh")
+    return adjusted
 
 
 class AssayScores:
-    """Sums up tracks as they are read.
+    """Mean scores of the tracks of each assay, added up as they are read.
 
-    A track's scores count in units of their root mean square, so that none outweighs the others.
+    A track's scores are scaled by their root mean square, so that no track outweighs the others.
 
     Args:
         tracks: as in tracks.parquet of a run.
@@ -276,9 +198,8 @@ class AssayScores:
     """
 
     def __init__(self, tracks: pa.Table, variants: int) -> None:
-        assays = [assay or OTHER for assay in tracks.column("assay").to_pylist()]
-        self._assay = dict(zip(tracks.column("column").to_pylist(), assays, strict=True))
-        groups = sorted(set(assays))
+        self._assay = dict(zip(tracks.column("column").to_pylist(), assays(tracks), strict=True))
+        groups = sorted(set(self._assay.values()))
         self._groups = groups if len(groups) == 1 else [*groups, ALL]
         self._tracks = np.zeros(len(self._groups), dtype=np.int64)
         self._absolute, self._signed = (np.zeros((variants, len(self._groups)), order="F") for _ in range(2))
@@ -305,3 +226,93 @@ class AssayScores:
     def signed(self) -> Values:
         """Mean signed score (variants, groups)."""
         return self._signed / np.maximum(self._tracks, 1)
+
+
+class Ranking:
+    """Values by rank.
+
+    Args:
+        values: one a row.
+
+    Attributes:
+        centred: mid-distribution function less 1/2: (mean rank - (n + 1)/2) / n.
+        variance: mean of its square.
+        influence: influence of each row on `variance`.
+    """
+
+    def __init__(self, values: NDArray[np.floating]) -> None:
+        rows = len(values)
+        self._order = np.argsort(values)
+        ordered = values[self._order]
+        first = np.empty(rows, dtype=np.bool_)
+        first[:1] = True
+        np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+        self._starts = np.flatnonzero(first)
+        self._sizes = np.diff(self._starts, append=rows)
+        self.centred = self._spread((self._starts + self._sizes / 2) / rows - 0.5)
+        self.variance = float((self.centred**2).mean())
+        self.influence = self.centred**2 + 2 * self.above(self.centred) - 3 * self.variance
+
+    def above(self, weights: Values) -> Values:
+        """For each row, the sum of the weights of rows with larger values (half at ties), divided by the rows."""
+        sums = np.add.reduceat(weights[self._order], self._starts)
+        return self._spread((sums.sum() - np.cumsum(sums) + sums / 2) / len(weights))
+
+    def _spread(self, of_groups: Values) -> Values:
+        spread = np.empty(int(self._sizes.sum()))
+        spread[self._order] = np.repeat(of_groups, self._sizes)
+        return spread
+
+
+def spearman(x: Ranking, y: Ranking, blocks: Blocks) -> Estimate:
+    """Spearman's rho with its delete-one block jackknife standard error (to first order).
+
+    Args:
+        x: values of the rows.
+        y: other values of the same rows.
+        blocks: of the rows.
+
+    Returns:
+        NaN where x or y is constant.
+    """
+    if not x.variance * y.variance:
+        return Estimate(np.nan, np.nan, blocks.count - 1)
+    product = x.centred * y.centred
+    covariance = product.mean()
+    scale = np.sqrt(x.variance * y.variance)
+    value = covariance / scale
+    influence = (product + x.above(y.centred) + y.above(x.centred) - 3 * covariance) / scale
+    influence -= value / 2 * (x.influence / x.variance + y.influence / y.variance)
+    left_out = value - blocks.sums(influence) / (blocks.rows - blocks.sizes)
+    error = jackknife_error(value, left_out, blocks.sizes)
+    return Estimate(float(value), float(error), blocks.count - 1)
+
+
+def pearson(x: Values, y: Values, blocks: Blocks) -> Estimate:
+    """Pearson's r with its delete-one block jackknife standard error.
+
+    Args:
+        x: one value a row.
+        y: another value of each row.
+        blocks: of the rows.
+
+    Returns:
+        NaN where x or y is constant.
+    """
+    x, y = x - x.mean(), y - y.mean()  # so that differences of large sums keep their digits
+    sums = np.stack([blocks.sums(v) for v in (x, y, x * x, y * y, x * y)])
+    total = sums.sum(axis=1)
+    value = _correlation(total, blocks.rows)
+    left_out = _correlation(total[:, None] - sums, blocks.rows - blocks.sizes)
+    error = jackknife_error(value, left_out, blocks.sizes)
+    return Estimate(float(value), float(error), blocks.count - 1)
+
+
+def _correlation(sums: Values, rows: object) -> Values:
+    x, y, xx, yy, xy = sums
+    variances = (xx - x * x / rows) * (yy - y * y / rows)
+    covariance = xy - x * y / rows
+    value: Values = np.divide(
+        covariance, np.sqrt(np.maximum(variances, 0)), out=np.full(np.shape(xy), np.nan), where=variances > 0
+    )
+    return value

@@ -1,4 +1,4 @@
-"""A study's statistics of scored variants, as one row a variant in genome order."""
+"""Summary statistics of a study joined to the scored variants of a run: one row a variant, in genome order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from enformer_ray.analysis.association.models import Values
-from enformer_ray.analysis.association.options import SumstatsOptions
+from enformer_ray.analysis.options import SumstatsOptions
 from enformer_ray.catalogue.build import build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AssociationError
@@ -27,26 +27,42 @@ from enformer_ray.plan.plan import Plan
 from enformer_ray.rundir import layout
 
 _MEMORY = "1GB"
-_WINDOW = 1024  # of no consequence: unknown bases are those of the run's own windows
+_WINDOW = 1024  # any width: unknown bases are counted in the windows of the run
+_STUDY_COLUMNS = (
+    "effect_allele",
+    "other_allele",
+    "beta",
+    "standard_error",
+    "p_value",
+    "neg_log_10_p_value",
+    "effect_allele_frequency",
+    "pip",
+    "credible_set",
+)
 
-_STUDY = "effect_allele, other_allele, beta, standard_error, p_value, neg_log_10_p_value, effect_allele_frequency, pip"
 _QUERY = f"""
     SELECT v.variant, v.variant_id, v.position, v.reference_allele, v.alternate_allele, v.unknown_bases,
-           {", ".join(f"i.{name}" for name in _STUDY.split(", "))}, i.credible_set
+           {", ".join(f"i.{name}" for name in _STUDY_COLUMNS)}
     FROM inputs i {{catalogue}} JOIN variants v ON {{on}}
     ORDER BY v.variant, i.input"""
-_OWN = {"catalogue": "", "on": "v.variant = i.variant"}
-_OTHER = {
+
+_OWN_INPUTS = {"catalogue": "", "on": "v.variant = i.variant"}
+_OTHER_FILES = {
     "catalogue": "JOIN catalogue c ON c.variant = i.variant",
     "on": "v.variant_id = c.variant_id",
 }
 
+SAME, REVERSED, UNCLEAR = 1, -1, 0
+MEMBERS_SCHEMA = pa.schema(
+    {"variant": pa.int64(), "variant_id": pa.string(), "credible_set": pa.string(), "pip": pa.float64()}
+)
+
 
 class ChromosomeRecords(NamedTuple):
-    """Records of one chromosome that are of scored variants.
+    """Records of scored variants of one chromosome.
 
     Attributes:
-        chromosome: its name.
+        chromosome: name.
         first: `variant` of the first variant of the chromosome.
         variants: variants of the run on it.
         records: `variant`, `variant_id`, position, alleles and unknown bases of the run, and study columns; by
@@ -60,16 +76,9 @@ class ChromosomeRecords(NamedTuple):
 
 
 def study_records(plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str]) -> Iterator[ChromosomeRecords]:
-    """Join the records of a study with the variants of a run.
+    """Join the records of a study, or of the run's own inputs, with the variants of a run.
 
-    Args:
-        plan: of the finished run.
-        sumstats: the files; without any the run's own inputs.
-        dropped: counts, by reason, the records that are of no variant of the run.
-
-    Raises:
-        AssociationError: the reference is not where the plan says.
-        EnformerRayError: what reading the files raises.
+    Records of no variant of the run are counted in `dropped` by reason.
     """
     with _inputs(plan, sumstats) as (inputs, catalogue), duckdb.connect(config={"memory_limit": _MEMORY}) as database:
         _count_rejected(database, [str(path) for path in inputs.values()], dropped)
@@ -90,11 +99,11 @@ def study_records(plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str]) 
 def _joined(database: duckdb.DuckDBPyConnection, tables: dict[str, Path]) -> pa.Table:
     for name, path in tables.items():
         database.read_parquet(str(path), hive_partitioning=False).create_view(name, replace=True)
-    return database.sql(_QUERY.format(**(_OTHER if "catalogue" in tables else _OWN))).to_arrow_table()
+    return database.sql(_QUERY.format(**(_OTHER_FILES if "catalogue" in tables else _OWN_INPUTS))).to_arrow_table()
 
 
 def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropped: Counter[str]) -> None:
-    """Count records that stand for no variant, and (as `not_in_run`, less those that are found later) all others."""
+    """Count rejected records by reason, others as `not_in_run`, from which `read_study` subtracts those it finds."""
     rows = database.read_parquet(paths, hive_partitioning=False).aggregate("reason, variant IS NULL, count(*)")
     for reason, rejected, count in rows.fetchall():
         dropped[str(reason) if rejected else "not_in_run"] += count
@@ -102,7 +111,7 @@ def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropp
 
 @contextmanager
 def _inputs(plan: Plan, sumstats: SumstatsOptions) -> Iterator[tuple[dict[str, Path], dict[str, Path] | None]]:
-    """Input records by chromosome, and the variants that they are of unless those are the run's."""
+    """Input records by chromosome, and the catalogue of their variants (None: the run's own variants)."""
     if not sumstats.files:
         store = plan.store
         yield {name: store.local_path(layout.variants(name)) for name in plan.document.inputs}, None
@@ -115,7 +124,7 @@ def _inputs(plan: Plan, sumstats: SumstatsOptions) -> Iterator[tuple[dict[str, P
 
 
 def _catalogue_config(run: CatalogueConfig, sumstats: SumstatsOptions) -> CatalogueConfig:
-    """How files are read: as the run's, but for what belongs to the run's own files."""
+    """The run's options of reading, with those that describe the files taken from `sumstats`."""
     return run.model_copy(
         update={
             "format": sumstats.format,
@@ -141,20 +150,16 @@ def _reference(plan: Plan, sumstats: SumstatsOptions, config: CatalogueConfig) -
     return genome
 
 
-SAME, TURNED, UNCLEAR = 1, -1, 0
-
-
 def directions(records: pa.Table) -> NDArray[np.int8]:
     """For each record 1 if its effect allele is the alternate one, -1 if it is the reference, 0 if that is unclear.
 
-    Args:
-        records: effect_allele and other_allele as the study has them (null: the effect allele is the alternate one by
-            the format), reference_allele and alternate_allele of the normalised variant.
+    effect_allele and other_allele are as the study has them (null: the effect allele is the alternate one by the
+    format), reference_allele and alternate_allele those of the normalised variant.
     """
     effect, other = records.column("effect_allele"), records.column("other_allele")
     found = np.full(records.num_rows, UNCLEAR, dtype=np.int8)
     for sign, first, second in (
-        (TURNED, "reference_allele", "alternate_allele"),
+        (REVERSED, "reference_allele", "alternate_allele"),
         (SAME, "alternate_allele", "reference_allele"),
     ):
         others_agree = pc.or_kleene(pc.is_null(other), pc.equal(other, records.column(second)))
@@ -163,7 +168,7 @@ def directions(records: pa.Table) -> NDArray[np.int8]:
     rest = np.flatnonzero(found == UNCLEAR)
     if len(rest):  # indels that normalisation has trimmed or moved
         rows = records.select(["effect_allele", "other_allele", "reference_allele", "alternate_allele"])
-        found[rest] = [_of_alleles(**row) for row in rows.take(pa.array(rest)).to_pylist()]
+        found[rest] = [_direction(**row) for row in rows.take(pa.array(rest)).to_pylist()]
     return found
 
 
@@ -172,22 +177,22 @@ def _flags(values: Any) -> NDArray[np.bool_]:
     return flags
 
 
-def _of_alleles(effect_allele: str, other_allele: str | None, reference_allele: str, alternate_allele: str) -> int:
+def _direction(effect_allele: str, other_allele: str | None, reference_allele: str, alternate_allele: str) -> int:
     if other_allele is None:
         return UNCLEAR
     effect, other = effect_allele.upper(), other_allele.upper()
     change, stated = len(alternate_allele) - len(reference_allele), len(effect) - len(other)
     if change or stated:
         # Moving an indel to the left rotates its bases and keeps its length.
-        return SAME if stated == change else TURNED if stated == -change else UNCLEAR
+        return SAME if stated == change else REVERSED if stated == -change else UNCLEAR
     trimmed = _trimmed(other, effect)
     if trimmed == _trimmed(reference_allele, alternate_allele):
         return SAME
-    return TURNED if trimmed == _trimmed(alternate_allele, reference_allele) else UNCLEAR
+    return REVERSED if trimmed == _trimmed(alternate_allele, reference_allele) else UNCLEAR
 
 
 def _trimmed(reference: str, alternate: str) -> tuple[str, str]:
-    """Alleles of one length without the bases that they share at their ends."""
+    """Alleles of equal length without the bases that they share at both ends."""
     differing = [i for i, (a, b) in enumerate(zip(reference, alternate, strict=True)) if a != b]
     if not differing:
         return "", ""
@@ -195,14 +200,9 @@ def _trimmed(reference: str, alternate: str) -> tuple[str, str]:
     return reference[kept], alternate[kept]
 
 
-MEMBERS_SCHEMA = pa.schema(
-    {"variant": pa.int64(), "variant_id": pa.string(), "credible_set": pa.string(), "pip": pa.float64()}
-)
-
-
 @dataclass(frozen=True)
 class Study:
-    """What a study says of each variant; signs are those of the alternate allele.
+    """Summary statistics of each variant; signs are those of the alternate allele.
 
     Attributes:
         variant: number of the variant in the run, ascending: its row in every table of scores.
@@ -238,7 +238,7 @@ class Study:
         return len(self.variant)
 
     def take(self, rows: NDArray[np.bool_]) -> Study:
-        """The variants of these rows; members stay."""
+        """The variants of some rows, with all members."""
         cut = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in ("names", "members")}
         return Study(**cut, names=self.names, members=self.members)
 
@@ -246,35 +246,34 @@ class Study:
 def read_study(chromosomes: Iterable[ChromosomeRecords], counts: Counter[str]) -> Study:
     """Collect records into a study.
 
-    Where several records are of one variant, the first that has an effect gives it, and the first that has a frequency
-    gives that; the PIP is the largest one.
+    Where several records are of one variant, the effect is that of the first record with an effect, the frequency that
+    of the first with a frequency, and the PIP the largest.
 
     Args:
         chromosomes: records, in genome order.
-        counts: of records by what became of them; those found here leave `not_in_run`.
+        counts: of records by their use; those found here are subtracted from `not_in_run`.
 
     Raises:
         AssociationError: no record has an effect, a p-value, a PIP or a credible set.
     """
-    parts: list[Study] = []
+    studies: list[Study] = []
     names: list[str] = []
     members: list[pa.Table] = []
-    for part in chromosomes:
-        records = part.records
-        counts["not_in_run"] -= records.num_rows
-        study, kept = _of_chromosome(records, len(names), counts)
-        names.append(part.chromosome)
-        parts.append(study)
+    for chromosome in chromosomes:
+        counts["not_in_run"] -= chromosome.records.num_rows
+        study, kept = _of_chromosome(chromosome.records, len(names), counts)
+        names.append(chromosome.chromosome)
+        studies.append(study)
         members.append(kept)
     if not counts["not_in_run"]:
         del counts["not_in_run"]
-    if not any(map(len, parts)):
-        raise AssociationError(_nothing_to_say(counts))
-    joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Study)[:-2]}
+    if not any(map(len, studies)):
+        raise AssociationError(_no_statistics(counts))
+    joined = {f.name: np.concatenate([getattr(study, f.name) for study in studies]) for f in fields(Study)[:-2]}
     return Study(**joined, names=tuple(names), members=pa.concat_tables(members))
 
 
-def _nothing_to_say(counts: Counter[str]) -> str:
+def _no_statistics(counts: Counter[str]) -> str:
     ends = ", ".join(f"{count:,} {name}" for name, count in counts.most_common()) or "none at all"
     return (
         "no record of a scored variant has an effect (beta and standard error), a p-value, a PIP or a credible set; "
@@ -289,22 +288,14 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
     z, log_p, chi_square = _effects(records, direction)
     pip, in_set = _floats(records, "pip"), records.column("credible_set").is_valid().to_numpy()
     effect = clear & ~np.isnan(chi_square)
-    mapped = in_set | ~np.isnan(pip)
+    mapped = in_set | ~np.isnan(pip)  # of use for fine-mapping even without an effect
     variant = records.column("variant").to_numpy()
     unique, first, of_variant = np.unique(variant, return_index=True, return_inverse=True)
     with_effect, chosen = np.unique(of_variant[effect], return_index=True)
     chosen = np.flatnonzero(effect)[chosen]
-    repeated = effect.copy()
-    repeated[chosen] = False
-    counts["effect_allele_unclear"] += int((~clear & ~mapped).sum())
-    counts["no_statistics"] += int((clear & ~effect & ~mapped).sum())
-    counts["another_record_used"] += int((repeated & ~mapped).sum())
-    used = mapped | (effect & ~repeated)
-    counts["used"] += int(used.sum())
-    for name in [name for name, count in counts.items() if not count]:
-        del counts[name]
+    _count_uses(counts, clear, effect, mapped, chosen)
 
-    def of_chosen(values: Values) -> Values:
+    def by_variant(values: Values) -> Values:
         spread = np.full(len(unique), np.nan)
         spread[with_effect] = values[chosen]
         return spread
@@ -317,9 +308,9 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
         variant=unique,
         chromosome=np.full(len(unique), number, dtype=np.int16),
         position=records.column("position").to_numpy()[first],
-        z=of_chosen(z),
-        chi_square=of_chosen(chi_square),
-        log_p=of_chosen(log_p),
+        z=by_variant(z),
+        chi_square=by_variant(chi_square),
+        log_p=by_variant(log_p),
         frequency=_frequencies(records, direction, of_variant, len(unique)),
         pip=np.where(np.isinf(largest), np.nan, largest),
         in_set=member,
@@ -331,8 +322,26 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
     return study.take(useful), rows
 
 
+def _count_uses(
+    counts: Counter[str],
+    clear: NDArray[np.bool_],
+    effect: NDArray[np.bool_],
+    mapped: NDArray[np.bool_],
+    chosen: NDArray[np.int64],
+) -> None:
+    """Count records by their use: of several effects of a variant the chosen one."""
+    repeated = effect.copy()
+    repeated[chosen] = False
+    counts["effect_allele_unclear"] += int((~clear & ~mapped).sum())
+    counts["no_statistics"] += int((clear & ~effect & ~mapped).sum())
+    counts["another_record_used"] += int((repeated & ~mapped).sum())
+    counts["used"] += int((mapped | (effect & ~repeated)).sum())
+    for name in [name for name, count in counts.items() if not count]:
+        del counts[name]
+
+
 def _effects(records: pa.Table, direction: NDArray[np.int8]) -> tuple[Values, Values, Values]:
-    """Z of the alternate allele, ln p, and chi-square; each NaN where there is none."""
+    """Z of the alternate allele, ln p, and chi-square; each NaN where it is unknown."""
     beta, error = _floats(records, "beta"), _floats(records, "standard_error")
     log_p = -np.log(10) * _floats(records, "neg_log_10_p_value")
     log_p[~(log_p <= 0)] = np.nan
@@ -345,17 +354,17 @@ def _effects(records: pa.Table, direction: NDArray[np.int8]) -> tuple[Values, Va
     chi_square = np.where(np.isnan(z), of_p**2, z**2)
     chi_square[~np.isfinite(chi_square)] = np.nan
     log_p = np.where(np.isnan(log_p), np.log(2) + special.log_ndtr(-np.sqrt(chi_square)), log_p)
-    return z * np.where(direction == TURNED, -1.0, 1.0), log_p, chi_square
+    return z * np.where(direction == REVERSED, -1.0, 1.0), log_p, chi_square
 
 
 def _frequencies(records: pa.Table, direction: NDArray[np.int8], of_variant: NDArray[np.int64], count: int) -> Values:
-    """Frequency of the alternate allele of each variant, of the first record that has one."""
+    """Frequency of the alternate allele of each variant, from the first record that has one."""
     frequency = _floats(records, "effect_allele_frequency")
-    frequency = np.where(direction == TURNED, 1 - frequency, frequency)
-    there = np.flatnonzero((frequency >= 0) & (frequency <= 1) & (direction != UNCLEAR))
-    found, first = np.unique(of_variant[there], return_index=True)
+    frequency = np.where(direction == REVERSED, 1 - frequency, frequency)
+    usable = np.flatnonzero((frequency >= 0) & (frequency <= 1) & (direction != UNCLEAR))
+    found, first = np.unique(of_variant[usable], return_index=True)
     spread = np.full(count, np.nan)
-    spread[found] = frequency[there[first]]
+    spread[found] = frequency[usable[first]]
     return spread
 
 

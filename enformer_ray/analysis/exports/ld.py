@@ -1,32 +1,32 @@
-"""SNPs of a reference panel (PLINK .bim files), and which scored variant each of them is."""
+"""Export of annotations for LDSC, SLDP and PolyFun: a file a chromosome, on the SNPs of a panel if one is given."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from enformer_ray.analysis.exports.source import KEYS, ExportSource, ExportSummary, Names
+from enformer_ray.analysis.exports.source import KEYS, ExportSource, ExportSummary
 from enformer_ray.analysis.exports.text import bgzip_writer, header, lines
+from enformer_ray.analysis.options import AnnotationOptions
 from enformer_ray.dataset.rows import batch_rows
 from enformer_ray.errors import ConfigError, ExportError
 from enformer_ray.files import Outputs
 from enformer_ray.genome.coordinates import canonical_name
-from enformer_ray.readers.text import open_text
+from enformer_ray.readers.text import text_lines
 
 CHROMOSOME_SIGN = "@"
 """Stands for the chromosome in the name of .bim files, as in PLINK."""
 
 _CHROMOSOMES = (*map(str, range(1, 27)), "X", "Y", "XY", "MT")
-_NUMBERED = {"23": "X", "24": "Y", "25": "X", "XY": "X", "26": "MT"}
+_NUMBERED = {"23": "X", "24": "Y", "25": "X", "XY": "X", "26": "MT"}  # PLINK's codes; 25 and XY are pseudo-autosomal
 _CELLS = ("CHR", "SNP", "CM", "BP", "A1", "A2")
 _SCHEMA = pa.schema(
     {
@@ -40,7 +40,7 @@ _SCHEMA = pa.schema(
         "A2": pa.string(),
     }
 )
-_BLOCK = 65_536
+
 _MATCHED = """
     WITH scored AS (FROM read_parquet($keys)), alleles AS (
         SELECT chromosome, position, reference_allele AS ref, alternate_allele AS alt, variant FROM scored
@@ -66,204 +66,12 @@ _MATCHED = """
     FROM read_parquet($bim) LEFT JOIN matched USING (row) ORDER BY row
 """
 
+_PLACE = ("CHR", "BP", "SNP", "CM", "A1", "A2")
+"""Columns of an annotation before those of the tracks."""
 
-def find_bims(pattern: str) -> list[Path]:
-    """One .bim, or those of all chromosomes when there is an `@` in the name.
-
-    Raises:
-        ExportError: there is none.
-    """
-    if CHROMOSOME_SIGN not in pattern or Path(pattern).exists():
-        found = [Path(pattern)]
-    else:
-        found = [Path(pattern.replace(CHROMOSOME_SIGN, name)) for name in _CHROMOSOMES]
-        found = [path for path in found if path.exists()]
-    if not found or not found[0].is_file():
-        raise ExportError(
-            f"--bim {pattern}: there is no such file. Name one .bim, or those of all chromosomes with "
-            f"{CHROMOSOME_SIGN} in place of the number: panel.@.bim."
-        )
-    return found
-
-
-def matched_rows(source: ExportSource, bims: list[Path], folder: Path, size: int) -> Iterator[pa.RecordBatch]:
-    """The rows of .bim files in their order, each with the variant that it is.
-
-    A row is a variant at the same place with the same two alleles, in either order: as they are normalised, or as a
-    variant file that says which allele is the reference had them.
-
-    Args:
-        source: an open dataset.
-        bims: the files.
-        folder: for files to work with.
-        size: rows of a batch at most.
-
-    Returns:
-        CHR, SNP, CM, BP, A1, A2 as in the file; variant (-1: not in the dataset); sign (1: A1 is the alternate allele,
-        -1: A2 is).
-
-    Raises:
-        ExportError: a line is none of a .bim.
-    """
-    _write_bims(bims, folder / "bim.parquet")
-    _write_keys(source, folder / "keys.parquet")
-    files = {"bim": str(folder / "bim.parquet"), "keys": str(folder / "keys.parquet")}
-    yield from source.database.sql(_MATCHED, params=files).to_arrow_reader(size)
-
-
-def _write_bims(bims: list[Path], path: Path) -> None:
-    row = 0
-    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
-        for bim in bims:
-            for columns in _blocks(bim):
-                rows = range(row, row + len(columns[0]))
-                row = rows.stop
-                chromosomes = [_canonical(name) for name in columns[0]]
-                arrays = [rows, chromosomes, *columns]
-                writer.write_batch(
-                    pa.record_batch([pa.array(a, f.type) for a, f in zip(arrays, _SCHEMA, strict=True)], schema=_SCHEMA)
-                )
-    if not row:
-        raise ExportError(f"{bims[0]} holds no lines; --bim wants the .bim of a reference panel.")
-
-
-def _blocks(bim: Path) -> Iterator[list[list[object]]]:
-    with open_text(bim) as text:
-        for block in text:
-            rows = []
-            for number, line in block.lines():
-                cells = line.split()
-                if not cells:
-                    continue
-                if len(cells) != len(_CELLS) or not cells[3].isdecimal():
-                    raise ExportError(
-                        f"{bim}, line {number}: not a line of a .bim, which has a chromosome, an identifier, a place "
-                        "in centimorgans, a position and two alleles."
-                    )
-                rows.append([*cells[:3], int(cells[3]), *cells[4:]])
-            if rows:
-                yield [list(column) for column in zip(*rows, strict=True)]
-
-
-def _canonical(chromosome: object) -> str:
-    name = canonical_name(str(chromosome))
-    return _NUMBERED.get(name, name)
-
-
-def _write_keys(source: ExportSource, path: Path) -> None:
-    first = 0
-    writer: pq.ParquetWriter | None = None
-    try:
-        for batch in source.rows.batches(KEYS[1:]):
-            numbered = batch.append_column("variant", pa.array(range(first, first + len(batch)), pa.int64()))
-            writer = writer or pq.ParquetWriter(path, numbered.schema, compression="zstd")
-            writer.write_batch(numbered)
-            first += len(batch)
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-Value = Literal["absolute", "signed"]
-
-PLACE = ("CHR", "BP", "SNP", "CM", "A1", "A2")
-"""Columns of a batch before those of the tracks."""
-
-
-@dataclass(frozen=True)
-class AnnotationOptions:
-    """What an annotation holds.
-
-    Attributes:
-        bim: reference panel whose SNPs and order are kept; None: the variants of the dataset.
-        value: absolute scores, or signed ones: of A1 against A2.
-        missing: value of SNPs without a score.
-        names: what SNPs are called that are not those of a .bim.
-    """
-
-    bim: str | None = None
-    value: Value = "absolute"
-    missing: float = 0.0
-    names: Names = "source"
-
-
-def annotated(
-    source: ExportSource, options: AnnotationOptions, summary: ExportSummary
-) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
-    """Chromosome and batches of its SNPs: PLACE, then a column a track without nulls.
-
-    A1 is the alternate allele, or the A1 of the .bim.
-
-    Args:
-        source: what is exported.
-        options: how.
-        summary: counts are added to it.
-
-    Raises:
-        ConfigError: signed values of a statistic that has no sign.
-        ExportError: the .bim cannot be read, or goes back to a chromosome.
-    """
-    if options.value == "signed" and not source.signed:
-        raise ConfigError(
-            f"--statistic {source.statistic} has no sign that depends on the order of the alleles, so it makes no "
-            "signed annotation; take sad, log2_ratio, log_sad, sax or centre."
-        )
-    seen: set[str] = set()
-    with TemporaryDirectory(prefix="enformer-ray-annotation-") as folder:
-        batches = _of_dataset(source, options) if options.bim is None else _of_panel(source, options, Path(folder))
-        split = (piece for batch in batches for piece in _by_chromosome(batch))
-        for chromosome, pieces in itertools.groupby(split, key=lambda piece: piece.column("CHR")[0].as_py()):
-            if chromosome in seen:
-                raise ExportError(f"--bim {options.bim} goes back to chromosome {chromosome}; sort it by chromosome.")
-            seen.add(chromosome)
-            yield chromosome, (_finished(piece, source, options, summary) for piece in pieces)
-    if options.bim is not None and summary.rows:
-        summary.notes.append(
-            f"{summary.scored:,} of {summary.rows:,} SNPs of the panel have a score; the others have "
-            f"{options.missing:g}."
-        )
-
-
-def _of_dataset(source: ExportSource, options: AnnotationOptions) -> Iterator[pa.RecordBatch]:
-    for batch in source.batches(names=options.names):
-        place = [batch.column("chromosome"), batch.column("position"), batch.column("name")]
-        place += [pa.array(["0"] * len(batch)), batch.column("alternate_allele"), batch.column("reference_allele")]
-        scores = [batch.column(name) for name in source.columns]
-        yield pa.record_batch([*place, *scores], names=[*PLACE, *source.columns])
-
-
-def _of_panel(source: ExportSource, options: AnnotationOptions, folder: Path) -> Iterator[pa.RecordBatch]:
-    bims = find_bims(str(options.bim))
-    for batch in matched_rows(source, bims, folder, batch_rows(len(source.columns))):
-        found = source.rows.take(batch.column("variant").to_numpy(), source.columns)
-        scores = [found.column(name).combine_chunks() for name in source.columns]
-        if source.signed:
-            sign = batch.column("sign").cast(pa.float32())
-            scores = [pc.multiply(column, sign) for column in scores]
-        yield pa.record_batch([*(batch.column(name) for name in PLACE), *scores], names=[*PLACE, *source.columns])
-
-
-def _by_chromosome(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    runs = pc.run_end_encode(batch.column("CHR"))
-    start = 0
-    for end in runs.run_ends.to_pylist():
-        yield batch.slice(start, end - start)
-        start = end
-
-
-def _finished(
-    batch: pa.RecordBatch, source: ExportSource, options: AnnotationOptions, summary: ExportSummary
-) -> pa.RecordBatch:
-    summary.count(batch, source.columns)
-    scores = [batch.column(name) for name in source.columns]
-    if options.value == "absolute":
-        scores = [pc.abs(column) for column in scores]
-    missing = pa.scalar(options.missing, pa.float32())
-    scores = [pc.if_else(pc.fill_null(pc.is_nan(column), True), missing, column) for column in scores]
-    return pa.record_batch([*(batch.column(n) for n in PLACE), *scores], names=[*PLACE, *source.columns])
-
-
+_BIM_ROWS = 65_536
 _LDSC_COLUMNS = ("CHR", "BP", "SNP", "CM")
+_SLDP_COLUMNS = ("CHR", "BP", "SNP", "A1", "A2")
 
 
 def export_ldsc(
@@ -278,34 +86,15 @@ def export_ldsc(
     `ldsc.py --l2` wants the SNPs of its .bim in the order of its .bim: give it (`options.bim`).
 
     Args:
-        source: what is exported.
-        output: beginning of the files' paths.
-        options: what the annotation holds.
+        source: the scores.
+        output: prefix of the files' paths.
+        options: contents of the annotation.
         thin: leave out the first four columns, for `ldsc.py --thin-annot`.
-        force: write over files that are there.
+        force: overwrite existing files.
     """
-    return write_tables(
+    return _write_tables(
         source, output, ".annot.gz", () if thin else _LDSC_COLUMNS, options or AnnotationOptions(), force
     )
-
-
-def write_tables(
-    source: ExportSource, output: Path, suffix: str, place: tuple[str, ...], options: AnnotationOptions, force: bool
-) -> ExportSummary:
-    """Write a tab-separated file a chromosome: `place`, then the tracks."""
-    summary = ExportSummary()
-    names = [*place, *source.columns]
-    with Outputs(output, force) as outputs:
-        for chromosome, batches in annotated(source, options, summary):
-            with bgzip_writer(outputs.path(f".{chromosome}{suffix}")) as file:
-                file.write(header(names))
-                for batch in batches:
-                    file.write(lines([batch.column(name) for name in names], missing="NA"))
-    summary.files += outputs.written
-    return summary
-
-
-_SLDP_COLUMNS = ("CHR", "BP", "SNP", "A1", "A2")
 
 
 def export_sldp(
@@ -318,17 +107,30 @@ def export_sldp(
     """Write CHR, BP, SNP, A1, A2 and a column a track: the score of A1 against A2.
 
     Args:
-        source: what is exported; a statistic that has a sign.
-        output: beginning of the files' paths.
-        options: what the annotation holds; values are always signed.
+        source: the scores; a statistic that has a sign.
+        output: prefix of the files' paths.
+        options: contents of the annotation; values are always signed.
         thin: leave out the first five columns; SLDP then takes rows and signs to be those of the panel's .bim.
-        force: write over files that are there.
+        force: overwrite existing files.
     """
-    signed = replace(options or AnnotationOptions(), value="signed")
-    return write_tables(source, output, ".sannot.gz", () if thin else _SLDP_COLUMNS, signed, force)
+    signed = replace(options or AnnotationOptions(), signed=True)
+    return _write_tables(source, output, ".sannot.gz", () if thin else _SLDP_COLUMNS, signed, force)
 
 
-_POLYFUN_COLUMNS = ("CHR", "BP", "SNP", "A1", "A2")
+def _write_tables(
+    source: ExportSource, output: Path, suffix: str, keys: tuple[str, ...], options: AnnotationOptions, force: bool
+) -> ExportSummary:
+    """Write a tab-separated file a chromosome: `keys`, then the tracks."""
+    summary = ExportSummary()
+    names = [*keys, *source.columns]
+    with Outputs(output, force) as outputs:
+        for chromosome, batches in _annotated(source, options, summary):
+            with bgzip_writer(outputs.path(f".{chromosome}{suffix}")) as file:
+                file.write(header(names))
+                for batch in batches:
+                    file.write(lines([batch.column(name) for name in names], missing="NA"))
+    summary.files += outputs.written
+    return summary
 
 
 def export_polyfun(
@@ -337,14 +139,14 @@ def export_polyfun(
     """Write CHR, BP, SNP, A1, A2 and a float column a track; and `PREFIX.1.l2.M`, the sums of the columns.
 
     Args:
-        source: what is exported.
-        output: beginning of the files' paths.
-        options: what the annotation holds.
-        force: write over files that are there.
+        source: the scores.
+        output: prefix of the files' paths.
+        options: contents of the annotation.
+        force: overwrite existing files.
     """
     summary = ExportSummary()
     with Outputs(output, force) as outputs:
-        for chromosome, batches in annotated(source, options or AnnotationOptions(), summary):
+        for chromosome, batches in _annotated(source, options or AnnotationOptions(), summary):
             sums = np.zeros(len(source.columns))
             number = pa.int64() if chromosome.isdecimal() else pa.string()
             fields = {"CHR": number, "BP": pa.int64(), "SNP": pa.string(), "A1": pa.string(), "A2": pa.string()}
@@ -357,3 +159,156 @@ def export_polyfun(
             outputs.path(f".{chromosome}.l2.M").write_text("\t".join(f"{s:.10g}" for s in sums) + "\n")
     summary.files += outputs.written
     return summary
+
+
+def _annotated(
+    source: ExportSource, options: AnnotationOptions, summary: ExportSummary
+) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+    """Chromosome and batches of its SNPs: _PLACE, then a column a track without nulls; counts go into `summary`.
+
+    A1 is the alternate allele, or the A1 of the .bim.
+    """
+    if options.signed and not source.signed:
+        raise ConfigError(
+            f"--statistic {source.statistic} has no sign that depends on the order of the alleles, so it makes no "
+            "signed annotation; take sad, log2_ratio, log_sad, sax or centre."
+        )
+    seen: set[str] = set()
+    with TemporaryDirectory(prefix="enformer-ray-annotation-") as folder:
+        batches = _of_dataset(source, options) if options.bim is None else _of_panel(source, options, Path(folder))
+        split = (piece for batch in batches for piece in _by_chromosome(batch))
+        for chromosome, pieces in itertools.groupby(split, key=lambda piece: piece.column("CHR")[0].as_py()):
+            if chromosome in seen:
+                raise ExportError(f"--bim {options.bim} goes back to chromosome {chromosome}; sort it by chromosome.")
+            seen.add(chromosome)
+            yield chromosome, (_without_nulls(piece, source, options, summary) for piece in pieces)
+    if options.bim is not None and summary.rows:
+        summary.notes.append(
+            f"{summary.scored:,} of {summary.rows:,} SNPs of the panel have a score; the others have "
+            f"{options.missing:g}."
+        )
+
+
+def _of_dataset(source: ExportSource, options: AnnotationOptions) -> Iterator[pa.RecordBatch]:
+    for batch in source.batches(names=options.names):
+        place = [batch.column("chromosome"), batch.column("position"), batch.column("name")]
+        place += [pa.array(["0"] * len(batch)), batch.column("alternate_allele"), batch.column("reference_allele")]
+        scores = [batch.column(name) for name in source.columns]
+        yield pa.record_batch([*place, *scores], names=[*_PLACE, *source.columns])
+
+
+def _of_panel(source: ExportSource, options: AnnotationOptions, folder: Path) -> Iterator[pa.RecordBatch]:
+    bims = _find_bims(str(options.bim))
+    for batch in _matched_rows(source, bims, folder, batch_rows(len(source.columns))):
+        found = source.rows.take(batch.column("variant").to_numpy(), source.columns)
+        scores = [found.column(name).combine_chunks() for name in source.columns]
+        if source.signed:
+            sign = batch.column("sign").cast(pa.float32())
+            scores = [pc.multiply(column, sign) for column in scores]
+        yield pa.record_batch([*(batch.column(name) for name in _PLACE), *scores], names=[*_PLACE, *source.columns])
+
+
+def _by_chromosome(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    runs = pc.run_end_encode(batch.column("CHR"))
+    start = 0
+    for end in runs.run_ends.to_pylist():
+        yield batch.slice(start, end - start)
+        start = end
+
+
+def _without_nulls(
+    batch: pa.RecordBatch, source: ExportSource, options: AnnotationOptions, summary: ExportSummary
+) -> pa.RecordBatch:
+    summary.count(batch, source.columns)
+    scores = [batch.column(name) for name in source.columns]
+    if not options.signed:
+        scores = [pc.abs(column) for column in scores]
+    missing = pa.scalar(options.missing, pa.float32())
+    scores = [pc.if_else(pc.fill_null(pc.is_nan(column), True), missing, column) for column in scores]
+    return pa.record_batch([*(batch.column(n) for n in _PLACE), *scores], names=[*_PLACE, *source.columns])
+
+
+def _find_bims(pattern: str) -> list[Path]:
+    """One .bim, or those of all chromosomes when the name has an `@`."""
+    if CHROMOSOME_SIGN not in pattern or Path(pattern).exists():
+        found = [Path(pattern)]
+    else:
+        found = [Path(pattern.replace(CHROMOSOME_SIGN, name)) for name in _CHROMOSOMES]
+        found = [path for path in found if path.exists()]
+    if not found or not found[0].is_file():
+        raise ExportError(
+            f"--bim {pattern}: there is no such file. Name one .bim, or those of all chromosomes with "
+            f"{CHROMOSOME_SIGN} in place of the number: panel.@.bim."
+        )
+    return found
+
+
+def _matched_rows(source: ExportSource, bims: list[Path], folder: Path, size: int) -> Iterator[pa.RecordBatch]:
+    """The rows of .bim files in their order, each with the variant that it is.
+
+    A row is a variant at the same position with the same two alleles, in either order: as they are normalised, or as
+    they were in a variant file that says which allele is the reference.
+
+    Args:
+        source: an open dataset.
+        bims: the files.
+        folder: for temporary files.
+        size: rows of a batch at most.
+
+    Returns:
+        CHR, SNP, CM, BP, A1, A2 as in the file; variant (-1: not in the dataset); sign (1: A1 is the alternate allele,
+        -1: A2 is).
+    """
+    _write_bims(bims, folder / "bim.parquet")
+    _write_keys(source, folder / "keys.parquet")
+    files = {"bim": str(folder / "bim.parquet"), "keys": str(folder / "keys.parquet")}
+    yield from source.database.sql(_MATCHED, params=files).to_arrow_reader(size)
+
+
+def _write_bims(bims: list[Path], path: Path) -> None:
+    """All lines of the files, numbered, as Parquet that DuckDB can join."""
+    row = 0
+    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        for bim in bims:
+            snps = _read_bim(bim)
+            while batch := list(itertools.islice(snps, _BIM_ROWS)):
+                columns = [list(column) for column in zip(*batch, strict=True)]
+                rows = range(row, row + len(batch))
+                row = rows.stop
+                arrays = [rows, [_canonical(name) for name in columns[0]], *columns]
+                writer.write_batch(
+                    pa.record_batch([pa.array(a, f.type) for a, f in zip(arrays, _SCHEMA, strict=True)], schema=_SCHEMA)
+                )
+    if not row:
+        raise ExportError(f"{bims[0]} holds no lines; --bim wants the .bim of a reference panel.")
+
+
+def _read_bim(bim: Path) -> Iterator[list[object]]:
+    for number, line in text_lines(bim):
+        cells = line.split()
+        if len(cells) != len(_CELLS) or not cells[3].isdecimal():
+            raise ExportError(
+                f"{bim}, line {number}: not a line of a .bim, which has a chromosome, an identifier, a place "
+                "in centimorgans, a position and two alleles."
+            )
+        yield [*cells[:3], int(cells[3]), *cells[4:]]
+
+
+def _canonical(chromosome: object) -> str:
+    name = canonical_name(str(chromosome))
+    return _NUMBERED.get(name, name)
+
+
+def _write_keys(source: ExportSource, path: Path) -> None:
+    """Keys of all variants with their numbers, for the join with the panel."""
+    first = 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        for batch in source.rows.batches(KEYS[1:]):
+            numbered = batch.append_column("variant", pa.array(range(first, first + len(batch)), pa.int64()))
+            writer = writer or pq.ParquetWriter(path, numbered.schema, compression="zstd")
+            writer.write_batch(numbered)
+            first += len(batch)
+    finally:
+        if writer is not None:
+            writer.close()

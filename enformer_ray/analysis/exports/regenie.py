@@ -1,10 +1,10 @@
-"""Files for REGENIE's gene-based tests: annotations, set list, masks, and annotations with weights."""
+"""Export for gene-based tests of REGENIE: annotations, set list, masks and weights of variants in genes."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -13,134 +13,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.exports.source import ExportSource, ExportSummary, Names
+from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
+from enformer_ray.analysis.options import Names
 from enformer_ray.errors import ConfigError, ExportError
 from enformer_ray.files import Outputs
+from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
-from enformer_ray.readers.text import open_text
+from enformer_ray.readers.text import text_lines
 
-_ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')
-
-
-class GeneSet(NamedTuple):
-    """Regions of one chromosome under one name.
-
-    Attributes:
-        name: unique.
-        chromosome: without `chr`.
-        regions: first and last position of each, 1-based, apart from one another, in order.
-    """
-
-    name: str
-    chromosome: str
-    regions: tuple[tuple[int, int], ...]
-
-
-def read_gtf(path: Path, key: str = "gene_id", flank: int = 0, gene_type: str | None = None) -> list[GeneSet]:
-    """Genes of a GTF (its lines of the feature `gene`), each with its flanks.
-
-    Args:
-        path: plain or packed.
-        key: attribute that names a gene.
-        flank: bp before and behind it.
-        gene_type: only genes of this `gene_type` or `gene_biotype`, such as protein_coding.
-
-    Raises:
-        ExportError: a line cannot be read, there is no such gene, or one name stands for genes of two chromosomes.
-    """
-    found: dict[str, tuple[str, list[tuple[int, int]]]] = {}
-    for number, cells in _lines(path, 9):
-        if cells[2] != "gene":
-            continue
-        attributes = dict(_ATTRIBUTE.findall(cells[8]))
-        if gene_type and gene_type not in (attributes.get("gene_type"), attributes.get("gene_biotype")):
-            continue
-        if not attributes.get(key):
-            raise ExportError(f"{path}, line {number}: the gene has no {key}; --gene-key names the attribute to use.")
-        start, end = _numbers(cells[3], cells[4], path, number)
-        _add(found, attributes[key], cells[0], (start - flank, end + flank), path, number)
-    return _sets(found, path, "genes" + (f" of the type {gene_type}" if gene_type else ""))
-
-
-def read_bed(path: Path, flank: int = 0) -> list[GeneSet]:
-    """Sets of a BED file: chromosome, start (0-based), end, name; a set may have several lines.
-
-    Args:
-        path: plain or packed.
-        flank: bp before and behind each region.
-
-    Raises:
-        ExportError: a line cannot be read, there is none, or one name stands for regions of two chromosomes.
-    """
-    found: dict[str, tuple[str, list[tuple[int, int]]]] = {}
-    for number, cells in _lines(path, 4):
-        start, end = _numbers(cells[1], cells[2], path, number)
-        _add(found, cells[3].strip(), cells[0], (start + 1 - flank, end + flank), path, number)
-    return _sets(found, path, "regions")
-
-
-def _lines(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
-    with open_text(path) as text:
-        for block in text:
-            for number, line in block.lines():
-                if not line.strip() or line.startswith(("#", "track", "browser")):
-                    continue
-                cells = line.split("\t")
-                if len(cells) < columns:
-                    raise ExportError(
-                        f"{path}, line {number}: {len(cells)} columns separated by tabs where at least {columns} are "
-                        "wanted; --gtf takes a GTF, --sets a BED file with names."
-                    )
-                yield number, cells
-
-
-def _numbers(start: str, end: str, path: Path, number: int) -> tuple[int, int]:
-    if not (start.isdecimal() and end.isdecimal() and int(start) <= int(end)):
-        raise ExportError(f"{path}, line {number}: {start!r} and {end!r} are not the start and the end of a region.")
-    return int(start), int(end)
-
-
-def _add(
-    found: dict[str, tuple[str, list[tuple[int, int]]]],
-    name: str,
-    contig: str,
-    region: tuple[int, int],
-    path: Path,
-    number: int,
-) -> None:
-    if not name or re.search(r"[\s,]", name):
-        raise ExportError(
-            f"{path}, line {number}: the name {name!r} is empty or holds blanks or commas, which separate columns for "
-            "REGENIE."
-        )
-    chromosome = canonical_name(contig)
-    there, regions = found.setdefault(name, (chromosome, []))
-    if there != chromosome:
-        raise ExportError(
-            f"{path}, line {number}: {name} is on chromosome {chromosome} and on {there}; a set has one chromosome. "
-            "Give --gene-key gene_id, or rename one of them."
-        )
-    regions.append((max(1, region[0]), region[1]))
-
-
-def _sets(found: dict[str, tuple[str, list[tuple[int, int]]]], path: Path, what: str) -> list[GeneSet]:
-    if not found:
-        raise ExportError(f"{path} holds no {what}.")
-    return [GeneSet(name, chromosome, _merged(regions)) for name, (chromosome, regions) in found.items()]
-
-
-def _merged(regions: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(regions):
-        if merged and start <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)
-
+_ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')  # any attribute may name a gene
 
 MAX_CATEGORIES = 63
-"""That REGENIE takes."""
+"""Categories that REGENIE accepts."""
+
+_Found = dict[str, tuple[str, list[tuple[int, int]]]]
+"""Chromosome and intervals by name of the set."""
 
 
 def export_regenie(
@@ -154,20 +41,20 @@ def export_regenie(
     """Write PREFIX.annotations, PREFIX.setlist, PREFIX.masks and PREFIX.weights.
 
     A variant is in a set when its position is. Its weight is its largest absolute score on the selected tracks, and
-    its category says which thresholds that reaches: `below` none, `ge_0.1` at least 0.1. A mask unites the categories
-    from a threshold on, and `all` takes all of them. Variants without a score are left out.
+    its category is the largest threshold that the weight reaches: `ge_0.1`, or `below`. A mask holds the categories
+    from a threshold on, and the mask `all` all categories. Variants without a score are left out.
 
     Args:
-        source: what is exported.
-        output: beginning of the files' paths.
+        source: the scores.
+        output: prefix of the files' paths.
         sets: genes.
         thresholds: of the weight.
-        names: what variants are called: as in the genotype files.
-        force: write over files that are there.
+        names: names of variants, as in the genotype files.
+        force: overwrite existing files.
 
     Raises:
         ConfigError: thresholds are not positive and different, or too many.
-        ExportError: two variants of a set have one name.
+        ExportError: two variants of a set have the same name.
     """
     bounds = _checked(thresholds)
     categories = ["below", *(f"ge_{bound:g}" for bound in bounds)] if bounds else ["scored"]
@@ -203,15 +90,117 @@ def _masks(categories: list[str]) -> str:
     return "".join([*masks[::-1], f"all {','.join(categories)}\n"])
 
 
-class _Open:
-    """A set whose region has begun."""
+class GeneSet(NamedTuple):
+    """Intervals of one chromosome under one name.
 
-    def __init__(self, of: GeneSet) -> None:
-        self.of, self.variants = of, list[str]()
+    Attributes:
+        name: unique.
+        chromosome: without `chr`.
+        intervals: first and last position of each, 1-based, disjoint, ascending.
+    """
+
+    name: str
+    chromosome: str
+    intervals: tuple[tuple[int, int], ...]
+
+
+def read_gtf(path: Path, key: str = "gene_id", flank: int = 0, gene_type: str | None = None) -> list[GeneSet]:
+    """Genes of a GTF (its lines of the feature `gene`), each with its flanks.
+
+    Args:
+        path: plain, gzip, bgzip or zstd.
+        key: attribute that names a gene.
+        flank: bp added on both sides.
+        gene_type: only genes of this `gene_type` or `gene_biotype`, such as protein_coding.
+
+    Raises:
+        GeneFileError: a line is none of a GTF.
+        ExportError: there is no such gene, one has no name, or one name is used on two chromosomes.
+    """
+    found: _Found = {}
+    for record in parse_gtf(text_lines(path), path, {"gene"}):
+        attributes = dict(_ATTRIBUTE.findall(record.attributes))
+        if gene_type and gene_type not in (attributes.get("gene_type"), attributes.get("gene_biotype")):
+            continue
+        where = f"{path}, line {record.line}"
+        if not attributes.get(key):
+            raise ExportError(f"{where}: the gene has no {key}; --gene-key names the attribute to use.")
+        start, end = _checked_interval(str(record.start + 1), str(record.end), where)
+        _add(found, attributes[key], record.chromosome, (start - flank, end + flank), where)
+    return _sets(found, path, "genes" + (f" of the type {gene_type}" if gene_type else ""))
+
+
+def read_bed(path: Path, flank: int = 0) -> list[GeneSet]:
+    """Sets of a BED file: chromosome, start (0-based), end, name; a set may have several lines.
+
+    Args:
+        path: plain, gzip, bgzip or zstd.
+        flank: bp added on both sides of each region.
+
+    Raises:
+        ExportError: a line cannot be read, the file has none, or one name is used on two chromosomes.
+    """
+    found: _Found = {}
+    for number, line in text_lines(path):
+        if line.startswith(("#", "track", "browser")):
+            continue
+        cells, where = line.split("\t"), f"{path}, line {number}"
+        if len(cells) < 4:
+            raise ExportError(
+                f"{where}: {len(cells)} columns separated by tabs where at least 4 are wanted; --gtf takes a GTF, "
+                "--sets a BED file with names."
+            )
+        start, end = _checked_interval(cells[1], cells[2], where)
+        _add(found, cells[3].strip(), canonical_name(cells[0]), (start + 1 - flank, end + flank), where)
+    return _sets(found, path, "regions")
+
+
+def _checked_interval(start: str, end: str, where: str) -> tuple[int, int]:
+    if not (start.isdecimal() and end.isdecimal() and int(start) <= int(end)):
+        raise ExportError(f"{where}: {start!r} and {end!r} are not the start and the end of a region.")
+    return int(start), int(end)
+
+
+def _add(found: _Found, name: str, chromosome: str, interval: tuple[int, int], where: str) -> None:
+    if not name or re.search(r"[\s,]", name):
+        raise ExportError(
+            f"{where}: the name {name!r} is empty or holds blanks or commas, which separate columns for REGENIE."
+        )
+    first_chromosome, intervals = found.setdefault(name, (chromosome, []))
+    if first_chromosome != chromosome:
+        raise ExportError(
+            f"{where}: {name} is on chromosome {chromosome} and on {first_chromosome}; a set has one chromosome. "
+            "Give --gene-key gene_id, or rename one of them."
+        )
+    intervals.append((max(1, interval[0]), interval[1]))
+
+
+def _sets(found: _Found, path: Path, kind: str) -> list[GeneSet]:
+    if not found:
+        raise ExportError(f"{path} holds no {kind}.")
+    return [GeneSet(name, chromosome, _merged(intervals)) for name, (chromosome, intervals) in found.items()]
+
+
+def _merged(intervals: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Sorted intervals, those that overlap or touch made one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+class _OpenSet:
+    """A set whose first interval has begun, and its variants so far."""
+
+    def __init__(self, gene_set: GeneSet) -> None:
+        self.gene_set, self.variants = gene_set, list[str]()
 
 
 class _Writer:
-    """Goes along the variants, and writes a set when its last region is passed."""
+    """Takes variants in genome order, and writes a set as soon as its last interval is passed."""
 
     def __init__(
         self,
@@ -224,12 +213,13 @@ class _Writer:
         weights: BinaryIO,
     ) -> None:
         self._waiting: dict[str, list[GeneSet]] = {name: [] for name in chromosomes}
-        for one in sorted(sets, key=lambda s: s.regions[0][0], reverse=True):
-            if one.chromosome in self._waiting:
-                self._waiting[one.chromosome].append(one)
+        # The first set of a chromosome is the last of its list, from which it is popped.
+        for gene_set in sorted(sets, key=lambda s: s.intervals[0][0], reverse=True):
+            if gene_set.chromosome in self._waiting:
+                self._waiting[gene_set.chromosome].append(gene_set)
         self._bounds, self._categories = bounds, np.array(categories, dtype=object)
         self._annotations, self._setlist, self._weights = annotations, setlist, weights
-        self._open: list[_Open] = []
+        self._open: list[_OpenSet] = []
         self._chromosome: str | None = None
         self.pairs = self.written = self.variants = self.unscored = 0
 
@@ -260,45 +250,45 @@ class _Writer:
             self._chromosome = chromosome
         position = batch.column("position").to_numpy()
         waiting = self._waiting[chromosome]
-        while waiting and waiting[-1].regions[0][0] <= position[-1]:
-            self._open.append(_Open(waiting.pop()))
+        while waiting and waiting[-1].intervals[0][0] <= position[-1]:
+            self._open.append(_OpenSet(waiting.pop()))
         names = batch.column("name").to_pylist()
         category = self._categories[np.searchsorted(self._bounds, weight, side="right")]
         inside = np.zeros(len(position), dtype=np.bool_)
         for one in self._open:
-            for first, last in one.of.regions:
+            for first, last in one.gene_set.intervals:
                 rows = slice(int(np.searchsorted(position, first)), int(np.searchsorted(position, last, side="right")))
                 if rows.start < rows.stop:
                     inside[rows] = True
                     self._write(one, names[rows], category[rows].tolist(), weight[rows])
         self.variants += int(np.count_nonzero(inside))
         for one in self._open:
-            if one.of.regions[-1][1] < position[-1]:
+            if one.gene_set.intervals[-1][1] < position[-1]:
                 self._close(one)
-        self._open = [one for one in self._open if one.of.regions[-1][1] >= position[-1]]
+        self._open = [one for one in self._open if one.gene_set.intervals[-1][1] >= position[-1]]
 
-    def _write(self, one: _Open, names: list[str], category: list[str], weight: NDArray[np.float32]) -> None:
+    def _write(self, one: _OpenSet, names: list[str], category: list[str], weight: NDArray[np.float32]) -> None:
         one.variants += names
         self.pairs += len(names)
-        lines = [f"{name} {one.of.name} {kind}" for name, kind in zip(names, category, strict=True)]
+        lines = [f"{name} {one.gene_set.name} {kind}" for name, kind in zip(names, category, strict=True)]
         self._annotations.write("".join(f"{line}\n" for line in lines).encode())
-        # As text, not as a float64 that is near: 0.1 and not 0.10000000149011612.
+        # str of the float32, not of the float64 next to it: 0.1 and not 0.10000000149011612.
         weighted = (f"{line} {value!s}\n" for line, value in zip(lines, weight, strict=True))
         self._weights.write("".join(weighted).encode())
 
-    def _close(self, one: _Open) -> None:
+    def _close(self, one: _OpenSet) -> None:
         if one.variants:
-            _refuse_twice(one)
-            start, (chromosome, name) = one.of.regions[0][0], (one.of.chromosome, one.of.name)
+            _refuse_repeated_names(one)
+            start, (chromosome, name) = one.gene_set.intervals[0][0], (one.gene_set.chromosome, one.gene_set.name)
             self._setlist.write(f"{name} {chromosome} {start} {','.join(one.variants)}\n".encode())
             self.written += 1
 
 
-def _refuse_twice(one: _Open) -> None:
+def _refuse_repeated_names(one: _OpenSet) -> None:
     """REGENIE stops at a variant that has two annotations for one set."""
     if len(set(one.variants)) < len(one.variants):
         name, times = Counter(one.variants).most_common(1)[0]
         raise ExportError(
-            f"{times} variants of the set {one.of.name} are called {name}, where REGENIE wants a name for each. Give "
-            "--ids variant or --ids colon, whichever the genotype files have."
+            f"{times} variants of the set {one.gene_set.name} are called {name}, where REGENIE wants a name for each. "
+            "Give --ids variant or --ids colon, whichever the genotype files have."
         )

@@ -1,36 +1,44 @@
-"""What every export reads: one statistic of a finished dataset, some of its tracks, names of its variants."""
+"""What exports read: scores of one statistic on some tracks, names of variants, and the scores of input records."""
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from enformer_ray.analysis.options import Names
+from enformer_ray.catalogue.sources import STANDARD_INPUT
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
-from enformer_ray.dataset.tracks import Track, choose_tracks
-from enformer_ray.rundir import layout
+from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
+from enformer_ray.errors import ExportError
 from enformer_ray.rundir.remote_files import PROTOCOL
 from enformer_ray.rundir.store import open_store
 
 SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre"})
-"""Statistics that change their sign when the two alleles change places."""
+"""Statistics that change their sign when the two alleles are exchanged."""
 
 KEYS = ("variant_id", "chromosome", "position", "reference_allele", "alternate_allele")
 
-Names = Literal["source", "variant", "colon"]
-"""What a variant is called: by the input's identifier where it has one, `1_1024_A_C`, or `1:1024:A:C`."""
-
 _MEMORY = "1GB"
-_NAMED = "SELECT source_id FROM records WHERE status IN ('scored', 'failed') ORDER BY variant"
+_SOURCE_IDS = "SELECT source_id FROM records WHERE status IN ('scored', 'failed') ORDER BY variant"
+
+MISSING = "."
+
+_ALLELES = """
+    SELECT record, original_chromosome, original_position, original_reference_allele, original_alternate_allele,
+           coalesce(variant, -1) AS variant
+    FROM records WHERE file = $file ORDER BY input
+"""
 
 
 class ExportSource:
@@ -39,7 +47,7 @@ class ExportSource:
     Args:
         run_directory: path or URI.
         statistic: name.
-        selectors: of tracks, as in `choose_tracks`; none means all.
+        selectors: of tracks, as in `select_columns`; none means all.
 
     Attributes:
         store: the run directory.
@@ -56,24 +64,23 @@ class ExportSource:
     """
 
     def __init__(self, run_directory: str, statistic: str, selectors: Sequence[str] = ()) -> None:
-        run = FinishedRun(open_store(run_directory))
+        self._run = run = FinishedRun(open_store(run_directory))
         self.store, self.manifest = run.store, run.manifest
         self.manifest.refuse_genes(self.store.uri)
         self.statistic = statistic
         self.rows = StatisticRows(run, statistic)
-        self.tracks: list[Track] = choose_tracks(self.store, selectors)
+        self.tracks: list[Track] = tracks_of(choose_tracks(run.track_table, selectors, self.store.uri))
 
     def __enter__(self) -> ExportSource:
-        """Open a database of the input records, `records`, whose sorts may spill to disk."""
+        """Open a database with the input records as the view `records`, whose sorts may spill to disk."""
         self._folder = tempfile.TemporaryDirectory(prefix="enformer-ray-export-")
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": _MEMORY,
             "temp_directory": self._folder.name,
-            "autoinstall_known_extensions": "false",  # nothing is ever downloaded from here
+            "autoinstall_known_extensions": "false",  # an export never downloads anything
         }
         self.database = duckdb.connect(config=settings)
-        sizes = {file.path: file.bytes for file in self.manifest.under(layout.VARIANTS)}
-        source = self.store.source(list(sizes), sizes)
+        source = self._run.source(self._run.inputs())
         if source.files is not None:
             self.database.register_filesystem(source.files)
         paths = source.paths if source.files is None else [f"{PROTOCOL}://{path}" for path in source.paths]
@@ -83,13 +90,13 @@ class ExportSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the database."""
         self.database.close()
         self._folder.cleanup()
 
     @property
     def signed(self) -> bool:
-        """Whether scores change their sign when the alleles change places."""
+        """Whether scores change their sign when the alleles are exchanged."""
         return self.statistic in SIGNED
 
     @property
@@ -97,30 +104,25 @@ class ExportSource:
         """Columns of the selected tracks."""
         return [track.column for track in self.tracks]
 
-    def batches(self, more: Sequence[str] = (), names: Names = "source") -> Iterator[pa.RecordBatch]:
-        """All rows in order: KEYS, `more`, the tracks, and `name`.
-
-        Args:
-            more: further columns of the score files.
-            names: what `name` is.
-        """
-        named = self._names() if names == "source" else None
-        for batch in self.rows.batches([*KEYS, *more, *self.columns]):
+    def batches(self, extra_columns: Sequence[str] = (), names: Names = "source") -> Iterator[pa.RecordBatch]:
+        """All rows in order: KEYS, `extra_columns` of the score files, the tracks, and `name` as `names` says."""
+        source_ids = self._source_ids() if names == "source" else None
+        for batch in self.rows.batches([*KEYS, *extra_columns, *self.columns]):
             name = colon_names(batch) if names == "colon" else batch.column("variant_id")
-            if named is not None:
-                given = named.next(len(batch))
+            if source_ids is not None:
+                given = source_ids.next(len(batch))
                 # Blanks and commas separate columns and lists in the files of most programs.
                 usable = pc.fill_null(pc.invert(pc.match_substring_regex(given, r"[\s,]")), False)
                 name = pc.if_else(usable, given, name)
             yield batch.append_column("name", name)
 
-    def _names(self) -> _Aligned:
+    def _source_ids(self) -> _ColumnReader:
         # `execute` would hold all rows in memory, `sql` does not.
-        return _Aligned(self.database.sql(_NAMED).to_arrow_reader(batch_rows(1)))
+        return _ColumnReader(self.database.sql(_SOURCE_IDS).to_arrow_reader(batch_rows(1)))
 
 
-class _Aligned:
-    """One column of batches, cut anew into as many rows as are asked for."""
+class _ColumnReader:
+    """The first column of batches, as many rows at a time as are requested."""
 
     def __init__(self, reader: pa.RecordBatchReader) -> None:
         self._reader, self._rest = reader, pa.chunked_array([], pa.string())
@@ -129,8 +131,8 @@ class _Aligned:
         while len(self._rest) < rows:
             batch = self._reader.read_next_batch()
             self._rest = pa.chunked_array([*self._rest.chunks, batch.column(0)], pa.string())
-        given, self._rest = self._rest.slice(0, rows), self._rest.slice(rows)
-        return given.combine_chunks()
+        head, self._rest = self._rest.slice(0, rows), self._rest.slice(rows)
+        return head.combine_chunks()
 
 
 def colon_names(batch: pa.RecordBatch) -> pa.Array:
@@ -140,7 +142,7 @@ def colon_names(batch: pa.RecordBatch) -> pa.Array:
 
 
 def unscored(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> int:
-    """Rows without a score on the first of the tracks: it is missing on all of them or on none."""
+    """Rows without a score on the first track: a variant that failed has no score on any track."""
     return int(np.count_nonzero(np.isnan(np.asarray(batch.column(columns[0]).to_numpy(zero_copy_only=False)))))
 
 
@@ -152,7 +154,7 @@ class ExportSummary:
         files: under their final names.
         rows: rows, records or pairs in them.
         scored: those that have scores.
-        notes: what else a person should know, a sentence each.
+        notes: further remarks for the user, a sentence each.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -164,3 +166,94 @@ class ExportSummary:
         """Add a batch whose scores are in these columns."""
         self.rows += batch.num_rows
         self.scored += batch.num_rows - unscored(batch, columns)
+
+
+class RecordScores(NamedTuple):
+    """A record of an input file and the scores of its alternate alleles.
+
+    Attributes:
+        record: number in its file, from 1.
+        chromosome: as in the file.
+        position: as in the file; None where it could not be read.
+        reference: as in the file.
+        alternates: as in the file; empty for a record without alternate alleles.
+        scores: for each track, as text, the score of each alternate allele or `.`; None when all are missing.
+    """
+
+    record: int
+    chromosome: str | None
+    position: int | None
+    reference: str | None
+    alternates: tuple[str, ...]
+    scores: list[list[str]] | None
+
+
+def find_input(source: ExportSource, given: Path | None) -> tuple[str, Path]:
+    """One of a run's input files, with its name in the run and its present path.
+
+    Args:
+        source: an open dataset.
+        given: path of an input, now or when the run was planned; may be None when there was only one.
+
+    Raises:
+        ExportError: it is not clear which input is meant, or the file is missing.
+    """
+    files = [row[0] for row in source.database.sql("SELECT DISTINCT file FROM records ORDER BY file").fetchall()]
+    same = [name for name in files if given is not None and name == str(given)]
+    same = same or [name for name in files if given is not None and Path(name).name == given.name]
+    if not same and len(files) == 1:
+        same = files
+    if len(same) != 1:
+        some = ", ".join(files[:5]) + (" and more" if len(files) > 5 else "")
+        raise ExportError(f"{source.store.uri} was made of several files ({some}); --input names the one to annotate.")
+    path = given or Path(same[0])
+    if same[0] == STANDARD_INPUT and given is None:
+        raise ExportError(f"{source.store.uri} was made of standard input; --input names the file that went into it.")
+    if not path.is_file():
+        raise ExportError(f"{path}, which {source.store.uri} was made of, is not there; --input names where it is now.")
+    return same[0], path
+
+
+def record_scores(source: ExportSource, file: str) -> Iterator[RecordScores]:
+    """The records of a VCF or BCF (`file`: its name in the run), in order, with one batch in memory at a time."""
+    reader = source.database.sql(_ALLELES, params={"file": file}).to_arrow_reader(batch_rows(len(source.columns)))
+    rest: list[RecordScores] = []
+    for batch in reader:
+        blocks = itertools.chain(rest, _records_of(source, batch))
+        rest = []
+        for record in blocks:  # alleles of the last record may continue in the next batch
+            if rest and rest[0].record != record.record:
+                yield rest.pop()
+            rest = [_joined(rest[0], record)] if rest else [record]
+    yield from rest
+
+
+def _records_of(source: ExportSource, batch: pa.RecordBatch) -> Iterator[RecordScores]:
+    variant = batch.column("variant").to_numpy()
+    found = source.rows.take(variant, source.columns)
+    texts = [as_text(found.column(name).combine_chunks(), MISSING).to_pylist() for name in source.columns]
+    original = [batch.column(i).to_pylist() for i in range(5)]
+    record = batch.column("record").to_numpy()
+    starts = np.flatnonzero(np.append(True, record[1:] != record[:-1])).tolist()
+    for start, end in zip(starts, [*starts[1:], len(record)], strict=True):
+        alternates = tuple(a for a in original[4][start:end] if a is not None)
+        scores = [column[start:end] for column in texts]
+        some = any(value != MISSING for value in scores[0])  # a failed variant has no score on any track
+        number, chromosome, position, reference = (original[i][start] for i in range(4))
+        yield RecordScores(number, chromosome, position, reference, alternates, scores if some else None)
+
+
+def _joined(left: RecordScores, right: RecordScores) -> RecordScores:
+    alternates = left.alternates + right.alternates
+    if left.scores is None and right.scores is None:
+        return left._replace(alternates=alternates)
+    tracks = len(left.scores or right.scores or [])
+    sides = [one.scores or [[MISSING] * len(one.alternates)] * tracks for one in (left, right)]
+    return left._replace(alternates=alternates, scores=[a + b for a, b in zip(*sides, strict=True)])
+
+
+def as_text(column: pa.Array, missing: str) -> pa.Array:
+    """Cells as text, numbers in the shortest form that reads back as the same number; null and NaN as `missing`."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return pc.fill_null(column.cast(pa.string()), missing)

@@ -1,4 +1,4 @@
-"""Tables of the page: what was asked, what produced it, what became of it. The template escapes every cell."""
+"""Contents of a report: tables and figures of a finished run, and the timeline of its workers, as plain values."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import numpy as np
 from enformer_ray.analysis import plots
 from enformer_ray.analysis.plots import genome_axis, variant_label
 from enformer_ray.analysis.profiles import Profile, nearest_genes, top_variants
-from enformer_ray.analysis.sweep import Distribution, SweepResult
-from enformer_ray.dataset.tracks import labels
+from enformer_ray.analysis.sweep import Distribution, Overview
+from enformer_ray.dataset.selection import labels
 from enformer_ray.errors import DatasetCorruptError, shortened
 from enformer_ray.genome.annotation import Gene
 from enformer_ray.rundir import layout
@@ -34,212 +34,60 @@ from enformer_ray.rundir.events import (
 from enformer_ray.rundir.receipts import WORK_STEPS, Receipt
 from enformer_ray.rundir.store import RunStore, parse_document
 
-BARS = 20_000
-"""Bars of the timeline at most: of a larger run, those of a worker that follow each other are joined."""
+MAX_BARS = 20_000
+"""Bars of the timeline: in a larger run, consecutive bars of a worker are joined."""
 
-RATES = 120
-"""Points of the curve of throughput."""
+MAX_RATES = 120
+"""Points of the throughput curve."""
 
-NAMED = 50
+MAX_LISTED = 50
 """Disturbances that are listed."""
 
 _DISTURBANCES = [event.kind for event in (AttemptFailed, WorkerLost, WorkerQuarantined, VariantFailed, RunStopped)]
 
-
-@dataclass(frozen=True)
-class Timeline:
-    """What receipts tell.
-
-    Attributes:
-        began: start of the first part, UTC; empty when nothing was scored.
-        seconds: from there to the end of the last part.
-        variants: that were scored in it.
-        parts: shards, or parts of them.
-        workers: names, in the order in which they began.
-        devices: of each worker.
-        bars: (worker, start, end, variants, parts), seconds since `began`.
-        joined: whether bars stand for several parts.
-        rates: (seconds, variants a second).
-        steps: seconds that all workers spent, by step.
-    """
-
-    began: str
-    seconds: float
-    variants: int
-    parts: int
-    workers: list[str]
-    devices: list[str]
-    bars: list[tuple[int, float, float, int, int]]
-    joined: bool
-    rates: list[tuple[float, float]]
-    steps: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Disturbances:
-    """What events tell of attempts that failed and workers that were lost.
-
-    Attributes:
-        counts: by event and cause.
-        first: the first ones: at, event, cause, part, worker, detail.
-        drivers: drivers that scored: more than one where the run was resumed.
-    """
-
-    counts: list[tuple[str, str, int]]
-    first: list[dict[str, str]]
-    drivers: int
-
-
-def read_timeline(store: RunStore) -> Timeline:
-    """The timeline of all receipts of a run.
-
-    Raises:
-        DatasetCorruptError: a receipt is none of this version.
-    """
-    paths = [path for path in store.list(layout.RECEIPTS) if layout.shard_and_part(path) is not None]
-    return timeline(_receipts(store, paths))
-
-
-def timeline(receipts: Iterable[Receipt]) -> Timeline:
-    """The timeline of receipts; those of variants that failed took no time that is known."""
-    spans: list[tuple[float, float, int, int]] = []  # start, end, worker, rows
-    workers: dict[str, str] = {}
-    numbers: dict[str, int] = {}
-    steps = dict.fromkeys(("waited", *WORK_STEPS), 0.0)
-    for receipt in receipts:
-        if receipt.failure is not None:
-            continue
-        times = receipt.timings
-        start = datetime.fromisoformat(times.started).timestamp()
-        end = start + sum(getattr(times, step) for step in WORK_STEPS)
-        workers.setdefault(receipt.worker, receipt.device)
-        spans.append((start, end, numbers.setdefault(receipt.worker, len(numbers)), receipt.rows))
-        for step in steps:
-            steps[step] += getattr(times, step)
-    if not spans:
-        return Timeline("", 0.0, 0, 0, [], [], [], False, [], steps)
-    spans.sort()
-    first, last = spans[0][0], max(end for _, end, _, _ in spans)
-    order = {number: place for place, number in enumerate(dict.fromkeys(worker for _, _, worker, _ in spans))}
-    names = list(workers)
-    bars = [(order[worker], start - first, end - first, rows, 1) for start, end, worker, rows in spans]
-    joined = len(bars) > BARS
-    began = datetime.fromtimestamp(first, UTC).isoformat(timespec="seconds")
-    return Timeline(
-        began=began,
-        seconds=last - first,
-        variants=sum(rows for *_, rows in spans),
-        parts=len(spans),
-        workers=[names[number] for number in order],
-        devices=[workers[names[number]] for number in order],
-        bars=_joined(bars) if joined else bars,
-        joined=joined,
-        rates=_rates(bars, last - first),
-        steps={step: round(seconds, 3) for step, seconds in steps.items()},
-    )
-
-
-def read_disturbances(store: RunStore) -> Disturbances:
-    """What went wrong on the way, from the events of a run."""
-    counts: dict[tuple[str, str], int] = {}
-    first: list[dict[str, str]] = []
-    epochs: set[int] = set()
-    for event in read_events(store):
-        if event["event"] == RunStarted.kind:
-            epochs.add(event.get("epoch", 0))
-        if event["event"] not in _DISTURBANCES:
-            continue
-        cause = str(event.get("cause") or event.get("reason") or event.get("why") or "")
-        key = (event["event"], shortened(cause))
-        counts[key] = counts.get(key, 0) + 1
-        if len(first) < NAMED:
-            first.append(_line(event, cause))
-    return Disturbances([(event, cause, number) for (event, cause), number in counts.items()], first, len(epochs))
-
-
-def _line(event: Mapping[str, Any], cause: str) -> dict[str, str]:
-    line = {name: str(event.get(name, "")) for name in ("at", "event", "part", "worker")}
-    detail = " ".join(str(event.get("detail", "")).split())
-    return line | {"cause": shortened(cause), "detail": shortened(detail, 300)}
-
-
-def _receipts(store: RunStore, paths: list[str]) -> Iterable[Receipt]:
-    for path, content in zip(paths, store.read_many(paths), strict=True):
-        yield parse_document(content, Receipt.model_validate_json, partial(_no_receipt, store, path))
-
-
-def _no_receipt(store: RunStore, path: str, why: str) -> DatasetCorruptError:
-    return DatasetCorruptError(f"{store.uri}/{path} is not a receipt of this version ({why}).")
-
-
-def _joined(bars: list[tuple[int, float, float, int, int]]) -> list[tuple[int, float, float, int, int]]:
-    """At most about `BARS` bars: of each worker those joined between which it rested the shortest time."""
-    by_worker = sorted(bars)
-    gaps = [
-        (after[1] - before[2] if after[0] == before[0] else float("inf"), i)
-        for i, (before, after) in enumerate(pairwise(by_worker))
-    ]
-    join = {i for gap, i in heapq.nsmallest(len(bars) - BARS, gaps) if gap < float("inf")}
-    result: list[tuple[int, float, float, int, int]] = []
-    for i, bar in enumerate(by_worker):
-        if i - 1 in join and result:
-            worker, start, _, rows, parts = result[-1]
-            result[-1] = (worker, start, bar[2], rows + bar[3], parts + bar[4])
-        else:
-            result.append(bar)
-    return result
-
-
-def _rates(bars: list[tuple[int, float, float, int, int]], seconds: float) -> list[tuple[float, float]]:
-    """Variants a second over time; those of a part are spread evenly over its time."""
-    if seconds <= 0:
-        return []
-    edges = np.linspace(0, seconds, min(RATES, max(2, len(bars))) + 1)
-    # Variants done by each edge: a sum of ramps, which is linear between their ends.
-    start, end, rows = (np.array([bar[i] for bar in bars], float) for i in (1, 2, 3))
-    done = np.zeros(len(edges))
-    for i in range(0, len(bars), 4096):
-        part = slice(i, i + 4096)
-        length = np.maximum(end[part] - start[part], 1e-9)
-        share = np.clip((edges[:, None] - start[part]) / length, 0, 1)
-        done += share @ rows[part]
-    rates = np.diff(done) / np.diff(edges)
-    return [(round(float(at), 3), float(f"{rate:.4g}")) for at, rate in zip(edges[1:], rates, strict=True)]
-
-
 Rows = list[tuple[str, str]]
+"""Name and value; the template escapes both."""
 
-_LONG = 300
+Bar = tuple[int, float, float, int, int]
+"""Worker, start, end (seconds since the run began), variants, parts."""
+
+_MAX_TEXT = 300  # characters
 _DIGESTS = ("weights", "reference", "catalogue")
 
+MAX_GENES = 40
+"""Genes of one profile; protein-coding ones come first."""
 
-def asked(run: Mapping[str, Any]) -> Rows:
-    """The job, an option a row; options that were left at their default and are empty are left out."""
+_MAX_ID = 60  # characters
+
+
+def job_options(run: Mapping[str, Any]) -> Rows:
+    """The options of the job, one a row, without empty ones."""
     config = dict(run["config"])
     rows: Rows = []
-    for room in ("", "scoring", "catalogue", "genes"):
-        own = {name: value for name, value in config.items() if not isinstance(value, dict)}
-        options = (config.pop(room, None) or {}) if room else own
-        rows += [(f"{room}.{name}".lstrip("."), _in_words(value)) for name, value in options.items() if _is_said(value)]
+    for section in ("", "scoring", "catalogue", "genes"):
+        top_level = {name: value for name, value in config.items() if not isinstance(value, dict)}
+        options = (config.pop(section, None) or {}) if section else top_level
+        given = {name: value for name, value in options.items() if _is_given(value)}
+        rows += [(f"{section}.{name}".lstrip("."), _formatted(value)) for name, value in given.items()]
     return rows
 
 
-def produced(run: Mapping[str, Any], sweep_result: SweepResult) -> Rows:
+def provenance(run: Mapping[str, Any], overview: Overview) -> Rows:
     """Versions, digests, devices."""
-    manifest = sweep_result.run.manifest
+    manifest = overview.run.manifest
     rows = [(name.replace("_", "-"), str(version)) for name, version in run["versions"].items()]
-    rows += [("devices", _in_words(run["devices"])), ("hosts", _in_words(run["hosts"]))]
+    rows += [("devices", _formatted(run["devices"])), ("hosts", _formatted(run["hosts"]))]
     rows += [("planned", str(run["planned"])), ("finished", manifest.created)]
     rows += [(f"digest of {name}", str(run["parts"][name])) for name in _DIGESTS if name in run["parts"]]
     rows += [("fingerprint", str(run["fingerprint"])), ("content hash", manifest.content_hash)]
-    earlier = (run.get("reuse") or {}).get("runs", ())
-    rows += [(f"rows taken from {one['uri']}", f"{one['reused']:,}") for one in earlier]
-    return [(name, shortened(value, _LONG)) for name, value in rows]
+    previous_runs = (run.get("reuse") or {}).get("runs", ())
+    rows += [(f"rows taken from {previous['uri']}", f"{previous['reused']:,}") for previous in previous_runs]
+    return [(name, shortened(value, _MAX_TEXT)) for name, value in rows]
 
 
-def account(sweep_result: SweepResult) -> list[dict[str, Any]]:
+def account(overview: Overview) -> list[dict[str, Any]]:
     """Input alleles by status and reason, with their share."""
-    lines = sweep_result.run.manifest.account
+    lines = overview.run.manifest.account
     alleles = sum(line.alleles for line in lines)
     return [
         {
@@ -253,7 +101,7 @@ def account(sweep_result: SweepResult) -> list[dict[str, Any]]:
 
 
 def changes(run: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    """How alleles were harmonised and lifted."""
+    """Counts of harmonised and lifted alleles: step, way, number."""
     return [
         (name, way.replace("_", " "), number)
         for name, counts in run.get("changes", {}).items()
@@ -261,11 +109,11 @@ def changes(run: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     ]
 
 
-def top(sweep_result: SweepResult, gtf: Path | None) -> list[dict[str, Any]]:
+def top(overview: Overview, gtf: Path | None) -> list[dict[str, Any]]:
     """The variants with the largest scores."""
-    names = labels(sweep_result.tracks)
-    variants = top_variants(sweep_result)
-    genes = nearest_genes(variants, gtf) if gtf is not None and not has_genes(sweep_result) else [None] * len(variants)
+    names = labels(overview.tracks)
+    variants = top_variants(overview)
+    genes = nearest_genes(variants, gtf) if gtf is not None and not has_genes(overview) else [None] * len(variants)
     return [
         {
             "variant": variant_label(variant),
@@ -273,88 +121,82 @@ def top(sweep_result: SweepResult, gtf: Path | None) -> list[dict[str, Any]]:
             "indel": row["indel_convention"],
             "track": shortened(names[row["track"]], 120),
             "score": f"{row['score']:.4g}",
-            "p": "" if not sweep_result.study.has_p or row["height"] != row["height"] else _p_value(row["height"]),
+            "p": "" if not overview.inputs.has_p or row["height"] != row["height"] else _p_value(row["height"]),
             "gene": _own_gene(row) if gene is None else f"{shortened(gene[0].name, 40)} ({gene[1]:,} bp)",
         }
-        for row, variant, gene in zip(sweep_result.top.to_pylist(), variants, genes, strict=True)
+        for row, variant, gene in zip(overview.top.to_pylist(), variants, genes, strict=True)
     ]
 
 
-def has_genes(sweep_result: SweepResult) -> bool:
-    """Whether the scores are those of genes, which rows name themselves."""
-    return sweep_result.run.manifest.genes is not None
+def has_genes(overview: Overview) -> bool:
+    """Whether the run scored genes, so that each row names its gene."""
+    return overview.run.manifest.genes is not None
 
 
 def _own_gene(row: Mapping[str, Any]) -> str:
-    """Gene of a row of gene scores, and how far from its start the variant is; empty in others."""
+    """Gene of a row of gene scores and distance of the variant from its start; empty for other scores."""
     return f"{shortened(row['gene_name'], 40)} ({row['tss_distance']:+,} bp)" if "gene_name" in row else ""
 
 
 def _p_value(minus_log10: float) -> str:
-    """A p-value from its logarithm, also where it is too small for a float."""
+    """A p-value from its logarithm, even if it is too small for a float."""
     exponent = int(-(-minus_log10 // 1))
     mantissa = 10 ** (exponent - minus_log10)
-    if mantissa >= 9.95:
+    if mantissa >= 9.95:  # would be written as 10.0
         mantissa, exponent = mantissa / 10, exponent - 1
     return f"{10**-minus_log10:.3g}" if exponent <= 3 else f"{mantissa:.1f}e-{exponent}"
 
 
-def _is_said(value: Any) -> bool:
+def _is_given(value: Any) -> bool:
     return value is not None and value not in ([], {}, "")
 
 
-def _in_words(value: Any) -> str:
+def _formatted(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return shortened("; ".join(f"{key}: {item}" for key, item in value.items()), _LONG)
+        return shortened("; ".join(f"{key}: {item}" for key, item in value.items()), _MAX_TEXT)
     if isinstance(value, list | tuple):
         more = f" and {len(value) - 8:,} more" if len(value) > 8 else ""
-        return ", ".join(shortened(str(item), _LONG) for item in value[:8]) + more
-    return shortened(str(value), _LONG)
+        return ", ".join(shortened(str(item), _MAX_TEXT) for item in value[:8]) + more
+    return shortened(str(value), _MAX_TEXT)
 
 
-SHOWN_GENES = 40
-"""Genes of one profile at most; protein-coding ones come first."""
-
-_ID = 60
-
-
-def height_label(sweep_result: SweepResult) -> str:
-    """What the y axis of the Manhattan plot is."""
-    return "-log10 p" if sweep_result.study.has_p else f"|{sweep_result.statistic}|"
+def height_label(overview: Overview) -> str:
+    """Label of the y axis of the Manhattan plot."""
+    return "-log10 p" if overview.inputs.has_p else f"|{overview.statistic}|"
 
 
-def manhattan(sweep_result: SweepResult) -> dict[str, Any]:
-    """Points column by column, in genome order."""
-    points = sweep_result.points
-    stretches, numbers, x = genome_axis(points)
+def manhattan(overview: Overview) -> dict[str, Any]:
+    """Data of the Manhattan plot: points as columns, in genome order."""
+    points = overview.points
+    spans, numbers, x = genome_axis(points)
     score = points.column("score").to_numpy()
     breaks = plots.limits(np.abs(score))
-    top = set(sweep_result.top.column("variant").to_pylist())
-    shown = [shortened(label) for label in labels(sweep_result.tracks)]
+    top = set(overview.top.column("variant").to_pylist())
+    names = [shortened(label) for label in labels(overview.tracks)]
     used, track = np.unique(points.column("track").to_numpy(), return_inverse=True)
     return {
-        "stretches": [asdict(stretch) for stretch in stretches],
+        "stretches": [asdict(span) for span in spans],
         "stretch": numbers.tolist(),
         "x": x.tolist(),
         "y": [rounded(value) for value in points.column("height").to_pylist()],
         "score": [rounded(value, 4) for value in score.tolist()],
         "class": plots.classes(score, breaks).tolist(),
         "track": track.tolist(),
-        "tracks": [shown[number] for number in used.tolist()],
-        "id": [shortened(name, _ID) for name in points.column("variant_id").to_pylist()],
-        "source": [shortened(name, _ID) for name in points.column("source_id").to_pylist()],
+        "tracks": [names[number] for number in used.tolist()],
+        "id": [shortened(name, _MAX_ID) for name in points.column("variant_id").to_pylist()],
+        "source": [shortened(name, _MAX_ID) for name in points.column("source_id").to_pylist()],
         "top": [i for i, variant in enumerate(points.column("variant").to_pylist()) if variant in top],
         "limits": breaks,
         "colours": list(plots.CLASSES),
-        "height": height_label(sweep_result),
-        "statistic": sweep_result.statistic,
+        "height": height_label(overview),
+        "statistic": overview.statistic,
     }
 
 
 def distribution(found: Distribution) -> dict[str, Any]:
-    """One histogram."""
+    """Data of one histogram."""
     return {
         "assay": found.assay,
         "edges": found.edges,
@@ -365,7 +207,7 @@ def distribution(found: Distribution) -> dict[str, Any]:
 
 
 def timeline_figure(found: Timeline) -> dict[str, Any]:
-    """Bars of workers and the curve of throughput."""
+    """Data of the bars of workers and the throughput curve."""
     return {
         "workers": [shortened(name) for name in found.workers],
         "bars": [(bar[0], round(bar[1], 3), round(bar[2], 3), *bar[3:]) for bar in found.bars],
@@ -375,8 +217,8 @@ def timeline_figure(found: Timeline) -> dict[str, Any]:
 
 
 def profile(found: Profile, label: str, names: Sequence[str], genes: Sequence[Gene] | None) -> dict[str, Any]:
-    """Reference and alternate tracks around one variant, and genes there."""
-    shown = sorted(genes or (), key=lambda gene: (gene.kind != "protein_coding", gene.start))[:SHOWN_GENES]
+    """Data of the reference and alternate tracks around one variant, with the genes there."""
+    shown = sorted(genes or (), key=lambda gene: (gene.kind != "protein_coding", gene.start))[:MAX_GENES]
     return {
         "label": shortened(label),
         "start": found.start,
@@ -406,5 +248,162 @@ def profile(found: Profile, label: str, names: Sequence[str], genes: Sequence[Ge
 
 
 def rounded(number: float, digits: int = 5) -> float | None:
-    """A number with so many significant digits; None for one that is none."""
+    """A number to some significant digits; None for NaN and infinities."""
     return float(f"{number:.{digits}g}") if math.isfinite(number) else None
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Work of the workers over time, from the receipts of parts.
+
+    Attributes:
+        began: start of the first part, UTC; empty when nothing was scored.
+        seconds: from the start of the first part to the end of the last.
+        variants: scored ones.
+        parts: number of parts (shards, or pieces of divided ones).
+        workers: names, in the order in which they began.
+        devices: of each worker.
+        bars: by worker and start.
+        joined: whether bars cover several parts.
+        rates: (seconds since `began`, variants a second).
+        steps: seconds that all workers spent, by step.
+    """
+
+    began: str
+    seconds: float
+    variants: int
+    parts: int
+    workers: list[str]
+    devices: list[str]
+    bars: list[Bar]
+    joined: bool
+    rates: list[tuple[float, float]]
+    steps: dict[str, float]
+
+
+def read_timeline(store: RunStore) -> Timeline:
+    """The timeline of all receipts of a run."""
+    paths = [path for path in store.list(layout.RECEIPTS) if layout.shard_and_part(path) is not None]
+    return timeline(_receipts(store, paths))
+
+
+def _receipts(store: RunStore, paths: list[str]) -> Iterable[Receipt]:
+    for path, content in zip(paths, store.read_many(paths), strict=True):
+        yield parse_document(content, Receipt.model_validate_json, partial(_no_receipt, store, path))
+
+
+def _no_receipt(store: RunStore, path: str, why: str) -> DatasetCorruptError:
+    return DatasetCorruptError(f"{store.uri}/{path} is not a receipt of this version ({why}).")
+
+
+def timeline(receipts: Iterable[Receipt]) -> Timeline:
+    """The timeline of receipts, without those of failed variants, which have no times."""
+    spans: list[tuple[float, float, int, int]] = []  # start, end, worker, rows
+    workers: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    steps = dict.fromkeys(("waited", *WORK_STEPS), 0.0)
+    for receipt in receipts:
+        if receipt.failure is not None:
+            continue
+        times = receipt.timings
+        start = datetime.fromisoformat(times.started).timestamp()
+        end = start + sum(getattr(times, step) for step in WORK_STEPS)
+        workers.setdefault(receipt.worker, receipt.device)
+        spans.append((start, end, numbers.setdefault(receipt.worker, len(numbers)), receipt.rows))
+        for step in steps:
+            steps[step] += getattr(times, step)
+    if not spans:
+        return Timeline("", 0.0, 0, 0, [], [], [], False, [], steps)
+    spans.sort()
+    first, last = spans[0][0], max(end for _, end, _, _ in spans)
+    order = {number: place for place, number in enumerate(dict.fromkeys(worker for _, _, worker, _ in spans))}
+    names = list(workers)
+    bars = [(order[worker], start - first, end - first, rows, 1) for start, end, worker, rows in spans]
+    joined = len(bars) > MAX_BARS
+    began = datetime.fromtimestamp(first, UTC).isoformat(timespec="seconds")
+    return Timeline(
+        began=began,
+        seconds=last - first,
+        variants=sum(rows for *_, rows in spans),
+        parts=len(spans),
+        workers=[names[number] for number in order],
+        devices=[workers[names[number]] for number in order],
+        bars=_joined(bars) if joined else bars,
+        joined=joined,
+        rates=_rates(bars, last - first),
+        steps={step: round(seconds, 3) for step, seconds in steps.items()},
+    )
+
+
+def _joined(bars: list[Bar]) -> list[Bar]:
+    """At most about `MAX_BARS` bars: bars of a worker are joined across the shortest pauses."""
+    by_worker = sorted(bars)
+    gaps = [
+        (right[1] - left[2] if right[0] == left[0] else float("inf"), i)
+        for i, (left, right) in enumerate(pairwise(by_worker))
+    ]
+    join = {i for gap, i in heapq.nsmallest(len(bars) - MAX_BARS, gaps) if gap < float("inf")}
+    result: list[Bar] = []
+    for i, bar in enumerate(by_worker):
+        if i - 1 in join and result:
+            worker, start, _, rows, parts = result[-1]
+            result[-1] = (worker, start, bar[2], rows + bar[3], parts + bar[4])
+        else:
+            result.append(bar)
+    return result
+
+
+def _rates(bars: list[Bar], seconds: float) -> list[tuple[float, float]]:
+    """Variants a second over time; those of a part are spread evenly over its time."""
+    if seconds <= 0:
+        return []
+    edges = np.linspace(0, seconds, min(MAX_RATES, max(2, len(bars))) + 1)
+    # Variants done at each edge: a sum of ramps, a part's being linear from its start to its end.
+    start, end, rows = (np.array([bar[i] for bar in bars], float) for i in (1, 2, 3))
+    done = np.zeros(len(edges))
+    for first in range(0, len(bars), 4096):  # bounds the memory of (edges, bars)
+        cut = slice(first, first + 4096)
+        length = np.maximum(end[cut] - start[cut], 1e-9)
+        share = np.clip((edges[:, None] - start[cut]) / length, 0, 1)
+        done += share @ rows[cut]
+    rates = np.diff(done) / np.diff(edges)
+    return [(round(float(at), 3), float(f"{rate:.4g}")) for at, rate in zip(edges[1:], rates, strict=True)]
+
+
+@dataclass(frozen=True)
+class Disturbances:
+    """Failed attempts, lost workers and the like, from the events of a run.
+
+    Attributes:
+        counts: by event and cause.
+        first: the first ones, with at, event, cause, part, worker, detail.
+        drivers: number of drivers that scored: more than one if the run was resumed.
+    """
+
+    counts: list[tuple[str, str, int]]
+    first: list[dict[str, str]]
+    drivers: int
+
+
+def read_disturbances(store: RunStore) -> Disturbances:
+    """The disturbances of a run."""
+    counts: dict[tuple[str, str], int] = {}
+    first: list[dict[str, str]] = []
+    epochs: set[int] = set()
+    for event in read_events(store):
+        if event["event"] == RunStarted.kind:
+            epochs.add(event.get("epoch", 0))
+        if event["event"] not in _DISTURBANCES:
+            continue
+        cause = str(event.get("cause") or event.get("reason") or event.get("why") or "")
+        key = (event["event"], shortened(cause))
+        counts[key] = counts.get(key, 0) + 1
+        if len(first) < MAX_LISTED:
+            first.append(_line(event, cause))
+    return Disturbances([(event, cause, number) for (event, cause), number in counts.items()], first, len(epochs))
+
+
+def _line(event: Mapping[str, Any], cause: str) -> dict[str, str]:
+    line = {name: str(event.get(name, "")) for name in ("at", "event", "part", "worker")}
+    detail = " ".join(str(event.get("detail", "")).split())
+    return line | {"cause": shortened(cause), "detail": shortened(detail, 300)}

@@ -1,4 +1,4 @@
-"""The page: what was collected, put into the template with its script and style, and nothing from elsewhere."""
+"""The report of a finished run as one HTML page that loads nothing: collecting its contents, and rendering them."""
 
 from __future__ import annotations
 
@@ -22,50 +22,14 @@ from enformer_ray.analysis import plots
 from enformer_ray.analysis.profiles import TopProfile, pick_top, top_profiles
 from enformer_ray.analysis.report import contents
 from enformer_ray.analysis.report.contents import Timeline, read_disturbances, read_timeline
-from enformer_ray.analysis.sweep import SweepResult, sweep
+from enformer_ray.analysis.sweep import Overview, sweep
 from enformer_ray.errors import shortened
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
-
-def json_block(values: Any) -> Markup:
-    """JSON for a `<script type="application/json">`: what could end the element, or open a comment, is escaped.
-
-    Numbers that are no number (NaN, infinities) become null.
-    """
-    text = json.dumps(_finite(values), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character, escaped in _ESCAPES.items():
-        text = text.replace(character, escaped)
-    # A lone surrogate, as file names that are no UTF-8 have them, cannot be written to a file.
-    return Markup(text.encode("utf-8", "replace").decode())
-
-
-def content_hash(text: str) -> str:
-    """Source expression of an inline script or style for a Content-Security-Policy."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def policy(scripts: list[str], styles: list[str]) -> str:
-    """A Content-Security-Policy that runs just these inline scripts and styles, and lets nothing be loaded."""
-    return (
-        f"default-src 'none'; script-src {' '.join(map(content_hash, scripts))}; "
-        f"style-src {' '.join(map(content_hash, styles))}; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-FAILURES = 20
+MAX_FAILURES = 20
 """Failed variants that are listed."""
 
 _COLOURS = {
@@ -76,23 +40,22 @@ _COLOURS = {
     "difference": plots.DIFFERENCE,
     "bar": plots.BLUE,
 }
-
 _SCRIPTS = ("helpers", "manhattan", "distributions", "run", "profiles", "page")
 
 _SHARP = (
     'Object.defineProperty(window, "devicePixelRatio", {value: Math.max(2, window.devicePixelRatio), '
     "configurable: true});"
 )
-"""Plots get two pixels a screen pixel at least, which uPlot asks for when it is loaded: what is printed is sharp."""
+"""At least two pixels a screen pixel, which uPlot asks for when it is loaded, so that printed plots are sharp."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows.
+    """Contents of a report.
 
     Attributes:
-        tables: what the template writes out.
-        figures: data of the plots.
+        tables: variables of the template.
+        figures: data of the plots, as JSON values.
     """
 
     tables: dict[str, Any]
@@ -108,16 +71,16 @@ def collect(
     gtf: Path | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Gather what a report shows of a finished run, in one pass over its scores.
+    """Collect the contents of the report of a finished run, in one pass over its scores.
 
     Args:
         store: the run directory.
         statistic: name; the first of the run when None.
-        tracks: selectors, as in `choose_tracks`; none means all.
+        tracks: selectors, as in `select_columns`; none means all.
         top: variants with the largest |score| to list.
-        profiles: how many of these are predicted again to show their tracks.
+        profiles: number of these that are predicted again to show their tracks.
         gtf: annotation of genes.
-        on_progress: told how many profiles are predicted.
+        on_progress: called with the number of predicted profiles.
 
     Raises:
         RunIncompleteError: the run is not finished.
@@ -125,17 +88,17 @@ def collect(
         ProfileError: weights or reference of the run cannot be used here.
         GeneFileError: the annotation cannot be read.
     """
-    sweep_result = sweep(store, statistic, tracks, top)
+    overview = sweep(store, statistic, tracks, top)
     run = json.loads(store.read_bytes(layout.RUN))
-    timeline, listed = read_timeline(store), contents.top(sweep_result, gtf)
-    shown = top_profiles(pick_top(sweep_result, min(profiles, top)), gtf, on_progress)
+    timeline, listed = read_timeline(store), contents.top(overview, gtf)
+    shown = top_profiles(pick_top(overview, min(profiles, top)), gtf, on_progress)
     return Report(
-        _head(store, sweep_result)
-        | _of_run(store, sweep_result, run, timeline)
-        | _of_scores(sweep_result, listed, shown, gtf is not None or contents.has_genes(sweep_result)),
+        _head(store, overview)
+        | _of_run(store, overview, run, timeline)
+        | _of_scores(overview, listed, shown, gtf is not None or contents.has_genes(overview)),
         {
-            "manhattan": contents.manhattan(sweep_result),
-            "distributions": [contents.distribution(found) for found in sweep_result.distributions],
+            "manhattan": contents.manhattan(overview),
+            "distributions": [contents.distribution(found) for found in overview.distributions],
             "timeline": contents.timeline_figure(timeline),
             "profiles": [
                 contents.profile(found.profile, label, found.names, found.genes)
@@ -146,30 +109,30 @@ def collect(
     )
 
 
-def _head(store: RunStore, sweep_result: SweepResult) -> dict[str, Any]:
-    manifest = sweep_result.run.manifest
+def _head(store: RunStore, overview: Overview) -> dict[str, Any]:
+    manifest = overview.run.manifest
     return {
         "title": shortened(store.uri.rstrip("/").rpartition("/")[2] or store.uri),
         "uri": shortened(store.uri, 300),
         "version": enformer_ray.__version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "statistic": sweep_result.statistic,
-        "tracks": sweep_result.tracks.num_rows,
-        "tracks_of": sweep_result.run.track_table.num_rows,
+        "statistic": overview.statistic,
+        "tracks": overview.tracks.num_rows,
+        "tracks_of": overview.run.track_table.num_rows,
         "manifest": manifest,
         "alleles": sum(line.alleles for line in manifest.account),
     }
 
 
-def _of_run(store: RunStore, sweep_result: SweepResult, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
-    failures = run["failures"][:FAILURES]
+def _of_run(store: RunStore, overview: Overview, run: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
+    failures = run["failures"][:MAX_FAILURES]
     return {
-        "asked": contents.asked(run),
-        "produced": contents.produced(run, sweep_result),
-        "account": contents.account(sweep_result),
+        "job_options": contents.job_options(run),
+        "provenance": contents.provenance(run, overview),
+        "account": contents.account(overview),
         "changes": contents.changes(run),
         "indels": run["indel_conventions"],
-        "failures": [{name: shortened(str(said), 200) for name, said in failure.items()} for failure in failures],
+        "failures": [{name: shortened(str(value), 200) for name, value in failure.items()} for failure in failures],
         "timeline": timeline,
         "disturbances": read_disturbances(store),
         "bisected": run["bisected_shards"],
@@ -178,15 +141,15 @@ def _of_run(store: RunStore, sweep_result: SweepResult, run: Mapping[str, Any], 
 
 
 def _of_scores(
-    sweep_result: SweepResult, listed: list[dict[str, Any]], shown: list[TopProfile], has_genes: bool
+    overview: Overview, listed: list[dict[str, Any]], shown: list[TopProfile], has_genes: bool
 ) -> dict[str, Any]:
     return {
-        "distributions": sweep_result.distributions,
-        "points": sweep_result.points.num_rows,
-        "points_of": sweep_result.points_of,
-        "without_p": sweep_result.without_p,
-        "has_p": sweep_result.study.has_p,
-        "limits": plots.limits(abs(sweep_result.points.column("score").to_numpy())),
+        "distributions": overview.distributions,
+        "points": overview.points.num_rows,
+        "points_of": overview.points_of,
+        "without_p": overview.without_p,
+        "has_p": overview.inputs.has_p,
+        "limits": plots.limits(abs(overview.points.column("score").to_numpy())),
         "top": listed,
         "has_genes": has_genes,
         "profiles": [
@@ -214,7 +177,7 @@ def render(report: Report) -> str:
         **report.tables,
         colours=plots.CLASSES,
         policy=policy([script], [css]),
-        script=Markup(script),  # of this package: nothing of the run is in it
+        script=Markup(script),  # of this package, without data of the run
         style=Markup(css),
         data=json_block(report.figures),
     )
@@ -233,3 +196,38 @@ def _styles() -> str:
 @cache
 def _asset(name: str) -> str:
     return files("enformer_ray.analysis.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def json_block(values: Any) -> Markup:
+    """JSON for a `<script type="application/json">`: what could end the element, or open a comment, is escaped.
+
+    NaN and infinities become null.
+    """
+    text = json.dumps(_finite(values), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character, escaped in _ESCAPES.items():
+        text = text.replace(character, escaped)
+    # A lone surrogate, as in file names that are no UTF-8, cannot be encoded.
+    return Markup(text.encode("utf-8", "replace").decode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def content_hash(text: str) -> str:
+    """Source expression of an inline script or style in a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def policy(scripts: list[str], styles: list[str]) -> str:
+    """A Content-Security-Policy that allows only these inline scripts and styles, and no loading."""
+    return (
+        f"default-src 'none'; script-src {' '.join(map(content_hash, scripts))}; "
+        f"style-src {' '.join(map(content_hash, styles))}; img-src data:; base-uri 'none'; form-action 'none'"
+    )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from enformer_ray.analysis.association.associate import Association, associate
-from enformer_ray.analysis.association.options import AssociationOptions, SumstatsOptions
+from enformer_ray.analysis.options import AssociationOptions, SumstatsOptions
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.cli.main import main
 from enformer_ray.errors import (

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from enformer_ray.analysis.association.associate import Association, analyse
-from enformer_ray.analysis.association.options import AssociationOptions, TrackBatch
+from enformer_ray.analysis.association.statistics import TrackBatch
 from enformer_ray.analysis.association.study import MEMBERS_SCHEMA, Study
+from enformer_ray.analysis.options import AssociationOptions
 from tests.analysis.association.world import CAUSAL_TRACKS, LD, TRACKS, Simulated, make_scores, simulate
 
 VARIANTS = 6000

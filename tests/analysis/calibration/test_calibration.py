@@ -19,11 +19,11 @@ from enformer_ray.analysis.calibration import (
     apply_calibration,
     calibrate,
     family,
-    fingerprint_parts,
     reference_digests,
 )
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.dataset import open_scores
+from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, OutputExistsError, RunIncompleteError
 from enformer_ray.rundir.store import LocalStore
 from tests.analysis.exports.conftest import TRACKS, World, score_of
@@ -114,7 +114,7 @@ def test_some_tracks_of_one_statistic(world: World, table: Path, tmp_path: Path)
 
 def test_a_run_of_another_kind_is_refused(world: World, table: Path) -> None:
     store = LocalStore(world.run)
-    parts, reference = fingerprint_parts(store), reference_digests(store)
+    parts, reference = dict(FinishedRun(store).parts), reference_digests(store)
     opened = CalibrationTable(table)
     opened.refuse_other_family(parts, reference, "run")
     for same in ("catalogue", "reference", "tracks", "device", "batch_size", "threads", "compile"):

@@ -10,9 +10,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from enformer_ray.analysis.exports.ld import AnnotationOptions, export_ldsc, export_polyfun, export_sldp
+from enformer_ray.analysis.exports.ld import export_ldsc, export_polyfun, export_sldp
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.text import bgzip_writer, export_tsv
+from enformer_ray.analysis.options import AnnotationOptions
 from enformer_ray.dataset import rows as rows_module
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import (

@@ -11,11 +11,12 @@ import pytest
 
 from enformer_ray.analysis import calibration
 from enformer_ray.analysis.calibration import apply_calibration
-from enformer_ray.analysis.exports.ld import AnnotationOptions, export_ldsc, export_polyfun
+from enformer_ray.analysis.exports.ld import export_ldsc, export_polyfun
 from enformer_ray.analysis.exports.regenie import GeneSet, export_regenie
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.text import export_tsv
 from enformer_ray.analysis.exports.vcf import export_vcf
+from enformer_ray.analysis.options import AnnotationOptions
 from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.publish.finalise import finalise

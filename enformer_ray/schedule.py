@@ -1,4 +1,7 @@
-"""Releases that arrive one after the other: which there are, which are scored, and which are still being written."""
+"""A folder in which releases of variants arrive: finds those that are new and copied to the end, and scores them.
+
+A release is looked at by the names, sizes and times of its files alone, so that a look costs next to nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,31 @@ import fnmatch
 import glob
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from enformer_ray.config import JobConfig, build_config
-from enformer_ray.errors import ConfigError, DatasetCorruptError, ReleaseError
+from enformer_ray.config import JobConfig, Schedule, build_config, check_model
+from enformer_ray.errors import (
+    ConfigError,
+    DatasetCorruptError,
+    EnformerRayError,
+    LeaseHeldError,
+    LeaseLostError,
+    ReleaseChangedError,
+    ReleaseError,
+    RunInterruptedError,
+)
 from enformer_ray.rundir import layout
+from enformer_ray.rundir.lease import hold
 from enformer_ray.rundir.store import open_store
+from enformer_ray.runtime.process import interruptible
+
+Outcome = TypeVar("Outcome")
 
 State = Literal["scored", "changed", "arriving", "started", "new"]
 """`changed`: scored, and written to since. `arriving`: still being written. `started`: its run is not finished."""
@@ -30,21 +45,6 @@ _UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".crdownload")
 
 _COMPANIONS = (".tbi", ".csi", ".gzi", ".idx", ".md5", ".sha256")
 """Ends of names of what lies beside variant files: indexes and checksums."""
-
-
-class Schedule(BaseModel):
-    """Where releases come from and go to: the section `schedule` of a job file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    releases: str = Field(description="folder of releases, or a glob: each file or folder in it is one")
-    runs: str = Field(description="folder of run directories, one a release; a path, s3:// or gs://")
-    settle: float | None = Field(
-        None, ge=0, description="seconds without a change after which a release is whole; 300, with a done_file 0"
-    )
-    done_file: str | None = Field(
-        None, min_length=1, description="file that says that a release is whole; * stands for the release's name"
-    )
 
 
 class Release(NamedTuple):
@@ -73,19 +73,53 @@ class Release(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Where a release stands.
+    """A release and its state.
 
     Attributes:
-        release: what it is.
+        release: the files.
         run: its run directory.
         state: what is to be done.
-        why: about the state, for the log.
+        why: reason of the state, for the log.
     """
 
     release: Release
     run: str
     state: State
     why: str
+
+
+class FoundReleases(NamedTuple):
+    """What a folder of releases holds, by name."""
+
+    schedule: Schedule
+    releases: tuple[Seen, ...]
+
+    @property
+    def ready(self) -> tuple[Seen, ...]:
+        """Releases to score: new ones, and those whose run is not finished."""
+        return tuple(seen for seen in self.releases if seen.state in ("new", "started"))
+
+
+class BegunRelease(NamedTuple):
+    """A release whose scoring begins, and its job."""
+
+    seen: Seen
+    job: JobConfig
+
+
+@dataclass(frozen=True)
+class ReleaseResult(Generic[Outcome]):
+    """What became of a release that was ready.
+
+    Attributes:
+        seen: the release.
+        outcome: of scoring it; None if that failed.
+        error: why it was not scored, or why its scores are not to be relied on.
+    """
+
+    seen: Seen
+    outcome: Outcome | None = None
+    error: EnformerRayError | None = None
 
 
 class ScheduledJob(NamedTuple):
@@ -132,13 +166,7 @@ def scheduled_job(values: Mapping[str, Any], origin: str) -> ScheduledJob:
                 f"{origin} has the key {key!r}, which is found anew for each release: leave it out, and say "
                 "where releases come from and go to (schedule: releases, runs; or --releases, --runs)."
             )
-    try:
-        schedule = Schedule.model_validate(values.get("schedule") or {})
-    except ValidationError as error:
-        lines = [f"  schedule.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(
-            f"{origin} cannot be used:\n" + "\n".join(lines) + "\njobs/reprocess_release.yaml is an example."
-        ) from None
+    schedule = check_model(Schedule, values.get("schedule") or {}, origin, section="schedule")
     build_config({**rest, "variants": ["-"], "output": schedule.runs}, origin)  # what is wrong, even with nothing to do
     return ScheduledJob(schedule, rest, origin)
 
@@ -162,14 +190,85 @@ def find_releases(schedule: Schedule) -> list[Release]:
     return found
 
 
-def look(schedule: Schedule) -> list[Seen]:
-    """Where all releases stand; quick, since none of them is read.
+def find(schedule: Schedule) -> FoundReleases:
+    """All releases and their states.
 
     Raises:
         ReleaseError: there is no such folder, or two releases have the same name.
         StoreError: the folder of runs cannot be read.
     """
+    return FoundReleases(schedule, tuple(look(schedule)))
+
+
+def look(schedule: Schedule) -> list[Seen]:
+    """As `find`, without the schedule."""
     return [_seen(release, schedule) for release in find_releases(schedule)]
+
+
+def score_ready(
+    job: ScheduledJob,
+    found: FoundReleases,
+    score: Callable[[JobConfig], Outcome],
+    take_over: bool,
+    tell: Callable[[BegunRelease | ReleaseResult[Any]], None],
+) -> Iterator[ReleaseResult[Outcome]]:
+    """Score, one after the other, what is ready, as the only driver in the folder of runs.
+
+    Args:
+        job: what is done with each release.
+        found: the last look at the folder.
+        score: makes the run of one release.
+        take_over: claim the folder of runs even from a driver that seems to be alive.
+        tell: called before and after each release.
+
+    Raises:
+        LeaseHeldError, LeaseLostError: another driver is, or came to be, at work in the folder of runs.
+        RunInterruptedError: Ctrl-C or SIGTERM.
+    """
+    if not found.ready:
+        return
+    with interruptible(), hold(open_store(job.schedule.runs), take_over) as lease:
+        # Looked at again: another driver may have scored some between the first look and the lease.
+        for seen in find(job.schedule).ready:
+            lease.check()
+            yield _attempt(job, seen, score, tell)
+
+
+def preview_ready(
+    job: ScheduledJob,
+    found: FoundReleases,
+    preview: Callable[[JobConfig], Outcome],
+    tell: Callable[[BegunRelease | ReleaseResult[Any]], None],
+) -> Iterator[ReleaseResult[Outcome]]:
+    """What scoring would take of each release that is ready; writes nothing."""
+    for seen in found.ready:
+        yield _attempt(job, seen, preview, tell)
+
+
+def _attempt(
+    job: ScheduledJob,
+    seen: Seen,
+    act: Callable[[JobConfig], Outcome],
+    tell: Callable[[BegunRelease | ReleaseResult[Any]], None],
+) -> ReleaseResult[Outcome]:
+    """One release; an error of its own does not keep the others from being scored."""
+    result: ReleaseResult[Outcome] = ReleaseResult(seen)
+    try:
+        one = job.job(seen)
+        tell(BegunRelease(seen, one))
+        result = replace(result, outcome=act(one))
+        if written_since(seen.release):
+            raise ReleaseChangedError(
+                f"{seen.release.path} was written to while {seen.run} was made from it, which may hold a part of it. "
+                "Delete that run directory, and the next start scores it again; a larger --settle, or --done-file, "
+                "keeps this from happening."
+            )
+    except (RunInterruptedError, LeaseHeldError, LeaseLostError):
+        raise  # about this driver, which may not go on with the next release either
+    except EnformerRayError as error:
+        result = replace(result, error=error)
+    tell(result)
+    return result
 
 
 def written_since(release: Release) -> bool:

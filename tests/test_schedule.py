@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from enformer_ray.config import Schedule
 from enformer_ray.errors import ConfigError, DatasetCorruptError, ReleaseError
-from enformer_ray.releases import Schedule, Seen, finished_runs, look, scheduled_job
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import open_store
+from enformer_ray.schedule import Seen, finished_runs, look, scheduled_job
 from tests.dataset.study import Study, make_study
 from tests.dataset.test_dataset import upload
 
@@ -206,10 +207,13 @@ def test_releases_that_cannot_be_told_apart_or_found_are_refused(releases: Path)
     [
         ({"schedule": {"releases": "a", "runs": "b"}, "variants": ["x.vcf"]}, "has the key 'variants'"),
         ({"schedule": {"releases": "a", "runs": "b"}, "output": "x"}, "has the key 'output'"),
-        ({"schedule": {"releases": "a"}}, r"schedule\.runs: Field required"),
-        ({"schedule": {"releases": "a", "runs": "b", "setle": 3}}, r"schedule\.setle: Extra inputs"),
+        ({"schedule": {"releases": "a"}}, r"schedule\.runs: missing: .*\(option --runs\)"),
+        (
+            {"schedule": {"releases": "a", "runs": "b", "setle": 3}},
+            r"schedule\.setle: unknown key, perhaps `schedule\.settle`",
+        ),
         ({"schedule": {"releases": "a", "runs": "b"}, "worker": 3}, "worker: unknown key"),
-        ({}, r"schedule\.releases: Field required"),
+        ({}, r"schedule\.releases: missing: .*\(option --releases\)"),
     ],
 )
 def test_a_job_file_that_cannot_be_used(values: dict[str, Any], message: str) -> None:

@@ -67,7 +67,7 @@ def test_runs_of_other_chromosomes_are_not_compared(runs: list[Path], monkeypatc
     assert scores.to_arrow("sad").num_rows == len(FIRST) + len(THIRD)
 
 
-def test_runs_that_do_not_belong_together_are_refused_with_the_difference(runs: list[Path], study: Study) -> None:
+def test_incompatible_runs_are_refused_with_the_difference(runs: list[Path], study: Study) -> None:
     others = {
         r"statistics differ: only the first has log2_ratio": study.run("one", THIRD, statistics=("sad",)),
         r"tracks differ: only the first has track_0001, track_0003": study.run("few", THIRD, tracks=("0", "2", "4")),

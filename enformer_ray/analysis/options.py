@@ -1,0 +1,143 @@
+"""What can be chosen about an association analysis and an export: the models that their commands are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from enformer_ray.config import Option
+
+CaseKind = Literal["auto", "credible-sets", "p-value"]
+
+Names = Literal["source", "variant", "colon"]
+"""What a variant is called: by the input's identifier where it has one, `1_1024_A_C`, or `1:1024:A:C`."""
+
+DEFAULT_MIN_PIP = 0.1
+"""Lowest PIP of a case where a study has PIPs but no credible sets."""
+
+_STUDY, _CASES = "The study", "Enrichment and covariates"
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SumstatsOptions:
+    """How files of summary statistics are read; see docs/inputs.md.
+
+    Attributes:
+        files: paths or globs; none means that the study columns of the run's own inputs are used.
+        format: format of the files; by what they hold when None.
+        study: sample of a GWAS-VCF that holds several.
+        columns: which column is which, as in a job file.
+        chain: chain file from the files' assembly to the reference's.
+        reference: the run's FASTA where it is no longer at the path of the plan.
+    """
+
+    files: Annotated[
+        tuple[str, ...], Option(_STUDY, name="sumstats", unset="the study columns of the run's own inputs")
+    ] = Field(default=(), description="summary statistics")
+    format: Annotated[str | None, Option(_STUDY, unset="by what they hold")] = Field(
+        default=None, description="format of --sumstats"
+    )
+    study: Annotated[str | None, Option(_STUDY)] = Field(
+        default=None, description="sample of a GWAS-VCF that holds several"
+    )
+    columns: Annotated[Mapping[str, str] | None, Option(_STUDY)] = Field(
+        default=None, description="column of --sumstats, as `beta=BETA`"
+    )
+    chain: Annotated[Path | None, Option(_STUDY)] = Field(
+        default=None, description="chain file from the assembly of --sumstats to the run's"
+    )
+    reference: Annotated[Path | None, Option(_STUDY)] = Field(
+        default=None, description="the run's FASTA, if it has been moved since"
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AssociationOptions:
+    """What is computed, and from what.
+
+    Attributes:
+        statistic: of the run; its first one when None.
+        sumstats: summary statistics.
+        gtf: genes, for the distance to the nearest transcription start.
+        ld_scores: LD scores in LDSC's layout; a path, a glob, or a path with @ for the chromosome.
+        cases: credible-set members, low p-values, or what the study has.
+        min_pip: lowest PIP of a case; with sets any member by default, without sets `DEFAULT_MIN_PIP`.
+        p_threshold: largest p-value of a case of low p.
+        control_p: smallest p-value of a control of those.
+        controls: controls for each case, at most.
+        blocks: genomic blocks of the jackknife, at most.
+        prior_tracks: tracks whose scores re-weight credible sets: those with the strongest enrichment.
+        seed: of the draw of controls.
+    """
+
+    statistic: Annotated[str | None, Option(_STUDY, unset="its first")] = Field(
+        default=None, description="statistic of the run"
+    )
+    sumstats: SumstatsOptions = SumstatsOptions()
+    gtf: Annotated[Path | None, Option(_CASES)] = Field(
+        default=None, description="genes (GTF), for the distance to the nearest TSS"
+    )
+    ld_scores: Annotated[str | None, Option(_CASES)] = Field(
+        default=None, description="LD scores of LDSC; a glob, or @ for the chromosome"
+    )
+    cases: Annotated[CaseKind, Option(_CASES)] = Field(default="auto", description="auto, credible-sets or p-value")
+    min_pip: Annotated[float | None, Option(_CASES, unset="any member of a set")] = Field(
+        default=None, description="lowest PIP of a case"
+    )
+    p_threshold: Annotated[float, Option(_CASES)] = Field(default=5e-8, description="largest p-value of a case")
+    control_p: Annotated[float, Option(_CASES)] = Field(
+        default=0.05, description="controls of low p have a larger one than this"
+    )
+    controls: Annotated[int, Option(_CASES)] = Field(
+        default=10, ge=1, description="matched controls for each case, at most"
+    )
+    blocks: Annotated[int, Option(_CASES)] = Field(
+        default=200, ge=10, description="genomic blocks of the jackknife, at most"
+    )
+    prior_tracks: Annotated[int, Option(_CASES)] = Field(
+        default=10, ge=1, description="tracks that re-weight credible sets"
+    )
+    seed: Annotated[int, Option(_CASES)] = Field(default=0, ge=0, description="of the draw of controls")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ExportOptions:
+    """What every export takes from a finished dataset.
+
+    Attributes:
+        statistic: its name.
+        tracks: selectors, as in `choose_tracks`; none means all.
+    """
+
+    statistic: Annotated[str, Option()] = Field(description="statistic to export")
+    tracks: Annotated[tuple[str, ...], Option(unset="all")] = Field(
+        default=(), description="5, 10-20, assay:CAGE, regex:liver, file:PATH, a column or an identifier"
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AnnotationOptions:
+    """What an annotation of SNPs holds.
+
+    Attributes:
+        bim: reference panel whose SNPs and order are kept; None: the variants of the dataset.
+        signed: scores of A1 against A2 instead of absolute ones.
+        missing: value of SNPs without a score.
+        names: what SNPs are called that are not those of a .bim.
+    """
+
+    bim: Annotated[str | None, Option()] = Field(
+        default=None, description=".bim of a reference panel (with @ for the chromosome): its SNPs, in its order"
+    )
+    signed: Annotated[bool, Option()] = Field(
+        default=False, description="signed scores (A1 against A2), not absolute ones"
+    )
+    missing: Annotated[float, Option()] = Field(default=0.0, description="value of SNPs without a score")
+    names: Annotated[Names, Option(name="ids")] = Field(
+        default="source", description="what variants are called: source (as in the input), variant (1_1024_A_C), colon"
+    )
