@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 Kind = Literal["score", "reprocess", "genes", "saturate"]
 """What a job is checked to be: each kind refuses jobs that lack what it is about."""
 
+_ORIGIN = "the job"
+"""What errors call a job whose keys are keywords: it has no file to name."""
+
 # Nothing about its use leaves the machine: Ray's and the Hub's own reporting included. Both read this when imported.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -195,12 +198,12 @@ def saturate(
 
     if regions:
         options["variants"] = [f"{SATURATE}{region}" for region in regions]
-    checked, tell = _checked(job, options, "saturate"), on_progress or _ignore
+    checked, report = _checked(job, options, "saturate"), on_progress or _ignore
     if logo is not None:
         check_logo(Path(logo))
-    run = _score(checked, take_over, tell)
+    run = _score(checked, take_over, report)
     found = Saturation(run, write_importance(run.scores(), open_store(run.uri)))
-    tell(found)
+    report(found)
     return found if logo is None else replace(found, logos=tuple(draw_logos(run.scores(), Path(logo))))
 
 
@@ -338,18 +341,15 @@ def releases(
         job = scheduled_job(_keys(options), _ORIGIN)
     elif options:
         raise _both_given(options)
-    tell = on_progress or _ignore
+    report = on_progress or _ignore
     found = find(job.schedule)
-    tell(found)
+    report(found)
     results: Iterator[ReleaseResult[FinishedRun | Preview]]
     if dry_run:
-        results = preview_ready(job, found, preview, tell)
+        results = preview_ready(job, found, preview, report)
     else:
-        results = score_ready(job, found, lambda one: _score(one, take_over, tell), take_over, tell)
+        results = score_ready(job, found, lambda one: _score(one, take_over, report), take_over, report)
     return Releases(found, tuple(results))
-
-
-_ORIGIN = "the job"
 
 
 def _ignore(_: object) -> None:
@@ -401,15 +401,15 @@ def _check_kind(job: JobConfig, kind: Kind) -> None:
         )
 
 
-def _score(job: JobConfig, take_over: bool, tell: OnStep) -> FinishedRun:
+def _score(job: JobConfig, take_over: bool, report: OnStep) -> FinishedRun:
     from enformer_ray.engine.driver import run_shards
 
-    tell(_plan(job, take_over))
+    report(_plan(job, take_over))
     # One lease for both, so that no other driver comes between the last shard and publishing.
     with _held(job.output, take_over) as (store, lease):
-        tell(run_shards(store, job.address, job.workers, job.token_cache_mb, tell, lease))
-        finished = _publish(job.output, store, lease, job.workers, job.address, tell)
-        tell(finished)
+        report(run_shards(store, job.address, job.workers, job.token_cache_mb, report, lease))
+        finished = _publish(job.output, store, lease, job.workers, job.address, report)
+        report(finished)
     return finished
 
 

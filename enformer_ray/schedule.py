@@ -38,13 +38,13 @@ Outcome = TypeVar("Outcome")
 State = Literal["scored", "changed", "arriving", "started", "new"]
 """`changed`: scored, and written to since. `arriving`: still being written. `started`: its run is not finished."""
 
-_SETTLE = 300.0
+_SETTLE_SECONDS = 300.0
 
 _UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".crdownload")
-"""Ends of names that programs give to what they have not copied to the end."""
+"""Endings that programs give to files while they copy them."""
 
 _COMPANIONS = (".tbi", ".csi", ".gzi", ".idx", ".md5", ".sha256")
-"""Ends of names of what lies beside variant files: indexes and checksums."""
+"""Endings of indexes and checksums of variant files."""
 
 
 class Release(NamedTuple):
@@ -53,10 +53,10 @@ class Release(NamedTuple):
     Attributes:
         path: the file or folder; its name is the name of the release.
         files: its variant files, sorted.
-        unfinished: files in it that are still being copied, by their names.
-        changed: when anything in it was changed last: the content, a name or a mode; seconds since 1970.
-        written: when the content of one of its variant files was last.
-        bytes: of its variant files.
+        unfinished: files in it whose names say that they are still being copied.
+        changed: when anything in it was last changed: content, a name or a mode; seconds since 1970.
+        written: when the content of one of its variant files was last changed; seconds since 1970.
+        bytes: size of its variant files together.
     """
 
     path: Path
@@ -123,12 +123,12 @@ class ReleaseResult(Generic[Outcome]):
 
 
 class ScheduledJob(NamedTuple):
-    """A job that is done for each release.
+    """A job that is run for each release.
 
     Attributes:
-        schedule: where releases come from and go to.
-        values: all keys of the job file but `variants` and `output`.
-        origin: what to name in errors: the job file or the command line.
+        schedule: where releases come from and where their runs go.
+        values: all keys of the job file except `variants` and `output`.
+        origin: source of the keys, for errors: the job file or the command line.
     """
 
     schedule: Schedule
@@ -136,28 +136,28 @@ class ScheduledJob(NamedTuple):
     origin: str
 
     def job(self, seen: Seen) -> JobConfig:
-        """The job of one release: beside all finished runs, or beside those that its plan, if there is one, names."""
-        previous = _planned_beside(seen.run)
+        """The job of one release, with all finished runs as previous ones; or with those of its plan."""
+        # A run that is resumed keeps the previous runs of its plan: with others, its plan would be another one.
+        previous = _planned_previous(seen.run)
         if previous is None:
-            given = [self.values.get("previous") or ()]
-            named = [given[0]] if isinstance(given[0], str) else list(given[0])
-            # Gene scores are not taken from earlier runs.
+            given = self.values.get("previous") or ()
+            named = [given] if isinstance(given, str) else list(given)
+            # Gene scores are not taken from previous runs.
             runs = [] if self.values.get("genes") else finished_runs(self.schedule.runs)
-            finished = [run for run in runs if run != seen.run]
-            previous = list(dict.fromkeys([*named, *finished]))
+            previous = list(dict.fromkeys([*named, *(run for run in runs if run != seen.run)]))
         found = {"variants": [str(path) for path in seen.release.files], "output": seen.run, "previous": previous}
         return build_config({**self.values, **found}, self.origin)
 
 
 def scheduled_job(values: Mapping[str, Any], origin: str) -> ScheduledJob:
-    """Check a job file that has a section `schedule`.
+    """Check the keys of a job that has a section `schedule`.
 
     Args:
-        values: its keys, with what the command line says in their place.
-        origin: what to name in errors.
+        values: the keys, those of the command line included.
+        origin: source of the keys, for errors.
 
     Raises:
-        ConfigError: a key is unknown, missing or wrong, or names what the schedule finds by itself.
+        ConfigError: a key is unknown, missing or wrong, or is `variants` or `output`, which differ by release.
     """
     rest = {key: value for key, value in values.items() if key != "schedule"}
     for key in ("variants", "output"):
@@ -167,7 +167,8 @@ def scheduled_job(values: Mapping[str, Any], origin: str) -> ScheduledJob:
                 "where releases come from and go to (schedule: releases, runs; or --releases, --runs)."
             )
     schedule = check_model(Schedule, values.get("schedule") or {}, origin, section="schedule")
-    build_config({**rest, "variants": ["-"], "output": schedule.runs}, origin)  # what is wrong, even with nothing to do
+    # Wrong keys are refused even if no release is new.
+    build_config({**rest, "variants": ["-"], "output": schedule.runs}, origin)
     return ScheduledJob(schedule, rest, origin)
 
 
@@ -210,7 +211,7 @@ def score_ready(
     found: FoundReleases,
     score: Callable[[JobConfig], Outcome],
     take_over: bool,
-    tell: Callable[[BegunRelease | ReleaseResult[Any]], None],
+    report: Callable[[BegunRelease | ReleaseResult[Any]], None],
 ) -> Iterator[ReleaseResult[Outcome]]:
     """Score, one after the other, what is ready, as the only driver in the folder of runs.
 
@@ -219,7 +220,7 @@ def score_ready(
         found: the last look at the folder.
         score: makes the run of one release.
         take_over: claim the folder of runs even from a driver that seems to be alive.
-        tell: called before and after each release.
+        report: called before and after each release.
 
     Raises:
         LeaseHeldError, LeaseLostError: another driver is, or came to be, at work in the folder of runs.
@@ -231,31 +232,31 @@ def score_ready(
         # Looked at again: another driver may have scored some between the first look and the lease.
         for seen in find(job.schedule).ready:
             lease.check()
-            yield _attempt(job, seen, score, tell)
+            yield _attempt(job, seen, score, report)
 
 
 def preview_ready(
     job: ScheduledJob,
     found: FoundReleases,
     preview: Callable[[JobConfig], Outcome],
-    tell: Callable[[BegunRelease | ReleaseResult[Any]], None],
+    report: Callable[[BegunRelease | ReleaseResult[Any]], None],
 ) -> Iterator[ReleaseResult[Outcome]]:
     """What scoring would take of each release that is ready; writes nothing."""
     for seen in found.ready:
-        yield _attempt(job, seen, preview, tell)
+        yield _attempt(job, seen, preview, report)
 
 
 def _attempt(
     job: ScheduledJob,
     seen: Seen,
     act: Callable[[JobConfig], Outcome],
-    tell: Callable[[BegunRelease | ReleaseResult[Any]], None],
+    report: Callable[[BegunRelease | ReleaseResult[Any]], None],
 ) -> ReleaseResult[Outcome]:
     """One release; an error of its own does not keep the others from being scored."""
     result: ReleaseResult[Outcome] = ReleaseResult(seen)
     try:
         one = job.job(seen)
-        tell(BegunRelease(seen, one))
+        report(BegunRelease(seen, one))
         result = replace(result, outcome=act(one))
         if written_since(seen.release):
             raise ReleaseChangedError(
@@ -267,12 +268,12 @@ def _attempt(
         raise  # about this driver, which may not go on with the next release either
     except EnformerRayError as error:
         result = replace(result, error=error)
-    tell(result)
+    report(result)
     return result
 
 
 def written_since(release: Release) -> bool:
-    """Whether a release holds something else than when it was looked at; one that has been put away does not."""
+    """Whether a release has changed since it was looked at; one that has been moved away since has not."""
     now = _release(release.path)
     return bool(now.files) and (now.written, now.bytes) != (release.written, release.bytes)
 
@@ -295,12 +296,12 @@ def _paths(schedule: Schedule) -> list[Path]:
             f"--releases {schedule.releases} (schedule: releases) is no folder. Check its name and whether it is "
             "mounted; a glob in quotes, such as '/data/releases/*.vcf.gz', is the other thing that it may be."
         )
-    kept = [path.absolute() for path in paths if not _set_aside(path.name, schedule.done_file)]
+    kept = [path.absolute() for path in paths if not _is_ignored(path.name, schedule.done_file)]
     return sorted(kept, key=lambda path: (path.name, path))
 
 
-def _set_aside(name: str, done_file: str | None) -> bool:
-    """Whether a name is that of no release: hidden, in the making, an index, or a done-file."""
+def _is_ignored(name: str, done_file: str | None) -> bool:
+    """Whether a name is not that of a release: hidden, still being copied, an index, or a done-file."""
     if name.startswith(".") or name.endswith((*_UNFINISHED, *_COMPANIONS)):
         return True
     return done_file is not None and fnmatch.fnmatch(name, done_file)
@@ -316,13 +317,13 @@ def _release(path: Path) -> Release:
         except FileNotFoundError:  # renamed since it was listed
             changed = max(changed, time.time())
             continue
-        # Copying with times (cp -p, tar) sets back the first of the two, nothing the second.
+        # Copying with times (cp -p, tar) sets back the time of modification, but nothing sets back that of change.
         changed = max(changed, found.st_mtime, found.st_ctime)
         if file.is_dir():
             continue
         if file.name.endswith(_UNFINISHED):
             unfinished.append(file)
-        # Programs that copy keep parts of files in hidden folders, too.
+        # rsync and others keep parts of files in hidden folders while they copy.
         hidden = file.name.startswith(".") or any(p.startswith(".") for p in file.relative_to(path).parts)
         if not hidden and not file.name.endswith((*_UNFINISHED, *_COMPANIONS)):
             files.append(file)
@@ -331,7 +332,7 @@ def _release(path: Path) -> Release:
 
 
 def _seen(release: Release, schedule: Schedule) -> Seen:
-    # A name that every store takes: % is none for a bucket.
+    # A name that every store takes; a bucket takes no %.
     run = f"{_folder(schedule.runs)}/{quote(release.name, safe='@+').replace('%', '=')}"
     release = _without_done_files(release, schedule.done_file)
     store = open_store(run)
@@ -352,7 +353,7 @@ def _seen(release: Release, schedule: Schedule) -> Seen:
 
 
 def _still_missing(release: Release, schedule: Schedule) -> str:
-    """What a release waits for; empty when it is whole."""
+    """What a release waits for; empty if it is complete."""
     if release.unfinished:
         return f"{release.unfinished[0].name} is still being copied"
     if not release.files:
@@ -370,7 +371,7 @@ def _still_missing(release: Release, schedule: Schedule) -> str:
         if not any(place.exists() for place in places):
             return f"there is no {places[-1]} yet"
     age = time.time() - release.changed
-    settle = schedule.settle if schedule.settle is not None else 0 if schedule.done_file else _SETTLE
+    settle = schedule.settle if schedule.settle is not None else 0 if schedule.done_file else _SETTLE_SECONDS
     if age < settle:
         when = f"{age:.0f} s ago" if age >= 0 else f"{-age:.0f} s ahead of this machine's clock"
         return f"{release.bytes:,} bytes, changed {when}, and --settle is {settle:g} s"
@@ -384,8 +385,8 @@ def _without_done_files(release: Release, done_file: str | None) -> Release:
     return release._replace(files=tuple(file for file in release.files if file.name != name))
 
 
-def _planned_beside(run: str) -> list[str] | None:
-    """Earlier runs of a plan; None where there is none."""
+def _planned_previous(run: str) -> list[str] | None:
+    """Previous runs of a plan; None if there is no plan."""
     if not open_store(run).exists(layout.PLAN):
         return None
     return list(_plan_of(run)["config"].get("previous", ()))
@@ -396,7 +397,7 @@ def _planned_at(run: str) -> float:
 
 
 def _plan_of(run: str) -> dict[str, Any]:
-    """plan.json of a run of whatever version."""
+    """Time and job of plan.json, of any version of the program: finished runs stay when that is upgraded."""
     try:
         document = json.loads(open_store(run).read_bytes(layout.PLAN))
         return {"created": document["created"], "config": dict(document["config"])}
@@ -408,7 +409,7 @@ def _plan_of(run: str) -> dict[str, Any]:
 
 
 def _folder(runs: str) -> str:
-    """A folder of runs as it stands before the names of these."""
+    """A folder of runs as the beginning of the URIs of its runs."""
     return runs.rstrip("/") if "://" in runs else str(Path(runs).expanduser().absolute())
 
 

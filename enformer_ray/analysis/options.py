@@ -107,17 +107,19 @@ class AssociationOptions:
 
 @dataclass(frozen=True, config=_STRICT)
 class ExportOptions:
-    """What every export takes from a finished dataset.
+    """What every export takes from a finished dataset, and whether it may replace files.
 
     Attributes:
         statistic: its name.
         tracks: selectors, as in `choose_tracks`; none means all.
+        force: write over files that exist.
     """
 
     statistic: Annotated[str, Option()] = Field(description="statistic to export")
     tracks: Annotated[tuple[str, ...], Option(unset="all")] = Field(
         default=(), description="5, 10-20, assay:CAGE, regex:liver, file:PATH, a column or an identifier"
     )
+    force: Annotated[bool, Option()] = Field(default=False, description="write over files that are there")
 
 
 @dataclass(frozen=True, config=_STRICT)

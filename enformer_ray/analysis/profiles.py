@@ -18,13 +18,20 @@ from enformer_ray.dataset.rows import Floats, StatisticRows
 from enformer_ray.dataset.selection import assays, choose_tracks, labels
 from enformer_ray.engine.worker import load_planned_model, open_planned_reference
 from enformer_ray.errors import EnformerRayError, ProfileError
-from enformer_ray.genome.annotation import Gene, Interval, read_genes
+from enformer_ray.genome.annotation import Gene, read_genes
+from enformer_ray.genome.coordinates import Interval
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.scorer import DirectScorer
+
+TRACKS = 3
+"""Tracks that are shown for a variant."""
+
+NEAR = 500_000
+"""Distance from a variant, in bp, up to which a gene is its nearest gene."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,6 @@ def _load(plan: Plan) -> tuple[Enformer, ReferenceGenome]:
             "reference and alternate tracks of the top variants are predicted with the weights and the reference of "
             f"the run, which cannot be used on this machine: {error} --profiles 0 makes the report without them."
         ) from None
-
-
-TRACKS = 3
-"""Tracks that are shown for a variant."""
-
-NEAR = 500_000
-"""Distance from a variant, in bp, up to which a gene is its nearest gene."""
 
 
 @dataclass(frozen=True)

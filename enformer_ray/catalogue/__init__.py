@@ -1,1 +1,1 @@
-"""Variants of all inputs, normalised into a catalogue of unique ones; every input record accounted for."""
+"""The catalogue: the unique, normalised variants of all input files, and what became of every input record."""

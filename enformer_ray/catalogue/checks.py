@@ -1,7 +1,7 @@
-"""Whether a file's variants are of the FASTA's assembly, by what contig lengths and reference alleles say.
+"""Checks and counts of a catalogue: one assembly of files and FASTA, known contigs, and something left to score.
 
-Lengths speak only where they are those of a whole human chromosome: a FASTA that is cut down to a region has lengths of
-no assembly, and is not misunderstood.
+The assembly is judged by reference alleles and by contig lengths. Lengths decide only where they are those of a whole
+human chromosome: a FASTA that is cut down to a region has lengths of no assembly.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from enformer_ray.catalogue.files import LoadedPart
 from enformer_ray.catalogue.liftover import Chain
-from enformer_ray.catalogue.load import LoadedPart
 from enformer_ray.catalogue.normalise import REASONS
-from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError
+from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError, shortened
 from enformer_ray.genome.contig import ContigBases
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.genome.reference import ReferenceGenome
@@ -28,11 +28,25 @@ from enformer_ray.readers.bcf import bcf_header, is_bcf
 from enformer_ray.readers.text import open_text, read_head
 from enformer_ray.readers.vcf import is_vcf
 
-MISMATCHES_THAT_COUNT = 5
-"""Fewer mismatches stop no plan, unless no record of the file matches: one bad record of three is not an assembly."""
+Counts = dict[tuple[str, str | None], int]
+Changes = dict[str, Counter[str]]
 
-ENOUGH_ALLELES = 20
-"""Where so many alleles were compared and agree, a header that names another assembly is out of date."""
+CHANGES = ("harmonisation", "lifted")
+"""Columns of the input records on how their alleles and coordinates were found."""
+
+MIN_MISMATCHES = 5
+"""Fewer mismatches stop no plan, unless no record of the file matches: one bad record of three is no other assembly."""
+
+MIN_ALLELES = 20
+"""Where at least so many alleles were compared and agree, a header that names another assembly is out of date."""
+
+MAX_UNKNOWN_CONTIG_SHARE = 0.9
+"""Share of records on contigs that the FASTA does not have, above which no plan is made."""
+
+_EXAMPLES = 3
+_NOT_COMPARED = frozenset(REASONS) - {"reference_mismatch", "allele_too_long"}
+_NOT_COMPARED_CODES = np.array([code for code, reason in enumerate(REASONS) if reason in _NOT_COMPARED], dtype=np.int8)
+_CODES = ("forward", "swapped", "flipped", "flipped_swapped", "palindromic", "indel_ambiguous", "unmatched")
 
 _CHROMOSOMES = (*map(str, range(1, 23)), "X", "Y")
 # fmt: off
@@ -55,7 +69,7 @@ _LENGTHS = {
 }
 # fmt: on
 ASSEMBLIES = {name: dict(zip(_CHROMOSOMES, lengths, strict=True)) for name, lengths in _LENGTHS.items()}
-"""Lengths (bp) of the primary chromosomes, by canonical name. The mitochondrion tells nothing apart."""
+"""Lengths (bp) of the primary chromosomes, by canonical name; the mitochondrion distinguishes none."""
 
 _CONTIG_LINE = re.compile(r"##contig=<(?:.*[,<])?ID=(?P<name>[^,>]+)")
 _LENGTH = re.compile(r"[,<]length=(?P<length>[0-9]{1,12})[,>]")
@@ -66,10 +80,10 @@ class Agreement:
     """How the alleles of a file agree with the FASTA.
 
     Attributes:
-        compared: alleles (records, where the reference allele is not known) that could be compared.
-        wrong: those of them that are not what the FASTA has.
-        examples: a few of the latter, in words.
-        harmonised: the file does not say which allele is the reference: `wrong` counts records of which neither
+        compared: number of alleles (records, where the reference allele is not known) that could be compared.
+        wrong: number of those that are not what the FASTA has.
+        examples: descriptions of a few wrong ones.
+        harmonised: the file does not say which allele is the reference, so `wrong` counts records of which neither
             allele is what the FASTA has.
     """
 
@@ -79,41 +93,34 @@ class Agreement:
     harmonised: bool = False
 
     def exceeds(self, share: float) -> bool:
-        """Whether more than this share is wrong, and there are at least five of them or nothing else."""
-        return self.wrong > share * self.compared and self.wrong >= min(MISMATCHES_THAT_COUNT, self.compared)
+        """Whether more than this share is wrong, and at least `MIN_MISMATCHES` or all of them are."""
+        return self.wrong > share * self.compared and self.wrong >= min(MIN_MISMATCHES, self.compared)
 
 
 def agreement_of_codes(codes: Mapping[str, int], examples: Sequence[str] = ()) -> Agreement:
-    """Agreement of summary statistics, from how many records have which harmonisation code.
+    """Agreement of summary statistics, from the number of records by harmonisation code.
 
-    Of A/G or C/T on either strand some allele matches any base, so that a record which matches only when complemented
-    (`flipped`) speaks against the assembly too. But a file may have mixed strands. Then those that no strand can save,
-    palindromic SNPs and indels, match nevertheless; at a wrong place about half of them do not.
+    Of A/G or C/T some allele matches any base on one strand or the other, so a record which matches only when
+    complemented (`flipped`) is evidence against the assembly, too. But a file may have mixed strands. Then palindromic
+    SNPs and indels, which are the same on both, match nevertheless; at wrong positions about half of them do not.
     """
-    of = {code: codes.get(code, 0) for code in _CODES}
-    unmatched = of["unmatched"]
-    strandless = of["palindromic"] + of["indel_ambiguous"] + unmatched
-    mixed_strands = strandless >= ENOUGH_ALLELES and 4 * unmatched < strandless
-    wrong = unmatched if mixed_strands else unmatched + of["flipped"] + of["flipped_swapped"]
-    return Agreement(sum(of.values()), wrong, examples, harmonised=True)
-
-
-_CODES = ("forward", "swapped", "flipped", "flipped_swapped", "palindromic", "indel_ambiguous", "unmatched")
+    counts = {code: codes.get(code, 0) for code in _CODES}
+    unmatched = counts["unmatched"]
+    strandless = counts["palindromic"] + counts["indel_ambiguous"] + unmatched
+    mixed_strands = strandless >= MIN_ALLELES and 4 * unmatched < strandless
+    wrong = unmatched if mixed_strands else unmatched + counts["flipped"] + counts["flipped_swapped"]
+    return Agreement(sum(counts.values()), wrong, examples, harmonised=True)
 
 
 def name_assembly(lengths: Mapping[str, int]) -> str | None:
-    """The human assembly that contig lengths (by any name) are of; None where none or several of them have one."""
+    """The human assembly that has one of these contig lengths (by any name); None where none or several have."""
     canonical = {canonical_name(name): length for name, length in lengths.items()}
     named = [name for name, known in ASSEMBLIES.items() if known.items() & canonical.items()]
     return named[0] if len(named) == 1 else None
 
 
 def header_lengths(path: Path) -> dict[str, int]:
-    """Contig lengths that the header of a VCF or BCF states; empty for other files and for folders.
-
-    Raises:
-        VariantFileError: the file cannot be unpacked.
-    """
+    """Contig lengths that the header of a VCF or BCF states; empty for other files and for folders."""
     if path.is_dir():
         return {}
     head = read_head(path)
@@ -140,23 +147,14 @@ def check_assembly(
     header: Mapping[str, int] | None = None,
     chain: Chain | None = None,
 ) -> None:
-    """Stop when a file is of another assembly than the FASTA.
+    """Raise AssemblyMismatchError, with the evidence, when a file is of another assembly than the FASTA.
 
-    Args:
-        path: of the variant file, for the message.
-        agreement: of its alleles, after lifting if there is a chain.
-        reference: the FASTA.
-        max_ref_mismatch: share of alleles that may disagree.
-        header: contig lengths that the file states.
-        chain: that the file was lifted by.
-
-    Raises:
-        AssemblyMismatchError: too many alleles disagree; or contig lengths are of different assemblies, and there are
-            too few alleles to say that this means nothing.
+    It is when more than `max_ref_mismatch` of its alleles disagree (after lifting by `chain`, if any); or when contig
+    lengths (`header`: those that the file states) are of different assemblies, and too few alleles show the contrary.
     """
-    says, contradiction = _lengths_say(path, header or {}, reference, chain)
+    statements, contradiction = _length_evidence(path, header or {}, reference, chain)
     too_many = agreement.exceeds(max_ref_mismatch)
-    if not too_many and not (contradiction and agreement.compared < ENOUGH_ALLELES):
+    if not too_many and not (contradiction and agreement.compared < MIN_ALLELES):
         return
     what = "records in" if agreement.harmonised else "reference alleles in"
     are = "have neither allele as" if agreement.harmonised else "are not what"
@@ -167,18 +165,20 @@ def check_assembly(
     evidence += f" {are} {reference.path} has {'it' if agreement.harmonised else 'at their positions'}"
     if too_many:
         evidence += f"; more than {max_ref_mismatch:.1%} stop the plan"
-    parts = [evidence, "; ".join(agreement.examples), *says]
+    sentences = [evidence, "; ".join(agreement.examples), *statements]
     raise AssemblyMismatchError(
-        ". ".join(part for part in parts if part) + ". " + _advice(too_many, agreement.harmonised, chain)
+        ". ".join(sentence for sentence in sentences if sentence)
+        + ". "
+        + _advice(too_many, agreement.harmonised, chain)
     )
 
 
-def _lengths_say(
+def _length_evidence(
     path: Path, header: Mapping[str, int], reference: ReferenceGenome, chain: Chain | None
 ) -> tuple[list[str], bool]:
-    """What contig lengths say, in sentences, and whether they say that the assemblies differ."""
+    """Sentences on the assemblies that contig lengths are of, and whether these differ."""
     of_file, of_fasta = name_assembly(header), name_assembly(reference.lengths)
-    says = [
+    statements = [
         f"By the contig lengths {where} is of {name} ({_lengths(lengths, name)})"
         for where, name, lengths in (
             (f"in its header, {path.name}", of_file, header),
@@ -187,12 +187,12 @@ def _lengths_say(
         if name
     ]
     if chain is None:
-        return says, bool(of_file and of_fasta and of_file != of_fasta)
+        return statements, bool(of_file and of_fasta and of_file != of_fasta)
     start, end = name_assembly(chain.source_lengths), name_assembly(chain.target_lengths)
     if start and end:
-        says.append(f"By the contig lengths in it, the chain file lifts from {start} to {end}")
+        statements.append(f"By the contig lengths in it, the chain file lifts from {start} to {end}")
     pairs = ((of_file, start), (end, of_fasta))
-    return says, any(bool(left and right and left != right) for left, right in pairs)
+    return statements, any(bool(left and right and left != right) for left, right in pairs)
 
 
 def _lengths(lengths: Mapping[str, int], assembly: str) -> str:
@@ -221,23 +221,16 @@ def _advice(too_many: bool, harmonised: bool, chain: Chain | None) -> str:
     )
 
 
-Counts = dict[tuple[str, str | None], int]
-Changes = dict[str, Counter[str]]
-
-CHANGES = ("harmonisation", "lifted")
-"""Columns of the input records that say how their alleles and coordinates were found."""
-
-UNKNOWN_CONTIG_SHARE = 0.9
-_EXAMPLES = 3
-_NOT_COMPARED = frozenset(REASONS) - {"reference_mismatch", "allele_too_long"}
-_NOT_COMPARED_CODES = np.array([code for code, reason in enumerate(REASONS) if reason in _NOT_COMPARED], dtype=np.int8)
-
-
 @dataclass
 class FileTally:
-    """What became of the records of one file in normalisation.
+    """Counts of one file's records after normalisation.
 
-    `codes` counts how records were harmonised whose reference allele the file does not say.
+    Attributes:
+        path: of the file.
+        accepted: number of accepted records.
+        rejected: number of records by reason.
+        codes: number of records by harmonisation code, of those whose reference allele the file does not say.
+        mismatches: number and description of the first few records whose reference allele is not the FASTA's.
     """
 
     path: Path
@@ -264,54 +257,30 @@ class FileTally:
         names = ["record", "chromosome", "position", "reference_allele"]
         for row in batch.select(names).take(pa.array(rows[:_EXAMPLES])).to_pylist():
             record, contig, position, allele = (row[name] for name in names)
-            there = bases.bases(bases.name, position - 1, position - 1 + len(allele))
-            text = f"record {record} ({contig}:{position}) has REF {_shorten(allele.upper())} where the FASTA has "
-            self.mismatches.append((record, text + _shorten(there)))
+            in_fasta = bases.bases(bases.name, position - 1, position - 1 + len(allele))
+            text = f"record {record} ({contig}:{position}) has REF {shortened(allele.upper(), 40)} where the FASTA has "
+            self.mismatches.append((record, text + shortened(in_fasta, 40)))
         self.mismatches = sorted(self.mismatches)[:_EXAMPLES]
 
     @property
     def compared(self) -> int:
-        """Records whose reference allele was compared with the FASTA."""
+        """Number of records whose reference allele was compared with the FASTA."""
         return self.accepted + sum(n for reason, n in self.rejected.items() if reason not in _NOT_COMPARED)
 
-
-def check_file_assembly(
-    tally: FileTally,
-    reference: ReferenceGenome,
-    max_ref_mismatch: float,
-    header: Mapping[str, int] | None = None,
-    chain: Chain | None = None,
-) -> None:
-    """Stop when too many reference alleles of a file differ from the FASTA, or its contig lengths do.
-
-    Args:
-        tally: of the file.
-        reference: the FASTA.
-        max_ref_mismatch: share of mismatches among the compared records above which the plan stops.
-        header: contig lengths that the file states (`assembly.header_lengths`).
-        chain: that the file was lifted by.
-
-    Raises:
-        AssemblyMismatchError: with the evidence.
-    """
-    examples = [text for _, text in tally.mismatches]
-    agreement = (
-        agreement_of_codes(tally.codes, examples)
-        if tally.codes
-        else Agreement(tally.compared, tally.rejected["reference_mismatch"], examples)
-    )
-    check_assembly(tally.path, agreement, reference, max_ref_mismatch, header, chain)
+    @property
+    def agreement(self) -> Agreement:
+        """How the file's alleles agree with the FASTA."""
+        examples = [text for _, text in self.mismatches]
+        if self.codes:
+            return agreement_of_codes(self.codes, examples)
+        return Agreement(self.compared, self.rejected["reference_mismatch"], examples)
 
 
 def check_contigs(loaded: Sequence[LoadedPart], files: Sequence[str], total: int, reference: ReferenceGenome) -> None:
-    """Stop when hardly any record lies on a contig that the FASTA has.
-
-    Raises:
-        UnknownContigError: more than nine in ten records do not.
-    """
+    """Raise UnknownContigError when more than nine in ten records are on contigs that the FASTA does not have."""
     contigs = sum((part.unknown for part in loaded), Counter())
     unknown = contigs.total()
-    if unknown <= UNKNOWN_CONTIG_SHARE * total:
+    if unknown <= MAX_UNKNOWN_CONTIG_SHARE * total:
         return
     names = _some(list(dict.fromkeys(files[part.part.file] for part in loaded if part.unknown)))
     raise UnknownContigError(
@@ -324,11 +293,7 @@ def check_contigs(loaded: Sequence[LoadedPart], files: Sequence[str], total: int
 
 
 def check_not_empty(counts: Counts, planned: int, paths: Sequence[Path]) -> None:
-    """Stop when nothing is left to score.
-
-    Raises:
-        EmptyCatalogueError: with the account.
-    """
+    """Raise EmptyCatalogueError, with the account, when nothing is left to score."""
     files = _some([str(path) for path in paths])
     if not counts:
         raise EmptyCatalogueError(
@@ -342,7 +307,7 @@ def check_not_empty(counts: Counts, planned: int, paths: Sequence[Path]) -> None
 
 
 def describe(counts: Mapping[tuple[str, str | None], int]) -> str:
-    """The account in words: `1,329 records: 1,300 planned, 29 rejected (29 reference_mismatch: ...)`."""
+    """The account as text: `1,329 records: 1,300 planned, 29 rejected (29 reference_mismatch: ...)`."""
     by_status: Counter[str] = Counter()
     for (status, _), number in counts.items():
         by_status[status] += number
@@ -352,16 +317,16 @@ def describe(counts: Mapping[tuple[str, str | None], int]) -> str:
     return f"{by_status.total():,} records: {statuses}" + (f" ({why})" if why else "")
 
 
-def count_ends(written: pa.RecordBatch, counts: Counts) -> None:
+def count_statuses(written: pa.RecordBatch, counts: Counts) -> None:
     """Count input records by status and reason."""
-    ends = pa.table({"status": written["status"], "reason": written["reason"]})
-    for row in ends.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
+    statuses = pa.table({"status": written["status"], "reason": written["reason"]})
+    for row in statuses.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
         key = (row["status"], row["reason"])
         counts[key] = counts.get(key, 0) + row["count_all"]
 
 
 def count_changes(written: pa.RecordBatch, changes: Changes) -> None:
-    """Count input records by each of the columns `CHANGES`, those that are not null."""
+    """Count input records by the values, other than null, of each of the columns `CHANGES`."""
     for name in CHANGES:
         column = written.column(name)
         if column.null_count < len(column):
@@ -369,9 +334,5 @@ def count_changes(written: pa.RecordBatch, changes: Changes) -> None:
                 changes.setdefault(name, Counter())[count["values"]] += count["counts"]
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _shorten(allele: str) -> str:
-    return allele if len(allele) <= 20 else f"{allele[:20]}... ({len(allele)} bp)"
+def _some(names: Sequence[str], count: int = 8) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

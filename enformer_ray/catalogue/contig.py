@@ -1,4 +1,4 @@
-"""One contig of a catalogue after the other: its records normalised, sorted, numbered, written."""
+"""Builds one contig of a catalogue after the other: its records normalised, sorted, numbered and written."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.catalogue.checks import Changes, Counts, FileTally, count_changes, count_ends
-from enformer_ray.catalogue.files import RowDigest, open_writer
+from enformer_ray.catalogue.checks import Changes, Counts, FileTally, count_changes, count_statuses
+from enformer_ray.catalogue.files import LoadedPart, RowDigest, open_writer, read_scratch, scratch_file
 from enformer_ray.catalogue.harmonise import Orientation
-from enformer_ray.catalogue.load import LoadedPart, read_scratch, scratch_file
 from enformer_ray.catalogue.normalise import (
     ACCEPTED,
     REASON_CODES,
@@ -32,7 +31,7 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.schema import STUDY_SCHEMA
 
 Harmonise = Callable[[pa.RecordBatch, ContigBases, bool | None], pa.RecordBatch]
-"""Takes a batch, the bases of its contig, and whether its file has the reference as the effect allele."""
+"""Harmonises a batch, with the bases of its contig, and whether its file has the reference as the effect allele."""
 
 VARIANTS_SCHEMA = pa.schema(
     {
@@ -81,10 +80,10 @@ _DROPPED = -1
 
 
 class ContigBuilder:
-    """Writes the files of one contig after the other, and numbers the variants through all of them.
+    """Writes the files of one contig after the other, with variants numbered across all contigs.
 
     Args:
-        database: sorts; everything in it may be lost.
+        database: an empty one, in which records are sorted.
         reference: the FASTA.
         config: what is rejected.
         window: length, placement and stride of the windows in which unknown bases are counted.
@@ -125,7 +124,7 @@ class ContigBuilder:
         self._writer.shutdown()
 
     def finish(self) -> None:
-        """Wait until all files are whole; `inputs`, `counts`, `changes` and `digest` are so then."""
+        """Wait until all files are written; `inputs`, `counts`, `changes` and `digest` are complete only then."""
         if self._writing is not None:
             self._writing.result()
 
@@ -134,15 +133,15 @@ class ContigBuilder:
 
         Args:
             name: of the contig in the catalogue.
-            number: in the FASTA; one behind its last stands for records on none of its contigs.
-            parts: all of the catalogue, in order.
-            workspace: folder for a file of a few bytes a record.
+            number: of the contig in the FASTA; the number after its last one is that of all unknown contigs.
+            parts: all parts of the catalogue, in order.
+            workspace: folder for a file of 8 bytes for each record.
         """
         records = _Contig(number, parts)
         known = number < len(self._reference.chromosomes)
         bases = ContigBases(self._reference, name) if known else None
         reasons = np.empty(records.rows, dtype=np.int8)
-        # Twice the number of each record's variant, and one more for a duplicate; on disk, since contigs may be long.
+        # Twice the number of each record's variant, and one more for a duplicate; on disk, since records may be many.
         numbers = _numbers_on_disk(workspace / f"numbers-{number}", records.rows)
         # Contig names may hold characters that no file name may; the number of the contig names the files.
         file_name = f"{len(self.inputs):05d}.parquet"
@@ -150,7 +149,7 @@ class ContigBuilder:
             self._reject_all(records, reasons)
         else:
             path = self._scratch / f"variants-{file_name}"
-            before, self.variants[name] = self.planned, path  # named first, so that a refused catalogue removes it
+            before, self.variants[name] = self.planned, path  # noted first, so that a refused catalogue removes it
             self._write_variants(name, self._keys(records, bases, reasons), bases, numbers, path)
             if self.planned == before:
                 self.variants.pop(name).unlink()
@@ -167,7 +166,7 @@ class ContigBuilder:
             yield row, file, harmonised
 
     def _reject_all(self, records: _Contig, reasons: NDArray[np.int8]) -> None:
-        """Reject the records that lie on no contig of the FASTA."""
+        """Reject the records on contigs that the FASTA does not have."""
         for row, file, batch in records.batches():
             given = given_reasons(batch)
             given[given == ACCEPTED] = REASON_CODES["unknown_contig"]
@@ -175,7 +174,7 @@ class ContigBuilder:
             self.tallies[file].add(given)
 
     def _keys(self, records: _Contig, bases: ContigBases, reasons: NDArray[np.int8]) -> Iterator[pa.RecordBatch]:
-        """What accepted records are sorted by; keeps the reasons of all."""
+        """Sort keys of accepted records; sets the `reasons` of all."""
         for row, file, batch in self._prepared(records, bases):
             result = normalise_batch(batch, bases, self._config.max_allele_length)
             reasons[row : row + len(batch)] = result.reasons
@@ -194,7 +193,7 @@ class ContigBuilder:
         numbers: NDArray[np.int64],
         path: Path,
     ) -> None:
-        """Write a contig's unique variants, and keep the number of each record's variant."""
+        """Write a contig's unique variants, and set the `numbers` of each record's variant."""
         unknown = UnknownBases(bases.unknown_runs(), len(bases.codes), *self._window)
         last: tuple[Any, ...] | None = None
         current = _DROPPED
@@ -205,7 +204,7 @@ class ContigBuilder:
                 unknown_bases = unknown.in_windows(unique.column("position").to_numpy().astype(np.int64))
                 kept = unknown_bases <= (np.inf if self._config.max_unknown is None else self._config.max_unknown)
                 numbered = np.where(kept, self.planned + np.cumsum(kept) - 1, _DROPPED)
-                # A batch may begin within a variant of the one before it.
+                # The first rows of a batch may be of the last variant of the previous batch.
                 of_rows = np.append(numbered, current)[np.cumsum(first) - 1]
                 numbers[batch.column("row").to_numpy()] = np.where(of_rows < 0, _DROPPED, 2 * of_rows + ~first)
                 current = of_rows[-1]
@@ -219,7 +218,7 @@ class ContigBuilder:
     def _sorted(self, keys: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         reader = pa.RecordBatchReader.from_batches(_KEYS, keys)
         self._database.register("keys", reader)
-        # `execute` would hold all rows in memory, `sql` does not.
+        # `execute` would hold all rows in memory; `sql` does not.
         yield from self._database.sql(_SORTED).to_arrow_reader(_BATCH_ROWS)
         self._database.unregister("keys")
 
@@ -233,24 +232,24 @@ class ContigBuilder:
     ) -> None:
         with open_writer(self.inputs[contig], INPUTS_SCHEMA) as writer:
             for row, file, batch in self._prepared(records, bases):
-                there = slice(row, row + len(batch))
-                written = _inputs(batch, self._files[file], _ends(reasons[there], numbers[there]))
+                rows = slice(row, row + len(batch))
+                written = _inputs(batch, self._files[file], _statuses(reasons[rows], numbers[rows]))
                 self.digest.update(f"inputs {contig}", written, without=("file",))
                 writer.write_batch(written)
-                count_ends(written, self.counts)
+                count_statuses(written, self.counts)
                 count_changes(written, self.changes)
         Path(str(numbers.filename)).unlink()
 
 
 def _numbers_on_disk(path: Path, rows: int) -> np.memmap[Any, np.dtype[np.int64]]:
-    """An array in a file, whose space is reserved: a page that a full disk has no room for would kill the process."""
+    """An array in a file whose space is reserved: a page that a full disk cannot hold would kill the process."""
     with path.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, rows * np.dtype(np.int64).itemsize)
     return np.memmap(path, dtype=np.int64, mode="r+", shape=(rows,))
 
 
 class _Contig:
-    """The records of one contig in the scratch files of all parts, as if all had been read in one go."""
+    """The records of one contig in the scratch files of all parts, numbered as if files had been read in one go."""
 
     def __init__(self, number: int, parts: Sequence[LoadedPart]) -> None:
         self._number, self._parts = number, parts
@@ -261,7 +260,7 @@ class _Contig:
         self.rows = sum(part.contigs[number] for part in parts)
 
     def batches(self) -> Iterator[tuple[int, int, pa.RecordBatch]]:
-        """Number of the first row, number of the file, and the records of each batch."""
+        """Batches of records, each with the number of its first row and of its file."""
         row = inputs = records = lines = 0
         file = -1
         for part in self._parts:
@@ -291,7 +290,7 @@ def _keys_of(result: Normalised, row: int) -> pa.RecordBatch:
 
 
 def _firsts(batch: pa.RecordBatch, last: tuple[Any, ...] | None) -> NDArray[np.bool_]:
-    """Which rows of a sorted batch differ from the row before them; `last` is the one before the batch."""
+    """Which rows of a sorted batch differ from the previous row; `last` is the row before the batch."""
     first = np.zeros(len(batch), dtype=np.bool_)
     first[0] = last is None or last != tuple(batch.column(name)[0].as_py() for name in _KEYS.names[1:])
     for name in _KEYS.names[1:]:
@@ -310,7 +309,7 @@ def _variants(
     return pa.record_batch(columns, schema=VARIANTS_SCHEMA)
 
 
-def _ends(reasons: NDArray[np.int8], numbers: NDArray[np.int64]) -> dict[str, pa.Array]:
+def _statuses(reasons: NDArray[np.int8], numbers: NDArray[np.int64]) -> dict[str, pa.Array]:
     """Status, reason and variant of records."""
     accepted = reasons == ACCEPTED
     dropped = accepted & (numbers == _DROPPED)
@@ -324,8 +323,8 @@ def _ends(reasons: NDArray[np.int8], numbers: NDArray[np.int64]) -> dict[str, pa
     }
 
 
-def _inputs(batch: pa.RecordBatch, file: str, ends: Mapping[str, pa.Array]) -> pa.RecordBatch:
-    columns = {name: batch.column(name) for name in batch.schema.names} | dict(ends)
+def _inputs(batch: pa.RecordBatch, file: str, statuses: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    columns = {name: batch.column(name) for name in batch.schema.names} | dict(statuses)
     columns["file"] = pa.repeat(pa.scalar(file), len(batch))
     for name in ("chromosome", "position", "reference_allele", "alternate_allele"):
         original = columns[f"original_{name}"]

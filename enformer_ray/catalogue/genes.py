@@ -1,8 +1,8 @@
-"""The catalogue of gene scores: each variant once for every transcription start whose window holds it.
+"""The catalogue of gene scores: each variant once for every transcription start whose window contains it.
 
-Variants of a chromosome are sorted by position, and so are windows: those in a window follow one another, and both run
-along the chromosome together. In memory are the positions of one chromosome's variants (24 bytes each) and the rows of
-the windows at hand.
+Variants of a chromosome are sorted by position, and so are windows: the variants of a window are consecutive, and both
+are walked along the chromosome together. In memory are the positions of one chromosome's variants (24 bytes each) and
+the rows of a few windows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.catalogue.build import Catalogue
-from enformer_ray.catalogue.checks import Counts, count_ends
+from enformer_ray.catalogue.checks import Counts, count_statuses
 from enformer_ray.catalogue.contig import INPUTS_SCHEMA, VARIANTS_SCHEMA
 from enformer_ray.catalogue.files import RowDigest, open_writer
 from enformer_ray.catalogue.variant import FIRST_ROW, GENE_FIELDS
@@ -41,15 +41,15 @@ _NOWHERE = np.iinfo(np.int64).max
 
 
 class Windows(NamedTuple):
-    """Where windows around transcription starts lie, and which variants are scored in them.
+    """Where the windows around transcription starts are, and which variants are scored in them.
 
     Attributes:
         length: bp.
-        placement: as `genome.window_start` has it, with the transcription start for the variant.
+        placement: as in `window_start`, of the transcription start instead of a variant.
         stride: of the placement `shared`.
-        shifts: number of windows that are averaged over; a variant has to lie in all of them.
-        max_distance: bp between a variant and the start at most; None takes the whole window.
-        max_unknown: unknown bases in a window at most; None takes any number.
+        shifts: number of windows that are averaged over; a variant has to be in all of them.
+        max_distance: maximum of bp between a variant and the start; None for the whole window.
+        max_unknown: maximum of unknown bases in a window; None for any number.
     """
 
     length: int
@@ -65,7 +65,7 @@ class Windows(NamedTuple):
         return cls(length, scoring.placement, scoring.stride, scoring.shifts, max_distance, max_unknown)
 
     def reach(self, positions: Integers) -> tuple[Integers, Integers]:
-        """First and end (0-based half-open) of the bases that a variant may touch, for starts (1-based), in order."""
+        """First and end (0-based half-open) of the bases that a variant may change, for sorted starts (1-based)."""
         starts = cast(Integers, window_start(cast(Any, positions - 1), self.length, self.placement, stride=self.stride))
         first, end = starts, starts + self.length - max(shift_offsets(self.shifts))
         if self.max_distance is None:
@@ -73,7 +73,7 @@ class Windows(NamedTuple):
         return np.maximum(first, positions - 1 - self.max_distance), end
 
     def farthest(self, positions: Integers) -> Integers:
-        """0-based end of the bases at which a variant may begin."""
+        """0-based exclusive end of the bases at which a variant may begin, for sorted starts (1-based)."""
         end = self.reach(positions)[1]
         return end if self.max_distance is None else np.minimum(end, positions + self.max_distance)
 
@@ -81,22 +81,15 @@ class Windows(NamedTuple):
 def gene_rows(
     catalogue: Catalogue, annotation: Annotation, reference: ReferenceGenome, windows: Windows, scratch: Path
 ) -> Catalogue:
-    """Turn a catalogue of variants into one of variants at transcription starts.
+    """Make a catalogue of variants at transcription starts from one of variants, with files under `scratch`.
 
-    Its `variants` have GENE_ROWS_SCHEMA, sorted by transcription start, then as before, and `variant` numbers rows.
-    Its `inputs` refer to the first row of their variant. A variant that lies in no window is rejected as `no_gene`, or
-    as `too_many_unknown_bases` if that is why there is none.
-
-    Args:
-        catalogue: of unique variants.
-        annotation: transcription starts.
-        reference: the FASTA.
-        windows: where they lie.
-        scratch: an existing folder for the files.
+    Its `variants` have GENE_ROWS_SCHEMA, sorted by transcription start, then by position and alleles, and `variant`
+    numbers rows. Its `inputs` refer to the first row of their variant. A variant in no window is rejected as `no_gene`,
+    or as `too_many_unknown_bases` if that is why it has no row.
 
     Raises:
-        GeneFileError: a transcription start lies behind its chromosome, or no chromosome of the FASTA has any.
-        EmptyCatalogueError: no variant lies in a window.
+        GeneFileError: a transcription start is beyond its chromosome, or no chromosome of the FASTA has any.
+        EmptyCatalogueError: no variant is in a window.
     """
     if not annotation.starts.keys() & reference.lengths.keys():
         raise GeneFileError(
@@ -107,7 +100,7 @@ def gene_rows(
     for number, (name, path) in enumerate(catalogue.variants.items()):
         joined.add(name, path, annotation, scratch / f"rows-{number:05d}.parquet")
     for number, (name, path) in enumerate(catalogue.inputs.items()):
-        joined.refer(name, path, scratch / f"referred-{number:05d}.parquet")
+        joined.add_inputs(name, path, scratch / f"referred-{number:05d}.parquet")
     if not joined.rows:
         raise EmptyCatalogueError(
             f"nothing is left to score: none of {catalogue.planned:,} variants lies in the window of a transcription "
@@ -126,11 +119,11 @@ def gene_rows(
 
 
 class _Joined:
-    """The files of the new catalogue, a chromosome after the other."""
+    """The files of the new catalogue, written one chromosome after the other."""
 
     def __init__(self, reference: ReferenceGenome, windows: Windows, scratch: Path) -> None:
         self._reference, self._windows, self._scratch = reference, windows, scratch
-        self._ends: dict[str, tuple[int, Integers, NDArray[np.bool_]]] = {}
+        self._first_rows: dict[str, tuple[int, Integers, NDArray[np.bool_]]] = {}
         self.inputs: dict[str, Path] = {}
         self.variants: dict[str, Path] = {}
         self.counts: Counts = {}
@@ -138,7 +131,7 @@ class _Joined:
         self.rows = 0
 
     def add(self, name: str, path: Path, annotation: Annotation, to: Path) -> None:
-        """Write the rows of a chromosome, and keep where each of its variants is first."""
+        """Write the rows of a chromosome, and keep the first row of each of its variants."""
         starts = annotation.starts.get(name, [])
         self._check(name, starts, annotation.path)
         with pq.ParquetFile(path) as file:
@@ -157,36 +150,36 @@ class _Joined:
             blocked = np.zeros(len(first_rows), np.bool_)
             for _, of_variant in chosen.pairs(too_unknown):
                 blocked[of_variant] = True
-            self._ends[name] = (chosen.numbered_from, first_rows, blocked)
+            self._first_rows[name] = (chosen.numbered_from, first_rows, blocked)
         if self.rows > before:
             self.variants[name] = to
 
-    def refer(self, name: str, path: Path, to: Path) -> None:
-        """Write the input records of a chromosome anew: what they refer to are rows, or there are none."""
+    def add_inputs(self, name: str, path: Path, to: Path) -> None:
+        """Write the input records of a chromosome, which now refer to rows or are rejected; after all `add`."""
         self.inputs[name] = to
         with pq.ParquetFile(path) as file, open_writer(to, INPUTS_SCHEMA) as writer:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 referred = self._referred(name, batch)
                 self.digest.update(f"inputs {name}", referred, without=("file",))
-                count_ends(referred, self.counts)
+                count_statuses(referred, self.counts)
                 writer.write_batch(referred)
 
     def _referred(self, name: str, batch: pa.RecordBatch) -> pa.RecordBatch:
-        had = batch.column("variant").is_valid().to_numpy(zero_copy_only=False)
-        if not had.any():
+        has_variant = batch.column("variant").is_valid().to_numpy(zero_copy_only=False)
+        if not has_variant.any():
             return batch
-        numbered_from, first_rows, blocked = self._ends[name]
+        numbered_from, first_rows, blocked = self._first_rows[name]
         local = batch.column("variant").fill_null(numbered_from).to_numpy() - numbered_from
-        row, nowhere = first_rows[local], had & (first_rows[local] == _NOWHERE)
+        row, nowhere = first_rows[local], has_variant & (first_rows[local] == _NOWHERE)
         reason = np.where(blocked[local], "too_many_unknown_bases", "no_gene")
         columns = {field.name: batch.column(field.name) for field in INPUTS_SCHEMA}
-        columns["variant"] = pa.array(np.where(nowhere, 0, row), mask=~had | nowhere)
+        columns["variant"] = pa.array(np.where(nowhere, 0, row), mask=~has_variant | nowhere)
         columns["status"] = pc.if_else(pa.array(nowhere), "rejected", columns["status"])
         columns["reason"] = pc.if_else(pa.array(nowhere), pa.array(reason), columns["reason"])
         return pa.record_batch([columns[field.name] for field in INPUTS_SCHEMA], schema=INPUTS_SCHEMA)
 
     def _unknown_bases(self, name: str, chosen: _Chosen) -> NDArray[np.bool_]:
-        """Keeps the unknown bases of each window; says which have too many."""
+        """Which windows have too many unknown bases; sets those of each window in `chosen`."""
         if not len(chosen.positions):
             return np.zeros(0, np.bool_)
         bases = ContigBases(self._reference, name)

@@ -1,23 +1,23 @@
-"""Which allele is the reference: records of files that do not say so, or that people turn round, against the FASTA.
+"""Harmonisation: which allele is the reference, where a file does not say so, found by comparing with the FASTA.
 
 Codes (column `harmonisation`), with the `hm_code` of the GWAS Catalog's harmoniser (github.com/EBISPOT/
 gwas-sumstats-harmoniser, "Hm_code") where it has one:
 
     forward           10      the other allele is the reference
-    swapped           11      the effect allele is the reference: beta and frequency are turned
+    swapped           11      the effect allele is the reference: beta changes its sign, and frequency is 1 - frequency
     flipped           12      as forward, of the complements: the file has the reverse strand
     flipped_swapped   13      as swapped, of the complements
     palindromic       5, 6    A/T or C/G: either strand fits; taken as forward (5) or swapped (6) on the forward strand
     indel_ambiguous   -       both alleles match the FASTA: an insertion or a deletion
     unmatched         15      neither allele, nor its complement, is what the FASTA has
 
-With `palindromic: frequency`, a palindromic SNP whose strand is told gets the code of its strand (hm_code 1-4); with
-`drop` it is rejected (hm_code 9).
+With `palindromic: frequency`, a palindromic SNP whose strand the frequencies decide gets the code of its strand
+(hm_code 1-4); with `drop` it is rejected (hm_code 9).
 
-The two alleles of a deletion always match the FASTA both; those of an insertion into a repeat do, too. What tells them
-apart is the rest of the file: if (nearly) all its other records have the reference in the same place, these have as
-well (see `orientation`). Otherwise they are rejected as `indel_ambiguous`: the order of two columns must not decide
-which variant is scored.
+Both alleles of a deletion always match the FASTA; those of an insertion into a repeat do, too. Only the rest of the
+file can decide which is the reference: if (nearly) all its other records have the reference in the same column, these
+have as well (see `Orientation`). Otherwise they are rejected as `indel_ambiguous`: the order of two columns must not
+decide which variant is scored.
 """
 
 from __future__ import annotations
@@ -51,14 +51,19 @@ from enformer_ray.genome.contig import ContigBases
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.tables import read_delimited
 
-ENOUGH = 20
-"""Records from which on they say something of the whole file."""
+MIN_RECORDS = 20
+"""Records that must match in one way only before they decide for their whole file."""
 
-AGREEMENT = 0.99
-"""Share of them that must agree."""
+MIN_AGREEMENT = 0.99
+"""Share of those records that must agree."""
 
 MAX_BATCHES = 4
-"""Batches in which they are looked for, from the beginning of a file."""
+"""Batches in which those records are looked for, from the beginning of a file."""
+
+_ORIENTED = np.array(["forward", "swapped", "flipped", "flipped_swapped"])
+_NAMES = {PALINDROMIC: "palindromic", AMBIGUOUS: "indel_ambiguous", UNMATCHED: "unmatched"}
+
+Floats = NDArray[np.float64]
 
 
 @dataclass
@@ -68,16 +73,16 @@ class Orientation:
     Attributes:
         as_other: the other allele is the reference.
         as_effect: the effect allele is the reference.
-        batches: that were looked at.
+        batches: number of batches that were counted.
     """
 
     as_other: int = 0
     as_effect: int = 0
     batches: int = 0
 
-    def look(self, batch: pa.RecordBatch, reference: ReferenceGenome) -> None:
-        """Count the records of a batch; one that comes when enough is known is left alone."""
-        if self.batches == MAX_BATCHES or self.as_other + self.as_effect >= ENOUGH:
+    def count(self, batch: pa.RecordBatch, reference: ReferenceGenome) -> None:
+        """Count the records of a batch, unless enough is known already."""
+        if self.batches == MAX_BATCHES or self.as_other + self.as_effect >= MIN_RECORDS:
             return
         self.batches += 1
         if batch.column("effect_allele").null_count == len(batch):
@@ -88,7 +93,7 @@ class Orientation:
         self.as_other += int(np.count_nonzero(~matches.swapped & sure))
 
     def add(self, other: Orientation) -> None:
-        """Count what another part of the same file has, too."""
+        """Add the counts of another part of the same file."""
         self.as_other += other.as_other
         self.as_effect += other.as_effect
 
@@ -96,12 +101,9 @@ class Orientation:
     def swapped(self) -> bool | None:
         """Whether the effect allele is the reference; None if there are too few records, or they do not agree."""
         total = self.as_other + self.as_effect
-        if total < ENOUGH or max(self.as_other, self.as_effect) < AGREEMENT * total:
+        if total < MIN_RECORDS or max(self.as_other, self.as_effect) < MIN_AGREEMENT * total:
             return None
         return self.as_effect > self.as_other
-
-
-Floats = NDArray[np.float64]
 
 
 class PanelFrequencies:
@@ -119,14 +121,14 @@ class PanelFrequencies:
         for batch in batches:
             matches = match_anywhere(batch, reference)
             frequency = alternate_frequency(batch, matches)
-            wanted = _snps(batch, matches) & ~np.isnan(frequency)
-            chosen = batch.filter(pa.array(wanted))
+            rows = _snps(batch, matches) & ~np.isnan(frequency)
+            chosen = batch.filter(pa.array(rows))
             chromosomes = chosen.column("chromosome").dictionary_encode()
             indices = chromosomes.indices.to_numpy(zero_copy_only=False)
-            keys, values = _keys(chosen), frequency[wanted]
+            keys, values = _keys(chosen), frequency[rows]
             for index, name in enumerate(chromosomes.dictionary.to_pylist()):
-                here = indices == index
-                found.setdefault(reference.resolve(name), []).append((keys[here], values[here]))
+                on_contig = indices == index
+                found.setdefault(reference.resolve(name), []).append((keys[on_contig], values[on_contig]))
         self._contigs: dict[str, tuple[NDArray[np.int64], Floats]] = {}
         for name, pieces in found.items():
             keys, first = np.unique(np.concatenate([piece[0] for piece in pieces]), return_index=True)
@@ -144,11 +146,7 @@ class PanelFrequencies:
 
 
 def read_frequencies(path: Path, reference: ReferenceGenome) -> PanelFrequencies:
-    """Frequencies of any file that `read_delimited` reads and that has them; bad records of it count for nothing.
-
-    Raises:
-        VariantFileError: the file cannot be read, or is of no format that is read here.
-    """
+    """Frequencies of any file that `read_delimited` reads and that has them; its bad records are ignored."""
     return PanelFrequencies(read_delimited(path, CatalogueConfig(on_bad_record="keep")), reference)
 
 
@@ -162,20 +160,15 @@ def alternate_frequency(batch: pa.RecordBatch, matches: Matches) -> Floats:
 def resolve_by_frequency(
     batch: pa.RecordBatch, contig: str, matches: Matches, frequencies: PanelFrequencies, threshold: float
 ) -> None:
-    """Set the strand of the palindromic SNPs that frequencies tell it of; the others stay as they are.
+    """Set, in `matches`, the strand of those palindromic SNPs of one contig whose frequencies decide it.
 
-    Args:
-        batch: records as read, of one contig.
-        contig: its canonical name.
-        matches: of the records; changed in place.
-        frequencies: of the alternate alleles on the forward strand.
-        threshold: minor allele frequency above which neither frequency tells anything.
+    They decide where both minor allele frequencies, of the study and of the panel, are at most `threshold`.
     """
-    wanted = _snps(batch, matches)
-    rows = np.flatnonzero(wanted)
+    is_snp = _snps(batch, matches)
+    rows = np.flatnonzero(is_snp)
     study = alternate_frequency(batch, matches)[rows]
-    panel = frequencies.of(contig, batch.filter(pa.array(wanted)))
-    with np.errstate(invalid="ignore"):
+    panel = frequencies.of(contig, batch.filter(pa.array(is_snp)))
+    with np.errstate(invalid="ignore"):  # NaN, of an unknown frequency, compares as false
         clear = (np.minimum(study, 1 - study) <= threshold) & (np.minimum(panel, 1 - panel) <= threshold)
         other_strand = rows[clear & ((study < 0.5) != (panel < 0.5))]
     matches.kind[rows[clear]] = MATCHED
@@ -185,7 +178,7 @@ def resolve_by_frequency(
 
 
 def _keys(snps: pa.RecordBatch) -> NDArray[np.int64]:
-    """One number a SNP of a contig: its position, and whether it is A/T or C/G."""
+    """A number for each SNP of a contig: twice its position, and one more for C/G than for A/T."""
     strong = flags(pc.is_in(pc.utf8_upper(snps.column("effect_allele")), value_set=pa.array(["C", "G"])))
     positions: NDArray[np.int64] = snps.column("position").to_numpy(zero_copy_only=False)
     return (positions << 1) | strong
@@ -196,12 +189,8 @@ def _snps(batch: pa.RecordBatch, matches: Matches) -> Flags:
     return snps
 
 
-_ORIENTED = np.array(["forward", "swapped", "flipped", "flipped_swapped"])
-_NAMES = {PALINDROMIC: "palindromic", AMBIGUOUS: "indel_ambiguous", UNMATCHED: "unmatched"}
-
-
 class Harmoniser:
-    """Finds the reference allele of records that have none, and turns their study columns accordingly.
+    """Finds the reference allele of records that have none, and converts their study columns accordingly.
 
     Args:
         config: `palindromic`, `palindromic_frequencies` and `palindromic_threshold`.
@@ -221,13 +210,13 @@ class Harmoniser:
     def harmonise(self, batch: pa.RecordBatch, bases: ContigBases, swapped: bool | None) -> pa.RecordBatch:
         """A prepared batch of one contig, harmonised; it depends on nothing but its arguments.
 
-        Alleles of a record that matches the FASTA come out in upper case on the forward strand, the reference as
+        A record that matches the FASTA gets its alleles in upper case on the forward strand, the reference as
         `reference_allele` and `other_allele`, the alternate as `alternate_allele` and `effect_allele`; beta and
-        frequency are of the alternate allele. One that does not match has its other allele as the reference, so that
-        normalisation says why. Rows with a reference allele, a problem or a reason stay as they are.
+        frequency are of the alternate allele. One that does not match gets its other allele as the reference, so that
+        normalisation rejects it with a reason. Rows with a reference allele, a problem or a reason are unchanged.
 
         Args:
-            batch: of `PREPARED_SCHEMA`, with further columns if there are.
+            batch: of `PREPARED_SCHEMA`; further columns are kept.
             bases: of its contig.
             swapped: whether the records' file has the reference as the effect allele; None if that is not known.
         """
@@ -249,7 +238,7 @@ class Harmoniser:
             refused |= palindromic
         elif self._frequencies is not None:
             resolve_by_frequency(batch, bases.name, matches, self._frequencies, self._config.palindromic_threshold)
-        return _turned(batch, matches, refused, reason)
+        return _harmonised(batch, matches, refused, reason)
 
 
 def _frequency_file(config: CatalogueConfig) -> Path:
@@ -261,23 +250,26 @@ def _frequency_file(config: CatalogueConfig) -> Path:
     return config.palindromic_frequencies
 
 
-def _turned(batch: pa.RecordBatch, matches: Matches, refused: Flags, reason: pa.StringArray) -> pa.RecordBatch:
-    """A batch with its alleles, beta and frequency as the reference has them."""
-    settled = np.isin(matches.kind, (MATCHED, PALINDROMIC, AMBIGUOUS)) & ~refused
-    turned, found, asked = pa.array(settled & matches.swapped), pa.array(settled), pa.array(matches.kind != NONE)
+def _harmonised(batch: pa.RecordBatch, matches: Matches, refused: Flags, reason: pa.StringArray) -> pa.RecordBatch:
+    """A batch with its alleles, beta and frequency relative to the reference."""
+    decided = np.isin(matches.kind, (MATCHED, PALINDROMIC, AMBIGUOUS)) & ~refused
+    swapped, found = pa.array(decided & matches.swapped), pa.array(decided)
+    compared = pa.array(matches.kind != NONE)
     columns = {name: batch.column(name) for name in batch.schema.names}
     effect, other = columns["effect_allele"], columns["other_allele"]
-    here_effect, here_other = (_on_strand(alleles, settled, matches.reverse) for alleles in (effect, other))
-    reference = pc.if_else(turned, here_effect, here_other)
-    alternate = pc.if_else(turned, here_other, here_effect)
+    forward_effect, forward_other = (
+        _on_forward_strand(alleles, decided, matches.reverse) for alleles in (effect, other)
+    )
+    reference = pc.if_else(swapped, forward_effect, forward_other)
+    alternate = pc.if_else(swapped, forward_other, forward_effect)
     beta, frequency = columns["beta"], columns["effect_allele_frequency"]
     columns |= {
         "effect_allele": pc.if_else(found, alternate, effect),
         "other_allele": pc.if_else(found, reference, other),
-        "reference_allele": pc.if_else(asked, reference, columns["reference_allele"]),
-        "alternate_allele": pc.if_else(asked, alternate, columns["alternate_allele"]),
-        "beta": pc.if_else(turned, pc.subtract(0.0, beta), beta),
-        "effect_allele_frequency": pc.if_else(turned, pc.subtract(1.0, frequency), frequency),
+        "reference_allele": pc.if_else(compared, reference, columns["reference_allele"]),
+        "alternate_allele": pc.if_else(compared, alternate, columns["alternate_allele"]),
+        "beta": pc.if_else(swapped, pc.subtract(0.0, beta), beta),  # unlike negate, it keeps 0.0
+        "effect_allele_frequency": pc.if_else(swapped, pc.subtract(1.0, frequency), frequency),
         "reason": reason,
         "harmonisation": pc.coalesce(_codes(matches), columns["harmonisation"]),
     }
@@ -291,12 +283,12 @@ def _codes(matches: Matches) -> pa.StringArray:
     return pa.array(names, pa.string(), mask=matches.kind == NONE)
 
 
-def _on_strand(alleles: pa.StringArray, settled: Flags, reverse: Flags) -> pa.StringArray:
-    """Alleles that are settled in upper case, those of `reverse` rows as the reverse complement."""
-    upper = pc.if_else(pa.array(settled), pc.utf8_upper(alleles), alleles)
-    turned = settled & reverse
-    if not turned.any():
+def _on_forward_strand(alleles: pa.StringArray, decided: Flags, reverse: Flags) -> pa.StringArray:
+    """Alleles, those of `decided` rows in upper case, and of `reverse` ones among them as the reverse complement."""
+    upper = pc.if_else(pa.array(decided), pc.utf8_upper(alleles), alleles)
+    reversed_rows = decided & reverse
+    if not reversed_rows.any():
         return upper
-    mask = pa.array(turned)
+    mask = pa.array(reversed_rows)
     complements = [reverse_complement(allele) for allele in upper.filter(mask).to_pylist()]
     return pc.replace_with_mask(upper, mask, pa.array(complements, pa.string()))

@@ -1,7 +1,8 @@
-"""A chain file: which stretch of one assembly is which of another, as arrays that lift millions of positions a second.
+"""Liftover: records moved from the assembly of their file to that of the FASTA, by a chain file.
 
-The format is UCSC's (https://genome.ucsc.edu/goldenPath/help/chain.html): a chain is a list of blocks, in which every
-base of the source assembly has its base in the target assembly, with gaps between them.
+A chain file (UCSC's format, https://genome.ucsc.edu/goldenPath/help/chain.html) says which stretch of one assembly
+corresponds to which of another: a chain is a list of blocks, in which every base of the source assembly has its base in
+the target assembly, with gaps between the blocks. Held as arrays, it lifts millions of positions a second.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyliftover.chainfile import LiftOverChain
 
+from enformer_ray.catalogue.allele_match import reverse_complement
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ChainFileError, ConfigError
 from enformer_ray.genome.coordinates import canonical_name
@@ -35,20 +37,40 @@ OUTCOMES = (
     "lifted_to_many",
     "indel_on_reverse_strand",
 )
-"""What becomes of a span: None where it is lifted, else a key of `normalise.REASONS`."""
+"""Outcomes of lifting a span: None where it is lifted, else a key of `normalise.REASONS`."""
 
-# In the place of a block: no chain covers the bases, or several do, or several do but none the whole span.
+LIFT_SCHEMA = pa.schema(
+    {
+        "original_chromosome": pa.string(),
+        "original_position": pa.int64(),
+        "original_reference_allele": pa.string(),
+        "original_alternate_allele": pa.string(),
+        "lifted": pa.string(),
+        "reason": pa.string(),
+    }
+)
+"""Columns that `lift_batch` adds or replaces.
+
+    original_*: what the file had, of lifted records; null where the record's own columns still hold it. Where the
+        reference allele is not known, the other and the effect allele.
+    lifted: `forward` or `reverse`, the strand of the new assembly; null where the record was not lifted.
+    reason: key of `normalise.REASONS` of a record that cannot be lifted.
+"""
+
+_ALLELES = ("reference_allele", "alternate_allele", "effect_allele", "other_allele")
+
+# Instead of the index of a block: no chain covers the bases, or several do, or several do but none the whole span.
 _NONE, _MANY, _PARTS = -1, -2, -3
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Lift(NamedTuple):
-    """Where spans of the source assembly lie in the target assembly; one entry a span.
+    """Where spans of the source assembly are in the target assembly; one entry for each span.
 
     Attributes:
-        target: index in `Chain.targets`; of a span that is not lifted it means nothing, as do the next two.
+        target: index in `Chain.targets`; undefined for a span that is not lifted, as are the next two.
         start: 0-based first base on the forward strand.
-        reverse: whether the span lies on the reverse strand.
+        reverse: whether the span is on the reverse strand.
         outcome: index in `OUTCOMES`, 0 where the span is lifted.
     """
 
@@ -59,12 +81,12 @@ class Lift(NamedTuple):
 
 
 class _Blocks(NamedTuple):
-    """Blocks of all chains. Contigs of the source stand one behind the other on one axis."""
+    """Blocks of all chains, 0-based half-open. The contigs of the source are concatenated on one axis."""
 
-    start: Integers  # on the source's axis
+    start: Integers  # on the axis of the source
     end: Integers
     target: Integers
-    target_start: Integers  # on the strand of the chain
+    target_start: Integers  # counted along the strand of the chain
     reverse: NDArray[np.bool_]
 
 
@@ -75,7 +97,7 @@ class Chain:
         path: of the file.
         source_lengths: bp of each contig that it lifts from, by canonical name.
         target_lengths: bp of each contig that it lifts to, by canonical name.
-        targets: the latter contigs as the file names them.
+        targets: contigs that it lifts to, as the file names them.
 
     Args:
         path: `.chain`, plain or packed with gzip or bgzip.
@@ -101,14 +123,14 @@ class Chain:
         self._sizes = np.array(list(self.source_lengths.values()), dtype=np.int64)
         self._offsets = np.concatenate([[0], np.cumsum(self._sizes)[:-1]]).astype(np.int64)
         self._blocks = self._collect(chains)
-        self._edges, self._block_behind = _sweep(self._blocks)
+        self._edges, self._block_after = _sweep(self._blocks)
 
     def contig(self, name: str) -> int:
         """Number of a contig of the source assembly (`chr1`, `1` or an alias); -1 where the file does not have it."""
         return self._numbers.get(canonical_name(self._aliases.get(name, name)), -1)
 
     def lift(self, contig: Integers, start: Integers, length: Integers) -> Lift:
-        """Lift spans. Each must lie in one block, first base to last, of exactly one chain.
+        """Lift spans. Each must be in one block, first base to last, of exactly one chain.
 
         Args:
             contig: numbers by `contig`.
@@ -123,7 +145,7 @@ class Chain:
         block = self._block_at(first)
         for row in np.flatnonzero((block == _MANY) & (length > 1)):
             block[row] = self._among_many(int(first[row]), int(last[row]))
-        at = np.maximum(block, 0)  # of spans without a block too; what comes of those means nothing
+        at = np.maximum(block, 0)  # an index of spans without a block, too; their results are never used
         whole = inside & (block >= 0) & (last < blocks.end[at])
         outcome = np.zeros(len(contig), dtype=np.int64)
         rest = np.flatnonzero(~whole)
@@ -132,16 +154,17 @@ class Chain:
         outcome[block == _MANY] = OUTCOMES.index("lifted_to_many")
         outcome[~inside] = OUTCOMES.index("position_outside_contig")
         outcome[~known] = OUTCOMES.index("chain_without_contig")
-        there = blocks.target_start[at] + first - blocks.start[at]
+        lifted = blocks.target_start[at] + first - blocks.start[at]
         target, reverse = blocks.target[at], blocks.reverse[at]
-        there = np.where(reverse, self._target_sizes[target] - there - length, there)
-        return Lift(target, there, reverse, outcome)
+        # Coordinates of a reverse chain count from the end of the contig.
+        lifted = np.where(reverse, self._target_sizes[target] - lifted - length, lifted)
+        return Lift(target, lifted, reverse, outcome)
 
-    def _block_at(self, places: Integers) -> Integers:
-        return self._block_behind[np.searchsorted(self._edges, places, side="right") - 1]
+    def _block_at(self, positions: Integers) -> Integers:
+        return self._block_after[np.searchsorted(self._edges, positions, side="right") - 1]
 
     def _among_many(self, first: int, last: int) -> int:
-        """The one block that holds a whole span whose first base lies in several; rare, so every block is tried."""
+        """The one block that holds a whole span whose first base is in several; rare, so every block is tried."""
         holds = np.flatnonzero((self._blocks.start <= first) & (last < self._blocks.end))
         return int(holds[0]) if len(holds) == 1 else (_MANY if len(holds) else _PARTS)
 
@@ -166,28 +189,28 @@ class Chain:
             target = numbers.setdefault(canonical_name(chain.target_name), len(numbers))
             if target == len(self.targets):
                 self.targets.append(chain.target_name)
-            start, end, there = np.array(chain.blocks, dtype=np.int64).reshape(-1, 3).T
+            start, end, target_start = np.array(chain.blocks, dtype=np.int64).reshape(-1, 3).T
             filled = start < end  # some programs end a chain with a block of no bases
             offset = self._offsets[self._numbers[canonical_name(chain.source_name)]]
             constants = [np.full(filled.sum(), value) for value in (target, chain.target_strand == "-")]
-            columns.append((start[filled] + offset, end[filled] + offset, there[filled], *constants))
+            columns.append((start[filled] + offset, end[filled] + offset, target_start[filled], *constants))
         self._target_sizes = np.array([self.target_lengths[canonical_name(name)] for name in self.targets])
-        source_start, source_end, target_start, of_target, reverse = map(np.concatenate, zip(*columns, strict=True))
-        return _Blocks(source_start, source_end, of_target, target_start, reverse.astype(bool))
+        starts, ends, target_starts, targets, reverse = map(np.concatenate, zip(*columns, strict=True))
+        return _Blocks(starts, ends, targets, target_starts, reverse.astype(bool))
 
 
 def _sweep(blocks: _Blocks) -> tuple[Integers, Integers]:
-    """Places where blocks begin or end, in order, and the block behind each (or none, or many)."""
+    """Positions where blocks begin or end, in order, and the block from each on (or none, or many)."""
     number = np.arange(len(blocks.start), dtype=np.int64)
-    places = np.concatenate([[-1], blocks.start, blocks.end])
+    positions = np.concatenate([[-1], blocks.start, blocks.end])
     depth = np.concatenate([[0], np.ones_like(number), -np.ones_like(number)])
-    which = np.concatenate([[0], number, -number])
-    order = np.argsort(places, kind="stable")
-    places, depth, which = places[order], np.cumsum(depth[order]), np.cumsum(which[order])
-    final = np.append(places[1:] != places[:-1], True)  # what holds behind a place, once all its edges are counted
+    open_numbers = np.concatenate([[0], number, -number])
+    order = np.argsort(positions, kind="stable")
+    positions, depth, open_numbers = positions[order], np.cumsum(depth[order]), np.cumsum(open_numbers[order])
+    final = np.append(positions[1:] != positions[:-1], True)  # once all edges at a position are counted
     # Where one block alone is open, the sum of the numbers of open blocks is its number.
-    behind = np.where(depth == 1, which, np.where(depth == 0, _NONE, _MANY))
-    return places[final].astype(np.int64), behind[final].astype(np.int64)
+    block_after = np.where(depth == 1, open_numbers, np.where(depth == 0, _NONE, _MANY))
+    return positions[final].astype(np.int64), block_after[final].astype(np.int64)
 
 
 def _read_chains(path: Path) -> Iterator[LiftOverChain]:
@@ -224,7 +247,7 @@ def _parse(header: bytes, stream: BinaryIO, path: Path) -> LiftOverChain:
     except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
         raise _bad_chain(path, header, str(error)) from None
     edges = [edge for start, end, _ in chain.blocks for edge in (start, end)]
-    if edges != sorted(edges) or any(there < chain.target_start for _, _, there in chain.blocks):
+    if edges != sorted(edges) or any(start < chain.target_start for _, _, start in chain.blocks):
         raise _bad_chain(path, header, "a block or a gap has a negative length")
     if not (0 <= chain.source_start < chain.source_end <= chain.source_size):
         raise _bad_chain(path, header, f"it leaves its contig {chain.source_name}")
@@ -246,32 +269,10 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
 
 
-LIFT_SCHEMA = pa.schema(
-    {
-        "original_chromosome": pa.string(),
-        "original_position": pa.int64(),
-        "original_reference_allele": pa.string(),
-        "original_alternate_allele": pa.string(),
-        "lifted": pa.string(),
-        "reason": pa.string(),
-    }
-)
-"""Columns that `lift_batch` adds or replaces.
-
-    original_*: what the file had, of lifted records; null where the record's own columns still hold it. Where the
-        reference allele is not known, the other and the effect allele.
-    lifted: `forward` or `reverse`, the strand of the new assembly; null where the record was not lifted.
-    reason: key of `normalise.REASONS` of a record that cannot be lifted.
-"""
-
-_ALLELES = ("reference_allele", "alternate_allele", "effect_allele", "other_allele")
-_COMPLEMENT = str.maketrans("ACGTNacgtn", "TGCANtgcan")
-
-
 def chain_of(path: Path, config: CatalogueConfig) -> Chain | None:
-    """The chain file that lifts a variant file by `catalogue.chain`, None where it is not lifted.
+    """The chain file that lifts a variant file by `catalogue.chain`; None for a file that is not lifted.
 
-    The setting is one chain file for all variant files, or a mapping from patterns, of which the first that fits
+    The setting is one chain file for all variant files, or a mapping from patterns, of which the first that matches
     counts. A pattern is a path or the end of one (`old.vcf.gz`, `old/*.vcf.gz`). A process reads a chain file once.
 
     Raises:
@@ -285,11 +286,7 @@ def chain_of(path: Path, config: CatalogueConfig) -> Chain | None:
 
 
 def check_chain_patterns(paths: Sequence[Path], config: CatalogueConfig) -> None:
-    """Check that every pattern of `catalogue.chain` fits one of the variant files.
-
-    Raises:
-        ConfigError: one does not: what it was meant for would not be lifted.
-    """
+    """Raise ConfigError for a pattern of `catalogue.chain` that matches no variant file, so that it lifts nothing."""
     for pattern in _by_pattern(config):
         if not any(path.match(pattern) for path in paths):
             raise ConfigError(
@@ -349,7 +346,7 @@ def _move(
     done: NDArray[np.bool_],
     chain: Chain,
 ) -> None:
-    """Put the records of `done` to their new place, and what the file had into the original_* columns."""
+    """Give the records of `done` their new coordinates, and what the file had to the original_* columns."""
     known = columns["reference_allele"].is_valid()
     originals = (
         columns["chromosome"],
@@ -358,7 +355,7 @@ def _move(
         pc.if_else(known, columns["alternate_allele"], columns["effect_allele"]),
     )
     for name, original in zip(LIFT_SCHEMA.names, originals, strict=False):
-        # A record that was changed before keeps what the file had.
+        # A record that was changed already keeps what the file had.
         kept = pc.coalesce(columns[name], original)
         columns[name] = _replaced(columns[name], done, kept.filter(pa.array(done)))
     contigs = pa.array(chain.targets, pa.string()).take(pa.array(target[done]))
@@ -366,16 +363,15 @@ def _move(
     columns["position"] = _replaced(columns["position"], done, pa.array(start[done] + 1))
     strand = pa.array(["forward", "reverse"]).take(pa.array(reverse[done].astype(np.int8)))
     columns["lifted"] = _replaced(columns["lifted"], done, strand)
-    turned = done & reverse
-    if turned.any():
+    reversed_rows = done & reverse
+    if reversed_rows.any():
         for name in _ALLELES:
-            columns[name] = _replaced(
-                columns[name], turned, _reverse_complement(columns[name].filter(pa.array(turned)))
-            )
+            complements = _reverse_complements(columns[name].filter(pa.array(reversed_rows)))
+            columns[name] = _replaced(columns[name], reversed_rows, complements)
 
 
 def _spans(columns: dict[str, pa.Array]) -> tuple[Integers, NDArray[np.bool_]]:
-    """Bases that each record spans, and whether that is unclear, for want of a reference allele.
+    """Bases that each record spans, and whether that is unclear for want of a reference allele.
 
     Where it is not known which allele is the reference, the longer one must be lifted whole.
     """
@@ -399,11 +395,9 @@ def _replaced(column: pa.Array, where: NDArray[np.bool_], values: pa.Array) -> p
     return pc.replace_with_mask(column, pa.array(where), values.cast(column.type))
 
 
-def _reverse_complement(alleles: pa.Array) -> pa.Array:
-    """Bases reverse-complemented; what is no sequence (`<DEL>`, `*`, `.`) as it is."""
+def _reverse_complements(alleles: pa.Array) -> pa.Array:
+    """Alleles reverse-complemented; what is no sequence (`<DEL>`, `*`, `.`) as it is."""
     encoded = alleles.dictionary_encode()
-    turned = [
-        text.translate(_COMPLEMENT)[::-1] if not text.strip("ACGTNacgtn") else text
-        for text in encoded.dictionary.to_pylist()
-    ]
-    return pa.array(turned, pa.string()).take(encoded.indices)
+    texts = encoded.dictionary.to_pylist()
+    complements = [text if text.strip("ACGTNacgtn") else reverse_complement(text) for text in texts]
+    return pa.array(complements, pa.string()).take(encoded.indices)

@@ -1,8 +1,8 @@
-"""Normalisation of whole batches: what `normalise` says of each record, mostly without asking it.
+"""Normalisation: records checked against the FASTA, trimmed and left-aligned, or rejected with a reason.
 
-Most records need no more than a comparison with the FASTA: single bases, and insertions and deletions that end in
-different bases, which no shift to the left can change. Those are done as arrays; all others go through `normalise`,
-which is the definition.
+`normalise` is the definition, for one record. `normalise_batch` gives the same for batches: most records need no more
+than a comparison with the FASTA (single bases, and insertions and deletions that end in different bases, which no
+shift to the left can change) and are done as arrays, all others go through `normalise`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from enformer_ray.catalogue.allele_match import Flags, flags
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import UnknownContigError
 from enformer_ray.genome.contig import BaseSource, ContigBases
@@ -46,8 +47,9 @@ REASONS = {
 
 _BASES = "ACGTN"
 _SINGLE_BASES = frozenset(_BASES)
-_FIRST_LOOK = 64
-_MAX_LOOK = 8_192
+_FIRST_BLOCK = 64
+_MAX_BLOCK = 8_192
+"""Bases that are compared at once where an indel is moved to the left: each block is twice the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ _REJECTIONS = {reason: Rejection(reason) for reason in REASONS}
 
 
 def normalise(record: InputRecord, reference: BaseSource, max_allele_length: int) -> Variant | Rejection:
-    """Check a record against the reference and normalise it.
+    """Check a record against the FASTA and normalise it.
 
     The reference allele must be the FASTA's, base by base. All that is not A, C, G or T in the FASTA (N, IUPAC codes)
     reads as N, and only N in the record matches it.
@@ -112,7 +114,7 @@ def left_align(chromosome: str, start: int, ref: str, alt: str, reference: BaseS
         ref, alt = ref[: len(ref) - shared], alt[: len(alt) - shared]
     if ref[-1] == alt[-1] and start > 0:
         # One allele is a single base that ends the other: an insertion or a deletion, free to move to the left.
-        # At base 0 there is no base before it to stand on, and it stays as it is.
+        # At base 0 no base precedes it that could be its anchor, and it stays as it is.
         longer = max(ref, alt, key=len)
         anchor, change = start - 1, longer[:-1]
         base = reference.bases(chromosome, anchor, start)
@@ -127,22 +129,22 @@ def left_align(chromosome: str, start: int, ref: str, alt: str, reference: BaseS
 
 
 def _roll_left(chromosome: str, anchor: int, change: str, reference: BaseSource) -> tuple[int, str]:
-    """Move inserted or deleted bases, which stand behind base `anchor`, as far to the left as repeats allow.
+    """Move inserted or deleted bases, which follow base `anchor`, as far to the left as repeats allow.
 
-    While the last of them equals the anchor, both move by one base. Seen from the anchor backwards, the reference is
-    thus compared with the change repeated endlessly; blocks that double keep long repeats fast.
+    While the last base of the change equals the anchor, both move by one base. From the anchor backwards, the reference
+    is thus compared with the change repeated endlessly; blocks that double keep long repeats fast.
     """
-    moved, look = 0, _FIRST_LOOK
+    moved, block = 0, _FIRST_BLOCK
     while anchor - moved > 0:
-        size = min(look, anchor - moved)
-        behind = reference.bases(chromosome, anchor - moved - size + 1, anchor - moved + 1)
+        size = min(block, anchor - moved)
+        bases = reference.bases(chromosome, anchor - moved - size + 1, anchor - moved + 1)
         rotated = _rotate(change, moved)
         repeated = (rotated * (size // len(rotated) + 1))[-size:]
-        same = _common_suffix(behind, repeated)
+        same = _common_suffix(bases, repeated)
         moved += same
         if same < size:
             break
-        look = min(2 * look, _MAX_LOOK)
+        block = min(2 * block, _MAX_BLOCK)
     return anchor - moved, _rotate(change, moved)
 
 
@@ -162,8 +164,6 @@ def _common_prefix(left: str, right: str) -> int:
     return next(i for i in range(size) if left[i] != right[i])
 
 
-Flags = NDArray[np.bool_]
-
 REASON_CODES = {reason: code for code, reason in enumerate(REASONS)}
 ACCEPTED = -1
 REASON_NAMES = pa.array(list(REASONS), pa.string())
@@ -180,8 +180,8 @@ class Normalised(NamedTuple):
     """A batch, normalised.
 
     Attributes:
-        reasons: of each record, its code in `REASON_CODES`, or `ACCEPTED`.
-        position: 1-based; of accepted records alone it means something, as do the alleles.
+        reasons: code of each record in `REASON_CODES`, or `ACCEPTED`.
+        position: 1-based; undefined for records that are not accepted, as are the alleles.
         reference_allele: upper case.
         alternate_allele: upper case.
     """
@@ -193,29 +193,23 @@ class Normalised(NamedTuple):
 
 
 def normalise_batch(batch: pa.RecordBatch, bases: ContigBases, max_allele_length: int) -> Normalised:
-    """Check and normalise a batch (`PREPARED_SCHEMA`) of one contig.
-
-    Args:
-        batch: records on the contig, whatever name their file gives it.
-        bases: of the contig.
-        max_allele_length: see `normalise`.
-    """
+    """Check and normalise a batch (`PREPARED_SCHEMA`) of one contig, whatever name its file gives the contig."""
     reference, alternate = _Alleles(batch.column("reference_allele")), _Alleles(batch.column("alternate_allele"))
     position = batch.column("position").fill_null(0).to_numpy().copy()
     inside = (position > 0) & (position - 1 + reference.lengths <= len(bases.codes))
     known = reference.known & alternate.known
     # Their last bases differ, so they are different alleles, and no shift to the left is possible.
-    plain = known & (reference.last != alternate.last)
+    unshiftable = known & (reference.last != alternate.last)
     matching = _matches(reference, position - 1, bases.codes, known & inside)
     shortest = np.minimum(reference.lengths, alternate.lengths)
     longest = np.maximum(reference.lengths, alternate.lengths)
 
     reasons = np.full(len(batch), ACCEPTED, dtype=np.int8)
-    reasons[plain & inside & ~matching] = REASON_CODES["reference_mismatch"]
-    reasons[plain & ~inside] = REASON_CODES["position_outside_contig"]
-    reasons[known & (longest == 1) & ~plain] = REASON_CODES["alternate_equals_reference"]
-    reasons[_flags(batch.column("alternate_allele").is_null())] = REASON_CODES["no_alternate_allele"]
-    done = (reasons != ACCEPTED) | (plain & matching & (shortest == 1) & (longest <= max_allele_length))
+    reasons[unshiftable & inside & ~matching] = REASON_CODES["reference_mismatch"]
+    reasons[unshiftable & ~inside] = REASON_CODES["position_outside_contig"]
+    reasons[known & (longest == 1) & ~unshiftable] = REASON_CODES["alternate_equals_reference"]
+    reasons[flags(batch.column("alternate_allele").is_null())] = REASON_CODES["no_alternate_allele"]
+    done = (reasons != ACCEPTED) | (unshiftable & matching & (shortest == 1) & (longest <= max_allele_length))
     done |= _given(batch, reasons)
     result = Normalised(reasons, position, reference.upper(), alternate.upper())
     if done.all():
@@ -236,15 +230,15 @@ def given_reasons(batch: pa.RecordBatch) -> NDArray[np.int8]:
 
 
 def _given(batch: pa.RecordBatch, reasons: NDArray[np.int8]) -> Flags:
-    """Set the reasons of records that had one when they came, or could not be read; says which those are."""
+    """Set the reasons of records that have one already or could not be read; returns which records those are."""
     given, problem = batch.column("reason"), batch.column("problem")
     if given.null_count < len(batch):
         codes = pc.index_in(given, REASON_NAMES)
-        there = _flags(given.is_valid())
-        reasons[there] = codes.filter(pa.array(there)).to_numpy().astype(np.int8)
-    unreadable = _flags(problem.is_valid())
+        has_reason = flags(given.is_valid())
+        reasons[has_reason] = codes.filter(pa.array(has_reason)).to_numpy().astype(np.int8)
+    unreadable = flags(problem.is_valid())
     reasons[unreadable] = REASON_CODES["bad_record"]
-    return unreadable | _flags(given.is_valid())
+    return unreadable | flags(given.is_valid())
 
 
 class _Alleles:
@@ -252,10 +246,10 @@ class _Alleles:
 
     Attributes:
         lengths: of each allele, 0 for null.
-        known: whether an allele is not empty and has no other letters than A, C, G, T and N, in any case.
+        known: whether an allele is not empty and has only the letters A, C, G, T and N, in any case.
         last: code of the last base.
         codes: of all bases, N is 4 and other characters 255.
-        firsts: where each allele begins in them.
+        firsts: index of each allele's first base in `codes`.
     """
 
     def __init__(self, column: pa.Array) -> None:
@@ -279,7 +273,7 @@ class _Alleles:
 
 
 def _matches(alleles: _Alleles, starts: NDArray[np.int64], codes: Codes, rows: Flags) -> Flags:
-    """Which of some rows have the alleles that a contig has at their starts."""
+    """Which of `rows` have the allele that the contig has at their 0-based start; all are compared at once."""
     lengths = np.where(rows, alleles.lengths, 0)
     firsts = np.concatenate([[0], np.cumsum(lengths)])
     within = np.arange(firsts[-1]) - np.repeat(firsts[:-1], lengths)
@@ -297,12 +291,13 @@ def _one_by_one(
     bases: ContigBases,
     max_allele_length: int,
 ) -> Normalised:
+    """Normalise some rows of a batch by `normalise`."""
     changed: list[tuple[int, int, str, str]] = []
     where = np.zeros(len(batch), dtype=np.bool_)
     alleles = [column.take(pa.array(rows)).to_pylist() for column in (result.reference_allele, result.alternate_allele)]
     positions = result.position[rows].tolist()
     for row, position, fits, ref, alt in zip(rows.tolist(), positions, matching[rows].tolist(), *alleles, strict=True):
-        if fits and ref != alt:  # what `normalise` would check is known
+        if fits and ref != alt:  # all that `normalise` would check is known already
             start, new_ref, new_alt = left_align(bases.name, position - 1, ref, alt, bases)
             if len(new_ref) <= max_allele_length and len(new_alt) <= max_allele_length:
                 changed.append((row, start + 1, new_ref, new_alt))
@@ -325,8 +320,3 @@ def _one_by_one(
         for column, values in zip((result.reference_allele, result.alternate_allele), columns, strict=True)
     )
     return Normalised(result.reasons, result.position, reference, alternate)
-
-
-def _flags(column: pa.Array) -> Flags:
-    flags: Flags = column.to_numpy(zero_copy_only=False)
-    return flags

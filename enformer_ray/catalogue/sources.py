@@ -1,8 +1,9 @@
-"""Synthetic variants: every substitution of every base of a region, and on request every deletion of one base.
+"""Sources of variants that a job names: files, globs, standard input, and regions to saturate.
 
-`saturate:chr8:1000-1200` (1-based, both ends included) or `saturate:enhancers.bed` (0-based, half-open) stands among a
-job's `variants` as a file would. Its records are written into the catalogue's scratch folder and read from there: the
-same regions of the same FASTA give the same records in the same order.
+`saturate:chr8:1000-1200` (1-based, both ends included) or `saturate:enhancers.bed` (0-based, half-open) means synthetic
+variants: every substitution of every base, and on request every deletion of one base. Their records are written into
+the catalogue's scratch folder and read from there like a file: the same regions of the same FASTA give the same records
+in the same order.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from enformer_ray.readers.schema import RECORD_SCHEMA, UNKNOWN_BASE, batch_from_
 from enformer_ray.readers.text import open_text
 
 SATURATE = "saturate:"
-"""How a source of synthetic variants begins among the variant files of a job."""
+"""Prefix of a source of synthetic variants in a job's `variants`."""
+
+STANDARD_INPUT = "-"
 
 _BASES = pa.array(list("ACGTN"))
 _OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [4, 4, 4]], dtype=np.int64)
 _UNKNOWN = 4
-_AT_A_TIME = 16_384
-_NOT_DATA = ("#", "track", "browser")
+_BATCH_BASES = 16_384
+_NOT_DATA = ("#", "track", "browser")  # beginnings of lines of a BED file
 
 
 class Stretch(NamedTuple):
@@ -44,6 +47,42 @@ class Stretch(NamedTuple):
     name: str | None = None
 
 
+def find_sources(patterns: Sequence[str | Path], scratch: Path, stdin: BinaryIO | None = None) -> dict[str, Path]:
+    """Files in the order in which they are read: name -> path.
+
+    Args:
+        patterns: paths, globs such as `data/*.vcf.gz` (sorted), `-` for standard input, or what `is_saturation`.
+        scratch: an existing folder; standard input is copied to it, since files are read twice, and synthetic variants
+            are to be written to it by `write_saturation`.
+        stdin: standard input; the process's own by default.
+
+    Raises:
+        VariantFileError: nothing matches a glob, or a file is named twice.
+    """
+    found: dict[str, Path] = {}
+    for pattern in map(str, patterns):
+        if pattern == STANDARD_INPUT:
+            matches = {pattern: scratch / "standard-input"}
+        elif is_saturation(pattern):
+            matches = {pattern: scratch / f"saturation-{len(found)}"}
+        elif glob.has_magic(pattern) and not Path(pattern).exists():
+            matches = {path: Path(path) for path in sorted(glob.glob(pattern, recursive=True))}  # noqa: PTH207 (absolute ones, too)
+        else:
+            matches = {pattern: Path(pattern)}
+        if not matches:
+            raise VariantFileError(
+                f"no file matches {pattern!r}. Check the pattern; quotes around it keep a shell from expanding it."
+            )
+        repeated = sorted(found.keys() & matches.keys())
+        if repeated:
+            raise VariantFileError(f"{', '.join(repeated[:3])} is named twice among the variant files; name it once.")
+        found |= matches
+        if pattern == STANDARD_INPUT:
+            with matches[pattern].open("wb") as target:
+                shutil.copyfileobj(stdin or sys.stdin.buffer, target, 1 << 20)
+    return found
+
+
 def is_saturation(source: str) -> bool:
     """Whether an entry of a job's variants is a region or BED file to saturate, and no variant file."""
     return source.startswith(SATURATE)
@@ -51,16 +90,26 @@ def is_saturation(source: str) -> bool:
 
 def bed_of(source: str) -> str | None:
     """The BED file of a source that `is_saturation`; None where it is a region."""
-    what = source.removeprefix(SATURATE)
-    return what if what.lower().endswith((".bed", ".bed.gz")) or Path(what).is_file() else None
+    target = source.removeprefix(SATURATE)
+    return target if target.lower().endswith((".bed", ".bed.gz")) or Path(target).is_file() else None
+
+
+def named_file(source: str) -> str | None:
+    """The file or glob that an entry of a job's `variants` names; None for a region that is saturated."""
+    return bed_of(source) if is_saturation(source) else source
+
+
+def with_file(source: str, file: str) -> str:
+    """The same entry with another file in the place of that of `named_file`."""
+    return (SATURATE if is_saturation(source) else "") + file
 
 
 def stretches(source: str, reference: ReferenceGenome) -> list[Stretch]:
-    """What a source that `is_saturation` names, in its order.
+    """The stretches of a source that `is_saturation`, in the order of its BED file.
 
     Raises:
         RegionError: a stretch is empty or not inside its contig, or the BED file cannot be read as one.
-        SelectionError: it is no region.
+        SelectionError: the source is neither a region nor a BED file.
         UnknownContigError: the reference has no such contig.
     """
     bed = bed_of(source)
@@ -74,49 +123,40 @@ def stretches(source: str, reference: ReferenceGenome) -> list[Stretch]:
 
 
 def write_saturation(source: str, reference: ReferenceGenome, deletions: bool, path: Path) -> None:
-    """Write the synthetic variants of a source as an Arrow file of `RECORD_SCHEMA`.
+    """Write the synthetic variants of a source as an Arrow file of `RECORD_SCHEMA`; raises what `stretches` does.
 
-    Base by base the three substitutions, alternates in the order A, C, G, T, then the deletion. A base that is unknown
-    in the FASTA (N, IUPAC codes) is one record without an alternate, whose `problem` says so.
-
-    Args:
-        source: one that `is_saturation`.
-        reference: the FASTA.
-        deletions: whether bases are deleted, too.
-        path: file to write.
-
-    Raises:
-        RegionError, SelectionError, UnknownContigError: as `stretches`.
+    Base by base the three substitutions, alternates in the order A, C, G, T, then the deletion if they are requested. A
+    base that is unknown in the FASTA (N, IUPAC codes) is one record without an alternate, with a `problem`.
     """
     records = 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, RECORD_SCHEMA) as writer:
         for stretch in stretches(source, reference):
-            for start in range(stretch.start, stretch.end, _AT_A_TIME):
-                part = stretch._replace(start=start, end=min(start + _AT_A_TIME, stretch.end))
-                batch = _records(part, reference, deletions, records)
+            for start in range(stretch.start, stretch.end, _BATCH_BASES):
+                piece = stretch._replace(start=start, end=min(start + _BATCH_BASES, stretch.end))
+                batch = _records(piece, reference, deletions, records)
                 writer.write_batch(batch)
                 records += len(batch)
 
 
-def _records(stretch: Stretch, reference: ReferenceGenome, deletions: bool, before: int) -> pa.RecordBatch:
-    """Four places a base, of which the ones that make no record are left out."""
+def _records(stretch: Stretch, reference: ReferenceGenome, deletions: bool, written: int) -> pa.RecordBatch:
+    """Records of a stretch, numbered after those that are written: of four rows for each base, those that exist."""
     codes = reference.codes(stretch.chromosome, stretch.start, stretch.end).astype(np.int64)
     rows = len(codes)
-    there = np.tile([True, True, True, deletions], (rows, 1))
-    there[codes == _UNKNOWN] = [True, False, False, False]
+    exists = np.tile([True, True, True, deletions], (rows, 1))
+    exists[codes == _UNKNOWN] = [True, False, False, False]
     positions = np.repeat(np.arange(stretch.start, stretch.end) + 1, 4).reshape(rows, 4)
-    positions[:, 3] -= positions[:, 3] > 1  # a deletion stands on the base before it, at base 0 on the one behind it
+    positions[:, 3] -= positions[:, 3] > 1  # the anchor of a deletion: the previous base, or the next one at base 0
     alternates = np.hstack([_OTHERS[codes], _anchors(stretch, reference)[:, None]])
-    before_it = positions[:, 3] < positions[:, 0]
-    left = np.where(before_it, alternates[:, 3], codes)
-    right = np.where(before_it, codes, alternates[:, 3])
+    anchored_left = positions[:, 3] < positions[:, 0]
+    left = np.where(anchored_left, alternates[:, 3], codes)
+    right = np.where(anchored_left, codes, alternates[:, 3])
     singles = _BASES.take(pa.array(np.repeat(codes, 4)))
     pairs = pc.binary_join_element_wise(
         _BASES.take(pa.array(np.repeat(left, 4))), _BASES.take(pa.array(np.repeat(right, 4))), ""
     )
     is_deletion = pa.array(np.tile([False, False, False, True], rows))
     unknown = pa.array(np.repeat(codes == _UNKNOWN, 4))
-    kept = pa.array(there.ravel())
+    kept = pa.array(exists.ravel())
     columns = {
         "source_id": pa.array([stretch.name] * (4 * rows), pa.string()),
         "chromosome": pa.array([stretch.chromosome] * (4 * rows), pa.string()),
@@ -126,12 +166,12 @@ def _records(stretch: Stretch, reference: ReferenceGenome, deletions: bool, befo
         "problem": pc.if_else(unknown, UNKNOWN_BASE, None),
     }
     columns = {name: column.filter(kept) for name, column in columns.items()}
-    columns["record"] = pa.array(np.arange(before + 1, before + 1 + int(there.sum())))
+    columns["record"] = pa.array(np.arange(written + 1, written + 1 + int(exists.sum())))
     return batch_from_columns(columns)
 
 
 def _anchors(stretch: Stretch, reference: ReferenceGenome) -> NDArray[np.int64]:
-    """The base that is left of each deletion: the one before it, or behind it at the start of a contig."""
+    """The base that each deletion leaves as its alternate allele: the previous one, or the next one at base 0."""
     codes: Codes = reference.codes(stretch.chromosome, stretch.start - 1, stretch.end - 1)
     anchors: NDArray[np.int64] = codes.astype(np.int64)
     if stretch.start == 0:
@@ -174,55 +214,3 @@ def _inside(stretch: Stretch, reference: ReferenceGenome, where: str) -> Stretch
             "included; in a BED file the start is 0-based and the end one behind the last base."
         )
     return stretch
-
-
-STANDARD_INPUT = "-"
-
-
-def named_file(source: str) -> str | None:
-    """The file or glob that an entry of a job's `variants` names; None for a region that is saturated."""
-    return bed_of(source) if is_saturation(source) else source
-
-
-def absolute_source(source: str) -> str:
-    """The same entry for a process that runs in another folder."""
-    file = named_file(source)
-    if file is None or source == STANDARD_INPUT:
-        return source
-    return (SATURATE if is_saturation(source) else "") + str(Path(file).expanduser().absolute())
-
-
-def find_sources(patterns: Sequence[str | Path], scratch: Path, stdin: BinaryIO | None = None) -> dict[str, Path]:
-    """Files in the order in which they are read: name -> where it is.
-
-    Args:
-        patterns: paths, globs such as `data/*.vcf.gz` (sorted), `-` for standard input, or what `is_saturation`.
-        scratch: an existing folder; standard input is copied to it, since files are read twice, and synthetic variants
-            are to be written to it by whoever has the reference.
-        stdin: standard input; the process's own by default.
-
-    Raises:
-        VariantFileError: nothing matches a glob, or a file is named twice.
-    """
-    found: dict[str, Path] = {}
-    for pattern in map(str, patterns):
-        if pattern == STANDARD_INPUT:
-            matches = {pattern: scratch / "standard-input"}
-        elif is_saturation(pattern):
-            matches = {pattern: scratch / f"saturation-{len(found)}"}
-        elif glob.has_magic(pattern) and not Path(pattern).exists():
-            matches = {path: Path(path) for path in sorted(glob.glob(pattern, recursive=True))}  # noqa: PTH207 (absolute ones, too)
-        else:
-            matches = {pattern: Path(pattern)}
-        if not matches:
-            raise VariantFileError(
-                f"no file matches {pattern!r}. Check the pattern; quotes around it keep a shell from expanding it."
-            )
-        twice = sorted(found.keys() & matches.keys())
-        if twice:
-            raise VariantFileError(f"{', '.join(twice[:3])} is named twice among the variant files; name it once.")
-        found |= matches
-        if pattern == STANDARD_INPUT:
-            with matches[pattern].open("wb") as target:
-                shutil.copyfileobj(stdin or sys.stdin.buffer, target, 1 << 20)
-    return found

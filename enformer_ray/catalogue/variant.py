@@ -1,4 +1,4 @@
-"""A variant at one transcription start: a row of gene scores."""
+"""A normalised variant, and a variant at one transcription start: what a row of scores is of."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ GENE_FIELDS = pa.schema(
         "tss_distance": pa.int32(),
     }
 )
-"""What a row says of its transcription start, in the plan and in finished files."""
+"""Columns of a row's transcription start, in the plan and in finished files."""
 
 GENE_COLUMNS = tuple(GENE_FIELDS.names)
 
 FIRST_ROW = "first_row"
-"""In the plan: number (`variant`) of the first row of the same variant, which the input records refer to."""
+"""Column of plan/variants: number (`variant`) of the first row of the same variant, which input records refer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +80,5 @@ class GeneVariant(Variant):
     @property
     def tss_distance(self) -> int:
         """From the transcription start to `position`, bp, in the direction of transcription: upstream is negative."""
-        along = self.position - self.tss_position
-        return -along if self.gene_strand == "-" else along
+        distance = self.position - self.tss_position
+        return -distance if self.gene_strand == "-" else distance

@@ -1,4 +1,4 @@
-"""How tables are printed and written batch by batch: on a terminal, as CSV, TSV, JSON and Parquet."""
+"""The commands that read a finished run: `query` (SQL), `report` (HTML) and `plot` (pictures)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from enformer_ray.cli.printing import console, print_line
+from enformer_ray.cli.printing import console, cut, print_line
 from enformer_ray.dataset.query import QueryResult
-from enformer_ray.errors import ConfigError, QueryError, shortened
+from enformer_ray.errors import ConfigError, QueryError
 from enformer_ray.files import atomic_path
 
-Format = Literal["csv", "tsv", "json", "parquet"]
+ResultFormat = Literal["csv", "tsv", "json", "parquet"]
 
 
 def query(
@@ -33,7 +33,8 @@ def query(
     file: Annotated[Path | None, typer.Option(help="file that holds the SQL")] = None,
     also: Annotated[list[str] | None, typer.Option(metavar="RUN", help="another run of the same dataset")] = None,
     as_format: Annotated[
-        Format | None, typer.Option("--format", help="of the result (default: a table on a terminal, csv elsewhere)")
+        ResultFormat | None,
+        typer.Option("--format", help="of the result (default: a table on a terminal, csv elsewhere)"),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="file to write; its name may tell the format")] = None,
     rows: Annotated[int, typer.Option(min=1, help="rows that a terminal shows")] = 40,
@@ -42,7 +43,6 @@ def query(
     text = _sql(sql, file)
     chosen = as_format or _format_of(output)
 
-    from enformer_ray.cli.printing import console
     from enformer_ray.dataset.dataset import open_scores
     from enformer_ray.dataset.query import run_query
 
@@ -71,10 +71,10 @@ def _sql(sql: str | None, file: Path | None) -> str:
         raise QueryError(f"--file {file} cannot be read: {error}.") from None
 
 
-def _format_of(output: Path | None) -> Format | None:
+def _format_of(output: Path | None) -> ResultFormat | None:
     if output is None:
         return None
-    known: dict[str, Format] = {f".{name}": name for name in get_args(Format)}
+    known: dict[str, ResultFormat] = {f".{name}": name for name in get_args(ResultFormat)}
     if output.suffix.lower() not in known:
         raise ConfigError(
             f"--output {output}: the name does not tell the format; end it with {', '.join(known)}, or give --format."
@@ -87,7 +87,7 @@ _MAX_LETTERS = 60
 
 
 def print_table(result: QueryResult, most: int) -> None:
-    """The first rows and columns; says when there are more."""
+    """Print the first rows and columns, and say so if there are more."""
     names = result.schema.names
     shown = names[: max(1, console.width // _COLUMN_WIDTH)]
     table = Table(box=None, pad_edge=False)
@@ -115,7 +115,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else _text(value)
-    return text if "\n" in text else shortened(text, _MAX_LETTERS)
+    return text if "\n" in text else cut(text, _MAX_LETTERS)  # a plan of EXPLAIN has many lines
 
 
 def _text(value: Any) -> str:
@@ -125,7 +125,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: it has no number that is none."""
+    """A value that JSON can hold, which has no NaN and no infinity: they become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -146,7 +146,7 @@ def _write_delimited(delimiter: str) -> Callable[[QueryResult, BinaryIO], None]:
 
 
 def _texts(column: pa.Array) -> list[Any]:
-    """Cells of a column: a float32 with the digits that tell it from its neighbours, nothing for null."""
+    """Cells of a column: of a float32 the fewest digits that give the same float32 again, of null nothing."""
     if pa.types.is_float32(column.type) or pa.types.is_boolean(column.type):
         column = column.cast(pa.string())
     values = column.to_pylist()
@@ -155,7 +155,7 @@ def _texts(column: pa.Array) -> list[Any]:
 
 
 def _write_json(result: QueryResult, target: BinaryIO) -> None:
-    """One array, an object a line."""
+    """One array, with one object in each line."""
     before = b"[\n"
     for batch in result.batches:
         for row in batch.to_pylist():
@@ -171,7 +171,7 @@ def _write_parquet(result: QueryResult, target: BinaryIO) -> None:
             writer.write_batch(batch)
 
 
-WRITERS: dict[Format, Callable[[QueryResult, BinaryIO], None]] = {
+WRITERS: dict[ResultFormat, Callable[[QueryResult, BinaryIO], None]] = {
     "csv": _write_delimited(","),
     "tsv": _write_delimited("\t"),
     "json": _write_json,
@@ -181,13 +181,13 @@ WRITERS: dict[Format, Callable[[QueryResult, BinaryIO], None]] = {
 
 @contextmanager
 def target_of(output: Path | None) -> Iterator[BinaryIO]:
-    """Standard output, or a file that is there under its name when all is written."""
+    """Standard output, or a file that gets its name once all is written."""
     if output is None:
         try:
             yield sys.stdout.buffer
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever reads has seen enough, such as `head`; nothing is left to be flushed when Python exits.
+            # The reader has seen enough, as `head` has; without this, Python fails again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     try:
@@ -200,7 +200,7 @@ def target_of(output: Path | None) -> Iterator[BinaryIO]:
 
 
 REPORT = "report/report.html"
-"""Where a report goes in a local run directory; nothing else of the program reads that folder."""
+"""Path of a report in a local run directory; nothing else reads that folder."""
 
 Tracks = Annotated[
     list[str] | None,
@@ -209,15 +209,15 @@ Tracks = Annotated[
         "repeated (default: all tracks of the run)"
     ),
 ]
-Statistic = Annotated[str | None, typer.Option(help="statistic to show (default: the first of the run)")]
-Gtf = Annotated[Path | None, typer.Option(help="genes in GTF, plain or gzip, of the reference's assembly")]
+StatisticOption = Annotated[str | None, typer.Option(help="statistic to show (default: the first of the run)")]
+GtfOption = Annotated[Path | None, typer.Option(help="genes in GTF, plain or gzip, of the reference's assembly")]
 
 
 def report(
     run_directory: Annotated[str, typer.Argument(metavar="RUN", help="run directory")],
     output: Annotated[Path | None, typer.Option(help="file to write (default: report/report.html in RUN)")] = None,
-    gtf: Gtf = None,
-    statistic: Statistic = None,
+    gtf: GtfOption = None,
+    statistic: StatisticOption = None,
     tracks: Tracks = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="variants with the largest scores to list")] = 10,
     profiles: Annotated[
@@ -227,23 +227,22 @@ def report(
 ) -> None:
     """Write a report of a finished run: one HTML file that opens without a network."""
     from enformer_ray.analysis.report.page import collect, render
-    from enformer_ray.cli.printing import print_line
     from enformer_ray.files import Outputs
     from enformer_ray.rundir.store import open_store
 
     target = report_path(run_directory, output)
 
-    def tell(done: int) -> None:
+    def show_predicted(done: int) -> None:
         print_line(f"predicted the tracks of {done} of {min(profiles, top)} variants")
 
-    page = render(collect(open_store(run_directory), statistic, tracks or [], top, profiles, gtf, tell))
+    page = render(collect(open_store(run_directory), statistic, tracks or [], top, profiles, gtf, show_predicted))
     with Outputs(target, force=True) as outputs:
         outputs.path().write_text(page, encoding="utf-8")
     print_line(f"Wrote {target} ({target.stat().st_size / 1e6:.1f} MB): it opens in any browser, without a network.")
 
 
 def report_path(run_directory: str, output: Path | None) -> Path:
-    """Where the report goes: `output`, else report/ of a local run directory.
+    """Path of the report: `output`, else report/ in a local run directory.
 
     Raises:
         ConfigError: the run is on an object store and no output was named.
@@ -266,7 +265,7 @@ Width = Annotated[float, typer.Option(min=2, max=40, help="width of the picture,
 
 @plot_app.command("manhattan")
 def plot_manhattan(
-    run_directory: Run, output: Output, statistic: Statistic = None, tracks: Tracks = None, width: Width = 7.2
+    run_directory: Run, output: Output, statistic: StatisticOption = None, tracks: Tracks = None, width: Width = 7.2
 ) -> None:
     """Variants along the genome: -log10 p where the study has it, else |score|; coloured by score."""
     from enformer_ray.analysis.plots import draw_manhattan, save
@@ -274,14 +273,14 @@ def plot_manhattan(
     from enformer_ray.rundir.store import open_store
 
     save(output, lambda: draw_manhattan(sweep(open_store(run_directory), statistic, tracks or []), width))
-    _tell(output)
+    _print_written(output)
 
 
 @plot_app.command("heatmap")
 def plot_heatmap(
     run_directory: Run,
     output: Output,
-    statistic: Statistic = None,
+    statistic: StatisticOption = None,
     tracks: Tracks = None,
     top: Annotated[int, typer.Option(min=1, max=200, help="variants with the largest scores")] = 20,
     most_tracks: Annotated[
@@ -296,7 +295,7 @@ def plot_heatmap(
 
     sweep_result = sweep(open_store(run_directory), statistic, tracks or [], top)
     save(output, lambda: draw_heatmap(sweep_result, most_tracks, width))
-    _tell(output)
+    _print_written(output)
 
 
 @plot_app.command("track")
@@ -306,9 +305,9 @@ def plot_track(
     variant: Annotated[
         str | None, typer.Option(help="variant_id, such as 1_1024_A_C (default: the one with the largest score)")
     ] = None,
-    statistic: Statistic = None,
+    statistic: StatisticOption = None,
     tracks: Tracks = None,
-    gtf: Gtf = None,
+    gtf: GtfOption = None,
     around: Annotated[
         int | None, typer.Option(min=128, help="bp on each side of the variant (default: all that is predicted)")
     ] = None,
@@ -326,14 +325,14 @@ def plot_track(
     else:
         picked = pick_one(store, variant, statistic, selectors)
     save(output, lambda: draw_profile(top_profiles(picked, gtf)[0], picked.rows.statistic, around, width))
-    _tell(output)
+    _print_written(output)
 
 
 @plot_app.command("logo")
 def plot_logo(
     run_directory: Run,
     output: Output,
-    statistic: Statistic = None,
+    statistic: StatisticOption = None,
     tracks: Tracks = None,
     region: Annotated[
         list[str] | None, typer.Option(help="chr8:1000-1200, 1-based, both ends included (default: all of the run)")
@@ -349,10 +348,8 @@ def plot_logo(
     scores = scores.where(region=region) if region else scores
     scores = scores.tracks(*tracks) if tracks else scores
     for path in draw_logos(scores, output, statistic, line, width):
-        _tell(path)
+        _print_written(path)
 
 
-def _tell(output: Path) -> None:
-    from enformer_ray.cli.printing import print_line
-
+def _print_written(output: Path) -> None:
     print_line(f"Wrote {output}.")

@@ -20,8 +20,9 @@ export_app = typer.Typer(
 )
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
-Force = Annotated[bool, typer.Option("--force", help="write over files that are there")]
 Prefix = Annotated[Path, typer.Option(help="beginning of the files' paths: PREFIX.1...., PREFIX.2....")]
+ThinAnnotation = Annotated[bool, typer.Option("--thin", help="the tracks alone, for --thin-annot")]
+ThinPanel = Annotated[bool, typer.Option("--thin", help="the tracks alone, in the rows of --bim")]
 
 # Packages that write files are imported inside the commands: `--help` should not have to load them.
 
@@ -29,47 +30,35 @@ Prefix = Annotated[Path, typer.Option(help="beginning of the files' paths: PREFI
 @export_app.command("ldsc")
 @model_options
 def ldsc(
-    run_directory: Run,
-    scores: ExportOptions,
-    output: Prefix,
-    options: AnnotationOptions,
-    thin: Annotated[bool, typer.Option("--thin", help="the tracks alone, for --thin-annot")] = False,
-    force: Force = False,
+    run_directory: Run, scores: ExportOptions, output: Prefix, options: AnnotationOptions, thin: ThinAnnotation = False
 ) -> None:
     """PREFIX.<chromosome>.annot.gz for LDSC: absolute scores."""
     from enformer_ray.analysis.exports.ld import export_ldsc
 
     with _source(run_directory, scores) as source:
-        _report(export_ldsc(source, output, options, thin, force), "SNPs")
+        _report(export_ldsc(source, output, options, thin, scores.force), "SNPs")
 
 
 @export_app.command("polyfun")
 @model_options
-def polyfun(
-    run_directory: Run, scores: ExportOptions, output: Prefix, options: AnnotationOptions, force: Force = False
-) -> None:
+def polyfun(run_directory: Run, scores: ExportOptions, output: Prefix, options: AnnotationOptions) -> None:
     """PREFIX.<chromosome>.annot.parquet and .l2.M for PolyFun: absolute scores."""
     from enformer_ray.analysis.exports.ld import export_polyfun
 
     with _source(run_directory, scores) as source:
-        _report(export_polyfun(source, output, options, force), "SNPs")
+        _report(export_polyfun(source, output, options, scores.force), "SNPs")
 
 
 @export_app.command("sldp")
 @functools.partial(model_options, without=("signed",))
 def sldp(
-    run_directory: Run,
-    scores: ExportOptions,
-    output: Prefix,
-    options: AnnotationOptions,
-    thin: Annotated[bool, typer.Option("--thin", help="the tracks alone, in the rows of --bim")] = False,
-    force: Force = False,
+    run_directory: Run, scores: ExportOptions, output: Prefix, options: AnnotationOptions, thin: ThinPanel = False
 ) -> None:
     """PREFIX.<chromosome>.sannot.gz for SLDP: signed scores, of A1 against A2."""
     from enformer_ray.analysis.exports.ld import export_sldp
 
     with _source(run_directory, scores) as source:
-        _report(export_sldp(source, output, options, thin, force), "SNPs")
+        _report(export_sldp(source, output, options, thin, scores.force), "SNPs")
 
 
 @export_app.command("regenie")
@@ -87,7 +76,6 @@ def regenie(
     threshold: Annotated[
         list[float] | None, typer.Option(help="absolute score from which on a variant is in a mask; may be repeated")
     ] = None,
-    force: Force = False,
 ) -> None:
     """PREFIX.annotations, .setlist, .masks and .weights for REGENIE's gene-based tests."""
     from enformer_ray.analysis.exports.regenie import export_regenie, read_bed, read_gtf
@@ -96,23 +84,20 @@ def regenie(
         raise ConfigError("give either --gtf or --sets: what REGENIE is to test variants together in.")
     genes = read_gtf(gtf, gene_key, flank, gene_type) if gtf is not None else read_bed(Path(str(sets)), flank)
     with _source(run_directory, scores) as source:
-        summary = export_regenie(source, output, genes, threshold or (), options.names, force)
+        summary = export_regenie(source, output, genes, threshold or (), options.names, scores.force)
         _report(summary, "pairs of variant and set")
 
 
 @export_app.command("tsv")
 @model_options
 def tsv(
-    run_directory: Run,
-    scores: ExportOptions,
-    output: Annotated[Path, typer.Option(help="table to write, .tsv.gz")],
-    force: Force = False,
+    run_directory: Run, scores: ExportOptions, output: Annotated[Path, typer.Option(help="table to write, .tsv.gz")]
 ) -> None:
     """Table packed with bgzip, and its tabix index."""
     from enformer_ray.analysis.exports.text import export_tsv
 
     with _source(run_directory, scores) as source:
-        _report(export_tsv(source, output, force), "variants")
+        _report(export_tsv(source, output, scores.force), "variants")
 
 
 @export_app.command("vcf")
@@ -125,13 +110,12 @@ def vcf(
         Path | None, typer.Option("--input", help="input file to annotate, if there were several or it has moved")
     ] = None,
     prefix: Annotated[str, typer.Option(help="beginning of the names of the INFO fields")] = "enformer",
-    force: Force = False,
 ) -> None:
     """Annotate the INFO column of the file that was scored; all else stays as it is."""
     from enformer_ray.analysis.exports.vcf import export_vcf
 
     with _source(run_directory, scores) as source:
-        _report(export_vcf(source, output, variants, prefix, force), "records")
+        _report(export_vcf(source, output, variants, prefix, scores.force), "records")
 
 
 def _source(run_directory: str, scores: ExportOptions) -> ExportSource:

@@ -99,6 +99,7 @@ def model_options(function: Callable[..., None], without: Collection[str] = ()) 
         function: called with the models, checked.
         without: options that the command does not have; their fields keep the defaults.
     """
+    # Annotations are text where a module has `from __future__ import annotations`.
     own = list(inspect.signature(function, eval_str=True).parameters.values())
     offered = {
         parameter.name: [s for s in settings(parameter.annotation) if s.option is not None and s.name not in without]
@@ -131,7 +132,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _with_signature(command: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
-    """Typer reads the signature and the annotations, click passes all by name."""
+    # Typer reads both the signature and the annotations; click passes every value by name.
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -191,7 +192,7 @@ def _in_one(kind: Any) -> bool:
 
 
 def _bounds(setting: Setting, kind: Any) -> dict[str, Any]:
-    """Bounds that belong to the range, which are all that typer knows; the model checks the others."""
+    """Bounds that a value may equal: typer knows no others, and half a range in the help would mislead."""
     limits = setting.limits
     if kind not in (int, float) or "gt" in limits or "lt" in limits:
         return {}

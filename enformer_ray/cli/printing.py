@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from enformer_ray.rundir.manifest import AccountLine
 
 console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
-"""Standard output; wide where nobody looks at it."""
+"""Standard output; 160 characters wide if it is not a terminal, so that tables in logs are not cut."""
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words."""
+    """Seconds as `2 h 5 min`, `3 min 20 s` or `7.5 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -61,23 +61,28 @@ def print_line(text: str) -> None:
     console.print(Text(text))
 
 
+def cut(text: str, length: int = 80) -> str:
+    """The beginning of a text that is too long for a table."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
 def print_error(error: EnformerRayError) -> None:
     """Print an error as one paragraph on standard error."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)))
 
 
 def print_plan(plan: Plan) -> None:
-    """Print what was planned: the account, and the shards."""
+    """Print the account of a plan, and its size."""
     document = plan.document
     print_account(document.account)
     print_changes(document.changes)
     if document.reuse is not None:
         print_reuse(document.reuse)
-    of_them = document.planned_variants
-    at_starts = "" if document.config.genes is None else f" at transcription starts (of {counted(of_them, 'variant')})"
-    to_score = "" if document.reuse is None else f", {document.scored:,} of them to score,"
+    variants = counted(document.planned_variants, "variant")
+    at_tss = "" if document.config.genes is None else f" at transcription starts (of {variants})"
+    to_score = "" if document.reuse is None else f", {document.to_score:,} of them to score,"
     print_line(
-        f"Planned {counted(document.planned, 'variant')}{at_starts}{to_score} in {counted(document.shards, 'shard')}: "
+        f"Planned {counted(document.planned, 'variant')}{at_tss}{to_score} in {counted(document.shards, 'shard')}: "
         f"{document.config.output} "
         f"({len(document.tracks):,} tracks, {', '.join(document.config.scoring.statistics)}; "
         f"fingerprint {document.fingerprint[:12]})"
@@ -85,12 +90,12 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_account(account: Iterable[AccountLine]) -> None:
-    """Print how many input alleles ended in which way; the lines add up to the input."""
+    """Print how many input alleles have each status; the lines add up to the input."""
     console.print(account_table(account))
 
 
 def print_changes(changes: Mapping[str, Mapping[str, int]]) -> None:
-    """Print how many input alleles were harmonised and lifted, in which way."""
+    """Print how many input alleles were harmonised and lifted over, by kind of change."""
     for name, counts in changes.items():
         ways = ", ".join(f"{n:,} {way}" for way, n in sorted(counts.items(), key=lambda item: -item[1]))
         print_line(f"{name}: {ways}")
@@ -102,7 +107,7 @@ def counted(number: int, what: str) -> str:
 
 
 def account_table(account: Iterable[AccountLine]) -> Table:
-    """How many input alleles ended in which way; the lines add up to the input."""
+    """How many input alleles have each status; the lines add up to the input."""
     lines = list(account)
     table = Table("alleles", "status", "reason", box=None, pad_edge=False)
     table.columns[0].justify = "right"
@@ -113,12 +118,7 @@ def account_table(account: Iterable[AccountLine]) -> Table:
 
 
 def print_preview(preview: Preview, rate: float) -> None:
-    """Print what a job would do and cost.
-
-    Args:
-        preview: the counts.
-        rate: TFLOP/s that the device is reckoned to do.
-    """
+    """Print what a job would do and cost on a device of `rate` TFLOP/s."""
     print_account(preview.account)
     print_changes(preview.changes)
     if preview.reuse is not None:
@@ -200,13 +200,7 @@ def print_audit(audit: AuditReport) -> None:
 
 
 def print_failures(run_directory: str, failures: Sequence[FailedVariant], number: int) -> None:
-    """Print the first variants without a score, and where all are.
-
-    Args:
-        run_directory: the run.
-        failures: the first ones.
-        number: of all.
-    """
+    """Print the first variants without a score, and where all `number` of them are listed."""
     table = Table("failed variant", "reason", "attempts", "detail", box=None, pad_edge=False)
     for failed in failures[:_FAILURES]:
         detail = " ".join(failed.detail.split())
@@ -220,7 +214,7 @@ def print_failures(run_directory: str, failures: Sequence[FailedVariant], number
 
 
 def print_verified(verified: Verified) -> None:
-    """Print that a dataset is whole, and what lies beside it."""
+    """Print that a dataset is complete, and which files in its folders do not belong to it."""
     manifest = verified.manifest
     size = _bytes(sum(file.bytes for file in manifest.files))
     print_line(
@@ -287,18 +281,14 @@ def progress_reporter() -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def now_and_then(words: Callable[[Counts], str]) -> Callable[[Counts], None]:
-    """A function that prints how far something is, every ten seconds: nothing of what takes less.
-
-    Args:
-        words: what to print.
-    """
+def now_and_then(line: Callable[[Counts], str]) -> Callable[[Counts], None]:
+    """A function that prints a line of progress every ten seconds, and none if all takes less."""
     last = [time.monotonic()]
 
     def show(progress: Counts) -> None:
         if time.monotonic() - last[0] >= SECONDS_BETWEEN_LINES:
             last[:] = [time.monotonic()]
-            print_line(words(progress))
+            print_line(line(progress))
             sys.stdout.flush()
 
     return show
@@ -372,12 +362,12 @@ def print_importance(saturated: Saturation) -> None:
 
 
 def finalise_line(progress: FinaliseProgress) -> str:
-    """How far a finalise is, in words."""
+    """Progress of a finalise."""
     return f"finalising: {progress.files:,} files, {progress.rows:,} of {progress.rows_total:,} rows of all statistics"
 
 
 def verify_line(progress: VerifyProgress) -> str:
-    """How far a verification is, in words."""
+    """Progress of a verification."""
     return (
         f"verifying: {progress.files:,} of {progress.files_total:,} files, "
         f"{_bytes(progress.bytes)} of {_bytes(progress.bytes_total)}"
@@ -413,7 +403,7 @@ def _bytes(count: float) -> str:
 
 
 def print_reuse(account: ReuseAccount) -> None:
-    """Print what becomes of a release's variants beside earlier runs, and which runs could not be used and why."""
+    """Print how many variants have scores in previous runs, and which runs could not be used and why."""
     table = Table("variants", "", box=None, pad_edge=False)
     table.columns[0].justify = "right"
     for name, meaning in _ORIGINS.items():

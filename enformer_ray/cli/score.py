@@ -40,12 +40,7 @@ TakeOver = Annotated[
 
 
 @job_command
-def score(
-    job: JobConfig,
-    dry_run: DryRun = False,
-    rate: Rate = RATE,
-    take_over: TakeOver = False,
-) -> None:
+def score(job: JobConfig, dry_run: DryRun = False, rate: Rate = RATE, take_over: TakeOver = False) -> None:
     """Score variants: plan, run and finalise in one. The same command again resumes."""
     score_or_preview(api.score, job, "score", dry_run, rate, take_over)
 
@@ -115,12 +110,7 @@ def finalise(
 
 
 @job_command
-def reprocess(
-    job: JobConfig,
-    dry_run: DryRun = False,
-    rate: Rate = RATE,
-    take_over: TakeOver = False,
-) -> None:
+def reprocess(job: JobConfig, dry_run: DryRun = False, rate: Rate = RATE, take_over: TakeOver = False) -> None:
     """Score a new release of variants: only what no --previous run has scored in the same way; the rest is copied."""
     score_or_preview(api.reprocess, job, "reprocess", dry_run, rate, take_over)
 

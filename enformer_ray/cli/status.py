@@ -19,9 +19,9 @@ from rich.text import Text
 
 from enformer_ray import api
 from enformer_ray.cli.options import job_command
-from enformer_ray.cli.printing import account_table, console, duration, print_line
+from enformer_ray.cli.printing import account_table, console, cut, duration, print_line
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import ConfigError, shortened
+from enformer_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     from enformer_ray.engine.progress import WorkerStatus
@@ -32,7 +32,7 @@ SHOWN = 20
 """Lines of a table of workers or failures; --json has them all."""
 
 REST = 4.0
-"""--watch rests at least so many times as long as a look takes: a large run on an object store takes its time."""
+"""--watch waits at least this many times as long as reading the status takes, which is long for a large run on S3."""
 
 
 def status(
@@ -65,7 +65,7 @@ def show_status(uri: str, as_json: bool, every: float | None) -> None:
 
 
 def as_values(status: RunStatus) -> dict[str, Any]:
-    """The same as JSON values."""
+    """A status as JSON values."""
     return asdict(status) | {"account": [line.model_dump() for line in status.account]}
 
 
@@ -85,12 +85,7 @@ def _print(what: RenderableType) -> None:
 
 
 def describe(status: RunStatus, uri: str) -> RenderableType:
-    """Everything that there is to tell a person, as plain tables and lines.
-
-    Args:
-        status: where the run stands.
-        uri: its run directory.
-    """
+    """All of a status as tables and lines for people; `uri` is the run directory."""
     if not status.planned:
         return Group(*_texts(["nothing planned yet", *_driver_lines(status)]))
     lines = [_shards_line(status), _variants_line(status), *_rate_line(status), *_failed_attempts_line(status)]
@@ -144,12 +139,12 @@ def _worker_table(workers: tuple[WorkerStatus, ...]) -> RenderableType:
         column.justify = "right"
     for name in ("host", "device", "node"):
         table.add_column(name)
-    shown = _most_telling(workers)
+    shown = _workers_to_show(workers)
     for worker in shown:
         state = " ".join(filter(None, (worker.state, worker.part)))
         table.add_row(
             worker.name,
-            Text(f"{state}: {shortened(worker.detail)}" if worker.detail else state),
+            Text(f"{state}: {cut(worker.detail)}" if worker.detail else state),
             _ago(worker.since),
             f"{worker.parts:,}",
             f"{worker.variants:,}",
@@ -167,8 +162,8 @@ def _worker_table(workers: tuple[WorkerStatus, ...]) -> RenderableType:
     return Group(table, Text(f"{len(workers):,} workers in all: {counts}"))
 
 
-def _most_telling(workers: tuple[WorkerStatus, ...]) -> list[WorkerStatus]:
-    """Those at work first, then the last ones to end."""
+def _workers_to_show(workers: tuple[WorkerStatus, ...]) -> list[WorkerStatus]:
+    """Workers that have not ended first, then those that ended last."""
     ended = [worker for worker in workers if worker.ended]
     ended.sort(key=lambda worker: worker.since, reverse=True)
     return ([worker for worker in workers if not worker.ended] + ended)[:SHOWN]
@@ -178,7 +173,7 @@ def _failure_table(status: RunStatus) -> RenderableType:
     table = Table("failed variant", "shard", "reason", "attempts", "detail", box=None, pad_edge=False)
     table.columns[3].justify = "right"
     for failure in status.failures[:SHOWN]:
-        name, detail = Text(shortened(failure.variant_id or "", 40)), Text(shortened(failure.detail))
+        name, detail = Text(cut(failure.variant_id or "", 40)), Text(cut(failure.detail))
         table.add_row(name, failure.part, failure.reason, str(failure.attempts), detail)
     rest = len(status.failures) - SHOWN
     return Group(table, Text(f"and {rest:,} more: --json has them all")) if rest > 0 else table

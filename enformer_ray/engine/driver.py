@@ -60,7 +60,7 @@ def run_shards(
     with ExitStack() as stack:
         lease = lease or stack.enter_context(hold(store))
         done = received(store)
-        tally = RunTally(plan.shards(), done, plan.document.scored)
+        tally = RunTally(plan.shards(), done, plan.document.to_score)
         began = time.monotonic()
         on_progress(tally.progress())
         if not tally.parts_missing:

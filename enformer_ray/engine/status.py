@@ -145,7 +145,7 @@ def run_status(store: RunStore) -> RunStatus:
     if alive and (history.scoring or history.stopped):
         doing = "scoring" if history.scoring else "stopping"
     driver = _driver(*found, doing) if found else None
-    left = document.scored - count.variants_done
+    left = document.to_score - count.variants_done
     rate = history.rate(datetime.now(UTC)) if alive and doing == "scoring" else None
     planned_batch = document.config.scoring.batch_size or 1
     return RunStatus(
@@ -160,8 +160,8 @@ def run_status(store: RunStore) -> RunStatus:
         variants_scored=count.variants_done - len(count.failures),
         variants_failed=len(count.failures),
         variants_left=left,
-        variants_total=document.scored,
-        variants_reused=document.planned - document.scored,
+        variants_total=document.to_score,
+        variants_reused=document.planned - document.to_score,
         variants_per_second=rate,
         seconds_left=left / rate if rate else None,
         attempts_failed=dict(history.attempts_failed.most_common()),

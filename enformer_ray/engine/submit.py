@@ -19,7 +19,6 @@ import yaml
 
 import enformer_ray
 from enformer_ray import __version__
-from enformer_ray.catalogue.sources import named_file
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError, SubmissionError
 
@@ -313,7 +312,9 @@ def _check_paths(job: JobConfig, folder: Path | None) -> None:
             f"output: {job.output} is a relative path, and the folder that a submitted job runs in is deleted. Give a "
             "URI (s3://, gs://) or the absolute path of a directory that every machine of the cluster sees."
         )
-    for key, path in _inputs(job):
+    from enformer_ray.plan.job import named_paths  # loads torch
+
+    for key, path in named_paths(job):
         if _is_absolute(path) or (folder is not None and (folder / path).exists()):
             continue
         where = f"is not in --working-dir {folder}" if folder else "is a relative path, and no --working-dir goes along"
@@ -321,26 +322,6 @@ def _check_paths(job: JobConfig, folder: Path | None) -> None:
             f"{key}: {path} {where}. Give an absolute path or URI that every machine of the cluster reads, or a "
             "--working-dir that holds the file (small ones only)."
         )
-
-
-def _inputs(job: JobConfig) -> Iterator[tuple[str, str]]:
-    yield from (("variants", file) for source in job.variants if (file := named_file(source)) is not None)
-    yield from (("previous", uri) for uri in job.previous)
-    if job.genes is not None:
-        yield "genes.gtf", str(job.genes.gtf)
-    yield "reference", str(job.reference)
-    if job.tracks_table is not None:
-        yield "tracks_table", str(job.tracks_table)
-    if job.catalogue.contig_aliases is not None:
-        yield "catalogue.contig_aliases", str(job.catalogue.contig_aliases)
-    chain = job.catalogue.chain
-    for path in chain.values() if isinstance(chain, dict) else [chain] if chain else []:
-        yield "catalogue.chain", str(path)
-    for selector in job.scoring.tracks:
-        if selector.startswith("file:"):
-            yield "scoring.tracks", selector.removeprefix("file:")
-    if Path(job.weights).exists() or job.weights.endswith(".safetensors"):  # else the id of a repository of the Hub
-        yield "weights", job.weights
 
 
 def _is_absolute(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Transcription start sites of an annotation, those of one gene within 128 bp made one."""
+"""Reads gene annotation in GTF: its records, transcription start sites, and the genes that overlap a region."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enformer_ray.errors import GeneFileError
-from enformer_ray.genome.coordinates import BIN, canonical_name
+from enformer_ray.genome.coordinates import BIN, Interval, canonical_name
 
 _ATTRIBUTE = re.compile(r'(?:^|[;\s])(gene_id|gene_name|gene_type|gene_biotype|transcript_id)[ =]"?([^";]*)"?')
+_ANY_ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')
+_FEATURES = frozenset({"gene", "transcript", "exon"})
+_STRANDS = ("+", "-")
 
 
 class GtfRecord(NamedTuple):
-    """One line.
+    """One line of a GTF.
 
     Attributes:
         chromosome: name without `chr`.
@@ -28,7 +31,7 @@ class GtfRecord(NamedTuple):
         end: exclusive end.
         strand: as written, mostly + or -.
         attributes: the ninth column.
-        line: number of the line, from 1.
+        line: its number in the file, from 1.
     """
 
     chromosome: str
@@ -37,32 +40,24 @@ class GtfRecord(NamedTuple):
     end: int
     strand: str
     attributes: str
-    line: int
+    line: int = 0
 
     def named(self) -> dict[str, str]:
-        """The attributes gene_id, gene_name, gene_type, gene_biotype and transcript_id, as far as they are there."""
+        """Those of the attributes gene_id, gene_name, gene_type, gene_biotype and transcript_id that the line has."""
         return dict(_ATTRIBUTE.findall(self.attributes))
+
+    def all_attributes(self) -> dict[str, str]:
+        """All attributes by name; of several with one name, the last."""
+        return dict(_ANY_ATTRIBUTE.findall(self.attributes))
 
 
 def gtf_records(path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
-    """Records of some features, in the order of the file.
-
-    Args:
-        path: GTF, plain or gzip.
-        features: names of the third column.
-
-    Raises:
-        GeneFileError: the file cannot be read, or a line is none of a GTF.
-    """
+    """Records of some features (third column) of a GTF, plain or gzip, in the order of the file."""
     return parse_gtf(_lines(path), path, features)
 
 
 def parse_gtf(lines: Iterable[tuple[int, str]], path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
-    """Records of some features in numbered lines of a GTF.
-
-    Raises:
-        GeneFileError: a line is none of a GTF.
-    """
+    """Records of some features in numbered lines of a GTF; GeneFileError for a line that is not of a GTF."""
     for line_number, line in lines:
         if not line.strip() or line.startswith("#"):
             continue
@@ -87,12 +82,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise GeneFileError(f"the gene annotation {path} cannot be read ({error}). Give --gtf a GTF file.") from None
 
 
-_FEATURES = frozenset({"gene", "transcript", "exon"})
-_STRANDS = ("+", "-")
-
-
 class TranscriptionStart(NamedTuple):
-    """A collapsed transcription start site; they sort by position, then by gene.
+    """One or more transcription start sites of a gene within 128 bp; they sort by position, then by gene.
 
     Attributes:
         position: 1-based first transcribed base.
@@ -119,7 +110,7 @@ class Annotation(NamedTuple):
     Attributes:
         path: the file.
         starts: by chromosome (without `chr`), sorted by position.
-        digest: hex sha256 over all of them: the same for the same starts, whatever the file looks like.
+        digest: hex sha256 over all starts; it does not depend on the order or other lines of the file.
     """
 
     path: Path
@@ -130,9 +121,9 @@ class Annotation(NamedTuple):
 def read_annotation(path: Path, gene_types: Collection[str] = (), genes: Collection[str] = ()) -> Annotation:
     """Read the transcription starts of a GTF.
 
-    A transcript begins at its first base, on the strand - at its last one. Transcripts are the lines `transcript`; of a
-    gene that has none, the extents of the lines `exon` by transcript_id; of one that has neither, its line `gene`.
-    Lines without a strand have no start and are left out.
+    A transcript begins at its first base, on the strand - at its last one. Transcripts are the lines `transcript`; for
+    a gene without them, the extents of the lines `exon` by transcript_id; without those, too, its line `gene`. Lines
+    without a strand have no start and are skipped.
 
     Starts of one gene that lie in the same 128-bp bin, bin b being the bases 128 b + 1 .. 128 b + 128 (1-based) of the
     chromosome, become one: the position at which most of its transcripts in that bin begin, and of several such
@@ -140,54 +131,59 @@ def read_annotation(path: Path, gene_types: Collection[str] = (), genes: Collect
 
     Args:
         path: GTF, plain or gzip.
-        gene_types: values of gene_type (or gene_biotype) that are wanted; none means all.
-        genes: gene_id, with or without version, or gene_name of genes that are wanted; none means all.
+        gene_types: values of gene_type (or gene_biotype) to read; empty for all.
+        genes: gene_id, with or without version, or gene_name of the genes to read; empty for all.
 
     Raises:
-        GeneFileError: the file cannot be read, a line is none of a GTF, or nothing of what is wanted is in it.
+        GeneFileError: the file cannot be read, a line is not of a GTF, or it has no such gene.
     """
-    wanted_types, wanted = frozenset(gene_types), frozenset(genes)
+    names, starts = _gene_starts(path, frozenset(gene_types), frozenset(genes))
+    if not starts:
+        filters = ", ".join([*gene_types, *genes])
+        raise GeneFileError(
+            f"{path} has no transcript, exon or gene with a gene_id and a strand"
+            f"{f' that is one of {filters}' if filters else ''}. Give --gtf the annotation of the reference's "
+            "assembly, and --gene-type or --gene what it has."
+        )
+    return _annotation(path, starts, names)
+
+
+def _gene_starts(
+    path: Path, gene_types: frozenset[str], genes: frozenset[str]
+) -> tuple[dict[_GeneKey, str], dict[_GeneKey, Counter[int]]]:
+    """Name of each gene, and how many of its transcripts begin at each position."""
     names: dict[_GeneKey, str] = {}
     starts: dict[str, dict[_GeneKey, Counter[int]]] = {"transcript": {}, "gene": {}}
     exons: dict[_GeneKey, dict[str, tuple[int, int]]] = {}
     for record in gtf_records(path, _FEATURES):
-        said = record.named()
-        gene_id = said.get("gene_id") or said.get("gene_name") or ""
+        attributes = record.named()
+        gene_id = attributes.get("gene_id") or attributes.get("gene_name") or ""
         if record.strand not in _STRANDS or not gene_id:
             continue
-        name = said.get("gene_name") or gene_id
-        kind = said.get("gene_type") or said.get("gene_biotype") or ""
-        if (wanted_types and kind not in wanted_types) or not _is_wanted(wanted, gene_id, name):
+        name = attributes.get("gene_name") or gene_id
+        if (gene_types and _gene_type(attributes) not in gene_types) or not _is_selected(genes, gene_id, name):
             continue
         key = _GeneKey(record.chromosome, gene_id, record.strand)
-        if names.setdefault(key, name) == gene_id:
+        if names.setdefault(key, name) == gene_id:  # a later line may have the name that this one lacks
             names[key] = name
         if record.feature == "exon":
-            _extend(exons.setdefault(key, {}), said.get("transcript_id", ""), record)
+            _extend(exons.setdefault(key, {}), attributes.get("transcript_id", ""), record)
         else:
             starts[record.feature].setdefault(key, Counter())[_first(record.strand, record.start, record.end)] += 1
     of_exons = {
         key: Counter(_first(key.strand, *extent) for extent in transcripts.values())
         for key, transcripts in exons.items()
     }
-    found = starts["gene"] | of_exons | starts["transcript"]
-    if not found:
-        asked = ", ".join([*gene_types, *genes])
-        raise GeneFileError(
-            f"{path} has no transcript, exon or gene with a gene_id and a strand"
-            f"{f' that is one of {asked}' if asked else ''}. Give --gtf the annotation of the reference's assembly, "
-            "and --gene-type or --gene what it has."
-        )
-    return _annotation(path, found, names)
+    return names, starts["gene"] | of_exons | starts["transcript"]
 
 
-def _annotation(path: Path, found: Mapping[_GeneKey, Counter[int]], names: Mapping[_GeneKey, str]) -> Annotation:
-    starts: dict[str, list[TranscriptionStart]] = {}
-    for key, positions in found.items():
+def _annotation(path: Path, starts: Mapping[_GeneKey, Counter[int]], names: Mapping[_GeneKey, str]) -> Annotation:
+    by_chromosome: dict[str, list[TranscriptionStart]] = {}
+    for key, positions in starts.items():
         for position in _collapsed(positions, key.strand):
             start = TranscriptionStart(position, key.gene_id, names[key], key.strand)
-            starts.setdefault(key.chromosome, []).append(start)
-    ordered = {name: sorted(starts[name]) for name in sorted(starts)}
+            by_chromosome.setdefault(key.chromosome, []).append(start)
+    ordered = {name: sorted(by_chromosome[name]) for name in sorted(by_chromosome)}
     digest = hashlib.sha256()
     for name, of_chromosome in ordered.items():
         for start in of_chromosome:
@@ -196,17 +192,17 @@ def _annotation(path: Path, found: Mapping[_GeneKey, Counter[int]], names: Mappi
 
 
 def _collapsed(positions: Mapping[int, int], strand: str) -> Iterable[int]:
-    """One position for each 128-bp bin, of those (1-based) at which so many transcripts begin."""
+    """One position (1-based) for each 128-bp bin, given how many transcripts begin at each position."""
     best: dict[int, tuple[int, int]] = {}
     for position, transcripts in positions.items():
         upstream = position if strand == "-" else -position
-        there = (position - 1) // BIN
-        best[there] = max(best.get(there, (0, 0)), (transcripts, upstream))
+        bin_number = (position - 1) // BIN
+        best[bin_number] = max(best.get(bin_number, (0, 0)), (transcripts, upstream))
     return (abs(upstream) for _, upstream in best.values())
 
 
 def _first(strand: str, start: int, end: int) -> int:
-    """1-based first transcribed base of a stretch (0-based half-open)."""
+    """1-based first transcribed base of an interval (0-based half-open)."""
     return end if strand == "-" else start + 1
 
 
@@ -215,16 +211,12 @@ def _extend(transcripts: dict[str, tuple[int, int]], name: str, record: GtfRecor
     transcripts[name] = min(start, record.start), max(end, record.end)
 
 
-def _is_wanted(wanted: frozenset[str], gene_id: str, name: str) -> bool:
-    return not wanted or name in wanted or gene_id in wanted or gene_id.partition(".")[0] in wanted
+def _is_selected(genes: frozenset[str], gene_id: str, name: str) -> bool:
+    return not genes or name in genes or gene_id in genes or gene_id.partition(".")[0] in genes
 
 
-class Interval(NamedTuple):
-    """A stretch of a chromosome: name without `chr`, 0-based half-open."""
-
-    chromosome: str
-    start: int
-    end: int
+def _gene_type(attributes: Mapping[str, str]) -> str:
+    return attributes.get("gene_type") or attributes.get("gene_biotype") or ""
 
 
 @dataclass
@@ -233,11 +225,11 @@ class Gene:
 
     Attributes:
         name: gene_name, else gene_id.
-        kind: gene_type or gene_biotype; empty when the file does not say.
+        kind: gene_type or gene_biotype; empty when the file has neither.
         strand: + or -.
         start: 0-based first base.
         end: exclusive end.
-        exons: (start, end) of exons of all transcripts, those inside of others left out.
+        exons: (start, end) of the exons of all transcripts, overlapping ones united.
     """
 
     name: str
@@ -253,41 +245,32 @@ class Gene:
         return self.start if self.strand != "-" else self.end - 1
 
 
-def read_genes(path: Path, regions: Sequence[Interval]) -> list[list[Gene]]:
-    """Genes that overlap each region, by start.
-
-    Args:
-        path: GTF, plain or gzip.
-        regions: where to look.
-
-    Raises:
-        GeneFileError: the file cannot be read, or a line is none of a GTF.
-    """
-    found: list[dict[str, Gene]] = [{} for _ in regions]
+def read_genes(path: Path, intervals: Sequence[Interval]) -> list[list[Gene]]:
+    """Genes of a GTF (plain or gzip) that overlap each interval, by start."""
+    found: list[dict[str, Gene]] = [{} for _ in intervals]
     by_chromosome: dict[str, list[int]] = {}
-    for number, region in enumerate(regions):
-        by_chromosome.setdefault(region.chromosome, []).append(number)
+    for number, interval in enumerate(intervals):
+        by_chromosome.setdefault(interval.chromosome, []).append(number)
     for record in gtf_records(path, _FEATURES):
         for number in by_chromosome.get(record.chromosome, ()):
-            if record.start < regions[number].end and record.end > regions[number].start:
+            if record.start < intervals[number].end and record.end > intervals[number].start:
                 _add(found[number], record)
-    return [sorted(map(_joined, genes.values()), key=lambda gene: (gene.start, gene.end)) for genes in found]
+    return [sorted(map(_unite_exons, genes.values()), key=lambda gene: (gene.start, gene.end)) for genes in found]
 
 
 def _add(genes: dict[str, Gene], record: GtfRecord) -> None:
-    said = record.named()
-    key = said.get("gene_id") or said.get("gene_name") or f"{record.start}"
+    attributes = record.named()
+    key = attributes.get("gene_id") or attributes.get("gene_name") or f"{record.start}"
     gene = genes.get(key)
     if gene is None:
-        kind = said.get("gene_type") or said.get("gene_biotype") or ""
-        gene = genes[key] = Gene(said.get("gene_name") or key, kind, record.strand, record.start, record.end)
+        name, kind = attributes.get("gene_name") or key, _gene_type(attributes)
+        gene = genes[key] = Gene(name, kind, record.strand, record.start, record.end)
     gene.start, gene.end = min(gene.start, record.start), max(gene.end, record.end)
     if record.feature == "exon":
         gene.exons.append((record.start, record.end))
 
 
-def _joined(gene: Gene) -> Gene:
-    """The gene with overlapping exons made one."""
+def _unite_exons(gene: Gene) -> Gene:
     exons: list[tuple[int, int]] = []
     for start, end in sorted(gene.exons):
         if exons and start <= exons[-1][1]:

@@ -1,4 +1,4 @@
-"""The bases of one contig in memory, for many look-ups all over it."""
+"""The bases of one contig in memory, for many look-ups at any position, and counts of its unknown bases."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from enformer_ray.errors import UnknownContigError
 from enformer_ray.genome.coordinates import BIN, UNKNOWN, Codes, window_start
 from enformer_ray.genome.reference import ReferenceGenome
 
+Integers = NDArray[np.int64]
+
 _LETTERS = bytes.maketrans(bytes([0, 1, 2, 3, UNKNOWN]), b"ACGTN")
 _LETTER_OF_CODE = np.frombuffer(_LETTERS, dtype=np.uint8)
-_STEP = 1 << 22
+_STEP = 1 << 22  # bases compared at a time, so that the temporary arrays stay small
 
 
 class ContigBases:
@@ -29,10 +31,10 @@ class ContigBases:
     def __init__(self, reference: ReferenceGenome, name: str) -> None:
         self.name = name
         self.codes: Codes = np.empty(reference.lengths[name], dtype=np.uint8)
-        at = 0
+        start = 0
         for codes in reference.iterate_chunks(name):
-            self.codes[at : at + len(codes)] = codes
-            at += len(codes)
+            self.codes[start : start + len(codes)] = codes
+            start += len(codes)
         self._view = memoryview(self.codes)  # type: ignore[arg-type]  # an array is a buffer
 
     @property
@@ -41,16 +43,12 @@ class ContigBases:
         return {self.name: len(self.codes)}
 
     def resolve(self, name: str) -> str:
-        """Its name.
-
-        Raises:
-            UnknownContigError: asked for another.
-        """
+        """Its name; raises UnknownContigError for another."""
         if name != self.name:
-            raise UnknownContigError(f"only {self.name} is here, not {name}.")
+            raise UnknownContigError(f"only {self.name} is in memory, not {name}.")
         return name
 
-    def bases(self, chromosome: str, start: int, end: int) -> str:  # noqa: ARG002 (there is one)
+    def bases(self, chromosome: str, start: int, end: int) -> str:  # noqa: ARG002 (it has one contig)
         """Bases `start`..`end` (0-based half-open) within the contig."""
         return self._view[start:end].tobytes().translate(_LETTERS).decode("ascii")
 
@@ -58,23 +56,22 @@ class ContigBases:
         """Upper-case bases, as ASCII, at 0-based positions within the contig."""
         return _LETTER_OF_CODE[self.codes[positions]]
 
-    def unknown_runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def unknown_runs(self) -> tuple[Integers, Integers]:
         """Starts and ends (0-based half-open) of the runs of unknown bases, in order."""
-        starts, ends, before = [], [], False
-        for at in range(0, len(self.codes), _STEP):
-            unknown = self.codes[at : at + _STEP] == UNKNOWN
-            edges = np.flatnonzero(np.diff(unknown, prepend=before)) + at
-            starts.append(edges[int(before) :: 2])
-            ends.append(edges[1 - int(before) :: 2])
-            before = bool(unknown[-1])
-        if before:
-            ends.append(np.array([len(self.codes)]))
-        none = [np.empty(0, dtype=np.int64)]
-        return np.concatenate(none + starts), np.concatenate(none + ends)
+        edges: list[Integers] = [np.empty(0, dtype=np.int64)]
+        in_run = False
+        for offset in range(0, len(self.codes), _STEP):
+            unknown = self.codes[offset : offset + _STEP] == UNKNOWN
+            edges.append(np.flatnonzero(np.diff(unknown, prepend=in_run)) + offset)
+            in_run = bool(unknown[-1])
+        if in_run:
+            edges.append(np.array([len(self.codes)]))
+        flat = np.concatenate(edges)
+        return flat[0::2], flat[1::2]
 
 
 class BaseSource(Protocol):
-    """Bases of contigs; `ReferenceGenome` and `ContigBases` are two."""
+    """Source of the bases of contigs: `ReferenceGenome` or `ContigBases`."""
 
     @property
     def lengths(self) -> Mapping[str, int]:
@@ -85,9 +82,6 @@ class BaseSource(Protocol):
 
     def bases(self, chromosome: str, start: int, end: int) -> str:
         """Upper-case bases `start`..`end` (0-based half-open)."""
-
-
-Integers = NDArray[np.int64]
 
 
 class UnknownBases:
@@ -111,7 +105,7 @@ class UnknownBases:
     ) -> None:
         self._length, self._placement, self._stride = window_length, placement, stride
         starts, ends = runs
-        # A window begins at most one window (and half a stride) before the contig and ends that far behind it.
+        # A window begins at most its length and half a stride before the contig, and ends at most that far after it.
         beyond, size = 2 * window_length + BIN * stride, contig_length
         self._starts = np.concatenate([[-beyond], starts, [size]])
         self._ends = np.concatenate([[0], ends, [size + beyond]])

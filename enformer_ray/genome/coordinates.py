@@ -1,7 +1,7 @@
-"""Window arithmetic: where the network's input lies on a chromosome.
+"""Coordinates on a chromosome: the windows that the network reads, regions, intervals, and bases as codes.
 
-All coordinates here are 0-based half-open `start`/`end`. A window may begin before base 0 or end behind the contig:
-the missing bases are unknown.
+Coordinates are 0-based half-open `start`/`end`, except in `Region`, which users write. A window may begin before base 0
+or end after the contig: the missing bases are unknown.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,23 +34,23 @@ class Window:
 
     @property
     def end(self) -> int:
-        """0-based exclusive end; may lie behind the contig."""
+        """0-based exclusive end; may be after the end of the contig."""
         return self.start + self.length
 
 
 def window_start(
     first_base: int, length: int, placement: Placement, shift: int = 0, stride: int = DEFAULT_STRIDE
 ) -> int:
-    """Start (0-based) of the window that a variant is scored in.
+    """Start (0-based) of the window in which a variant is scored.
 
     Args:
         first_base: 0-based position of the first base of the normalised record.
         length: window length, bp.
         placement: `centred`: first_base - length/2, as the published notebook does;
-            `binned`: the same rounded down to a multiple of 128, so that neighbours share windows;
+            `binned`: the same rounded down to a multiple of 128, so that neighbouring variants share windows;
             `shared`: the same rounded to the nearest multiple of `stride` bins.
-        shift: bases by which the window is moved back (towards lower coordinates).
-        stride: bins between two windows of `shared`: every variant is within half of that from the window's centre.
+        shift: bases by which the window moves to lower coordinates.
+        stride: bins between two windows of `shared`; a variant is at most half of it from the centre of its window.
     """
     start = first_base - length // 2
     if placement == "binned":
@@ -60,7 +61,7 @@ def window_start(
 
 
 def shift_offsets(shifts: int) -> list[int]:
-    """Moves back, bp, of the windows that `--shifts N` averages over: k * (128/N + 1), k = 0 .. N-1.
+    """The shifts, bp, of the windows that `--shifts N` averages over: k * (128/N + 1), k = 0 .. N-1.
 
     The step is odd for 2 to 64 shifts, so that no phase of the 128-bp grid is repeated; one shift is the window itself.
     """
@@ -72,8 +73,7 @@ def reached_tokens(start: int, end: int, tokens: int) -> tuple[int, int]:
 
     Args:
         start: first changed base, 0-based in window coordinates.
-        end: one behind the last changed base; equal to `start` for a mere junction between two bases, which then
-            counts from base `start` back to base `start - 1`.
+        end: exclusive; equal to `start` for the junction between the bases `start - 1` and `start`.
         tokens: tokens in the window; the range is clipped to it.
     """
     first = (start - RECEPTIVE_HALF_WIDTH) // BIN
@@ -88,14 +88,22 @@ _REGION = re.compile(r"(?P<chromosome>.+?):(?P<start>[0-9][0-9,]*)(-(?P<end>[0-9
 
 
 def canonical_name(contig: str) -> str:
-    """Contig name as it stands in datasets: without `chr`, and MT for the mitochondrion."""
+    """Name of a contig in datasets: without `chr`, and MT for the mitochondrion."""
     name = contig[3:] if contig[:3].lower() == "chr" and len(contig) > 3 else contig
     return "MT" if name == "M" else name
 
 
+class Interval(NamedTuple):
+    """Part of a chromosome for computing with: its name without `chr`, 0-based half-open."""
+
+    chromosome: str
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Region:
-    """A stretch of a chromosome.
+    """Part of a chromosome as a user asks for it, 1-based with both ends included; see Interval for the 0-based form.
 
     Attributes:
         chromosome: canonical name.
@@ -109,7 +117,7 @@ class Region:
 
 
 def parse_region(text: str, known: Collection[str]) -> Region:
-    """Read a chromosome (`chr1`, `1`), a position (`chr1:1000`), a stretch, or one without an end (`chr1:1000-`).
+    """Read a chromosome (`chr1`, `1`), a position (`chr1:1000`), or a region with or without an end (`chr1:1000-`).
 
     Args:
         text: the region; commas in numbers do not matter.
@@ -133,6 +141,7 @@ def parse_region(text: str, known: Collection[str]) -> Region:
 
 
 Codes = NDArray[np.uint8]
+"""Bases: 0 to 3 for A, C, G and T, and UNKNOWN."""
 
 UNKNOWN = 4
 
@@ -150,7 +159,7 @@ def encode(bases: str) -> Codes:
 
 
 def encode_bytes(lines: bytes) -> Codes:
-    """Codes of letters, between which there may be line ends."""
+    """Codes of letters; line ends among them are skipped."""
     return np.frombuffer(lines.translate(_TRANSLATE, b"\r\n"), dtype=np.uint8)
 
 

@@ -20,10 +20,10 @@ BLOCK = 1024
 """Bases under one digest."""
 
 BLOCK_DIGEST_BYTES = 16
-_CHUNK = 256 * BLOCK
+_CHUNK = 256 * BLOCK  # bases read, checked and cached at a time
 _CACHED_CHUNKS = 64
 _DAMAGE = (pyfaidx.FastaIndexingError, OSError, ValueError, RuntimeError, struct.error, zlib.error)
-"""What pyfaidx and Biopython raise on a file that is no FASTA, is cut short, or has another file's index."""
+"""What pyfaidx and Biopython raise on a file that is not a FASTA, is truncated, or has another file's index."""
 
 
 def block_digests(codes: Codes) -> list[bytes]:
@@ -41,7 +41,7 @@ class ReferenceGenome:
     Lower case reads as bases. N, IUPAC codes and everything beyond a contig read as unknown. Not thread-safe.
 
     Args:
-        path: FASTA; a missing `.fai` (and `.gzi`) is built beside it.
+        path: FASTA; a missing `.fai` (and `.gzi`) is built in its folder.
         aliases: further names of contigs: name in the variants -> contig of the FASTA.
 
     Raises:
@@ -126,26 +126,15 @@ class ReferenceGenome:
         for chunk in range(-(-self.lengths[chromosome] // _CHUNK)):
             yield self._chunk(chromosome, chunk)
 
-    def unknown_runs(self, chromosome: str) -> tuple[np.ndarray, np.ndarray]:
-        """Starts and ends (0-based half-open, int64) of the runs of unknown bases, in order."""
-        edges: list[np.ndarray] = []
-        before, offset = 0, 0
-        for codes in self.iterate_chunks(chromosome):
-            unknown = (codes == UNKNOWN).astype(np.int8)
-            edges.append(np.flatnonzero(np.diff(unknown, prepend=np.int8(before))) + offset)
-            before, offset = int(unknown[-1]), offset + len(codes)
-        flat = np.concatenate([*edges, [offset]] if before else [*edges, []]).astype(np.int64)
-        return flat[0::2], flat[1::2]
-
     def digests(self, chromosome: str) -> list[bytes]:
         """Digests of a chromosome's blocks of 1,024 bases, in order."""
         return [digest for codes in self.iterate_chunks(chromosome) for digest in block_digests(codes)]
 
     def expect(self, chromosome: str, digests: list[bytes]) -> None:
-        """From now on check every base read from this chromosome against the digests that a plan holds.
+        """From now on check every base read from this chromosome against the digests in a plan.
 
         Raises:
-            ReferenceChangedError: the chromosome is not there, or is shorter or longer than the digests say.
+            ReferenceChangedError: the chromosome is missing, or is shorter or longer than the digests say.
         """
         blocks = -(-self.lengths.get(chromosome, 0) // BLOCK)
         if len(digests) != blocks:
@@ -183,17 +172,17 @@ class ReferenceGenome:
         return codes
 
     def _read(self, contig: str, start: int, end: int) -> bytes:
-        """Letters of a stretch of a contig, with line ends among them if the FASTA is plain."""
+        """Letters of the bases `start`..`end` of a contig, with line ends among them if the FASTA is plain."""
         index = self._fasta.faidx
         if not isinstance(index.file, io.BufferedReader):  # bgzip
             return str(self._fasta[contig][start:end]).encode("latin-1", "replace")
-        entry = index.index[contig]  # pyfaidx itself takes five times as long to join the lines
+        entry = index.index[contig]  # reading by offset: pyfaidx takes five times as long to join the lines
 
-        def place(base: int) -> int:
+        def offset(base: int) -> int:
             return int(entry.offset + base // entry.lenc * entry.lenb + base % entry.lenc)
 
-        index.file.seek(place(start))
-        lines: bytes = index.file.read(place(end - 1) + 1 - place(start))
+        index.file.seek(offset(start))
+        lines: bytes = index.file.read(offset(end - 1) + 1 - offset(start))
         return lines
 
     def _check(self, chromosome: str, start: int, codes: Codes) -> None:
@@ -236,10 +225,10 @@ def _index_refused(error: BaseException) -> bool:
 
 
 def read_contig_aliases(path: Path) -> dict[str, str]:
-    """Read a TSV of two columns: a name in the variants, the contig of the FASTA; lines that begin with # are comments.
+    """Read a TSV of two columns: a name in the variant files, then the contig of the FASTA; # begins a comment line.
 
     Raises:
-        ConfigError: the file cannot be read, a line has not two columns, or a name stands for two contigs.
+        ConfigError: the file cannot be read, a line does not have two columns, or a name is given two contigs.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

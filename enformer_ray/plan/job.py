@@ -1,35 +1,43 @@
-"""What a plan and its preview open first: the reference, the weights' geometry, the selected tracks, the device."""
+"""Opens a job: its reference, weights, tracks and variants, the options that it leaves open, its scores' identity."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
-from enformer_ray.catalogue.build import Catalogue
+from enformer_ray.catalogue.build import Catalogue, build_catalogue, load_part
+from enformer_ray.catalogue.files import LoadedPart
 from enformer_ray.catalogue.genes import Windows, gene_rows
-from enformer_ray.catalogue.load import LoadedPart, load_part
-from enformer_ray.catalogue.sources import absolute_source
-from enformer_ray.config import CatalogueConfig, JobConfig, ScoringConfig
-from enformer_ray.errors import ConfigError
+from enformer_ray.catalogue.sources import STANDARD_INPUT, named_file, with_file
+from enformer_ray.config import CatalogueConfig, GenesConfig, JobConfig, ScoringConfig
+from enformer_ray.errors import ConfigError, PlanMismatchError, shortened
 from enformer_ray.genome.annotation import Annotation, read_annotation
-from enformer_ray.genome.coordinates import BIN
+from enformer_ray.genome.coordinates import UNKNOWN
 from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
 from enformer_ray.readers.bgzf import Part
 from enformer_ray.runtime.cluster import ray_session, run_tasks
-from enformer_ray.scoring.cost import Alleles, Costs
+from enformer_ray.scoring import SCORER_VERSION
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
-from enformer_ray.scoring.genes import bins_near_tss, gene_costs
+from enformer_ray.scoring.genes import bins_near_tss
+from enformer_ray.scoring.scorer import check_centre, check_geometry
+
+Identity = dict[str, Any]
+"""What can change a score, by name; `parts` of plan.json and run.json."""
+
+_MAX_READERS = 8
+"""Processes that read the parts of one variant file."""
 
 
 class Job(NamedTuple):
@@ -54,12 +62,12 @@ class Job(NamedTuple):
     annotation: Annotation | None = None
 
 
-def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
+def open_job(config: JobConfig, plan_scoring: ScoringConfig | None = None) -> Job:
     """Open what a job names and decide what it leaves open.
 
     Args:
         config: the job.
-        planned: options of the plan that is resumed: device, batch size and threads that the job leaves open are its.
+        plan_scoring: options of the plan that is resumed, for device, batch size and threads that the job leaves open.
 
     Raises:
         ConfigError: a head that the weights do not have, other tokens than of 128 bp, `centre` without a track
@@ -68,13 +76,9 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
             classes say.
     """
     config = _absolute(config)
-    if "centre" in config.scoring.statistics and config.tracks_table is None:
-        raise ConfigError(
-            "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: give "
-            "--tracks-table (tracks_table in a job file), or leave `centre` out of the statistics."
-        )
-    aliases = config.catalogue.contig_aliases
-    reference = ReferenceGenome(config.reference, read_contig_aliases(aliases) if aliases else None)
+    # Before the weights are loaded, which takes a while.
+    check_centre(config.scoring, config.tracks_table is not None)
+    reference = _open_reference(config.reference, config.catalogue.contig_aliases)
     model = load_enformer(
         config.weights,
         revision=config.revision,
@@ -82,20 +86,19 @@ def open_job(config: JobConfig, planned: ScoringConfig | None = None) -> Job:
         target_length=config.target_length,
         offline=config.offline,
     )
-    head = config.scoring.head
-    if head not in model.config.output_heads:
-        raise ConfigError(
-            f"the weights {config.weights} have no head {head!r}; they have {', '.join(model.config.output_heads)}. "
-            "--head names one of these."
-        )
-    count = model.config.output_heads[head]
+    geometry, head = model.config, config.scoring.head
+    check_geometry(geometry, config.scoring, config.weights)
+    count = geometry.output_heads[head]
     table = read_track_table(config.tracks_table, head, count) if config.tracks_table else None
     tracks = select_tracks(config.scoring.tracks, count, table)
-    config = _fitted(config, model.config)
-    scoring = _decide(config, model.config, planned)
-    config = config.model_copy(update={"scoring": scoring})
-    annotation = _annotation(config, model.config)
-    return Job(config, reference, model.config, model.digest, table, tracks, annotation)
+    config = _with_bounded_alleles(config, geometry)
+    config = config.model_copy(update={"scoring": _resolve_scoring(config, geometry, plan_scoring)})
+    annotation = _annotation(config, geometry)
+    return Job(config, reference, geometry, model.digest, table, tracks, annotation)
+
+
+def _open_reference(fasta: Path, aliases: Path | None) -> ReferenceGenome:
+    return ReferenceGenome(fasta, read_contig_aliases(aliases) if aliases else None)
 
 
 def _annotation(config: JobConfig, geometry: EnformerConfig) -> Annotation | None:
@@ -106,14 +109,9 @@ def _annotation(config: JobConfig, geometry: EnformerConfig) -> Annotation | Non
     return read_annotation(config.genes.gtf, config.genes.gene_types, config.genes.genes)
 
 
-def _fitted(config: JobConfig, geometry: EnformerConfig) -> JobConfig:
-    """The job with alleles bounded so that they lie in the window wherever it is placed: an eighth of its length."""
+def _with_bounded_alleles(config: JobConfig, geometry: EnformerConfig) -> JobConfig:
+    """Bound alleles to an eighth of the window, so that they are inside it wherever it is placed."""
     scoring, catalogue = config.scoring, config.catalogue
-    if geometry.bin != BIN:
-        raise ConfigError(
-            f"the weights {config.weights} have tokens of {geometry.bin} bp (num_downsamples is not 7); variants are "
-            f"scored with tokens of {BIN} bp, as all published weights have."
-        )
     if scoring.placement == "shared" and 2 * scoring.stride > geometry.bins:
         raise ConfigError(
             f"--stride is {scoring.stride} bins, but windows of {geometry.bins} output bins that far apart leave "
@@ -123,55 +121,26 @@ def _fitted(config: JobConfig, geometry: EnformerConfig) -> JobConfig:
     return config.model_copy(update={"catalogue": catalogue.model_copy(update={"max_allele_length": longest})})
 
 
-def _absolute(config: JobConfig) -> JobConfig:
-    """Workers elsewhere start in another folder."""
-    weights = Path(config.weights).expanduser()
-    catalogue = config.catalogue
-    if catalogue.contig_aliases:
-        catalogue = catalogue.model_copy(update={"contig_aliases": catalogue.contig_aliases.expanduser().absolute()})
-    chain = catalogue.chain
-    if isinstance(chain, dict):
-        chain = {pattern: path.expanduser().absolute() for pattern, path in chain.items()}
-    elif chain:
-        chain = chain.expanduser().absolute()
-    catalogue = catalogue.model_copy(update={"chain": chain})
-    genes = config.genes
-    if genes is not None:
-        genes = genes.model_copy(update={"gtf": genes.gtf.expanduser().absolute()})
-    return config.model_copy(
-        update={
-            "genes": genes,
-            "variants": tuple(map(absolute_source, config.variants)),
-            "previous": tuple(
-                uri if "://" in uri else str(Path(uri).expanduser().absolute()) for uri in config.previous
-            ),
-            "reference": config.reference.expanduser().absolute(),
-            "tracks_table": config.tracks_table.expanduser().absolute() if config.tracks_table else None,
-            "weights": str(weights.absolute()) if weights.exists() else config.weights,
-            "catalogue": catalogue,
-        }
-    )
-
-
-def _decide(config: JobConfig, geometry: EnformerConfig, planned: ScoringConfig | None) -> ScoringConfig:
+def _resolve_scoring(config: JobConfig, geometry: EnformerConfig, plan_scoring: ScoringConfig | None) -> ScoringConfig:
+    """The scoring options with device, batch size and threads: of the plan, or else those that fit this machine."""
     scoring = config.scoring
-    if planned is not None:
+    if plan_scoring is not None:
         return scoring.model_copy(
             update={
-                "device": planned.device if scoring.device == "auto" else scoring.device,
-                "batch_size": scoring.batch_size or planned.batch_size,
-                "threads": scoring.threads or planned.threads,
+                "device": plan_scoring.device if scoring.device == "auto" else scoring.device,
+                "batch_size": scoring.batch_size or plan_scoring.batch_size,
+                "threads": scoring.threads or plan_scoring.threads,
             }
         )
-    # The GPUs of a cluster need not be on the machine that plans.
-    elsewhere = config.address is not None and scoring.device == "cuda" and not torch.cuda.is_available()
-    if elsewhere and scoring.batch_size is None:
+    # The machine that plans need not have a GPU itself if the workers are on a cluster.
+    on_cluster = config.address is not None and scoring.device == "cuda" and not torch.cuda.is_available()
+    if on_cluster and scoring.batch_size is None:
         raise ConfigError(
             "this machine has no GPU whose memory could tell the batch size of the cluster's GPUs; give --batch-size "
             "(8 fits the published model into 24 GB)."
         )
-    device = torch.device("cuda") if elsewhere else resolve_device(scoring.device)
-    if not elsewhere:
+    device = torch.device("cuda") if on_cluster else resolve_device(scoring.device)
+    if not on_cluster:
         set_precision(scoring.precision, device)
     workers = config.workers or (max(1, torch.cuda.device_count()) if device.type == "cuda" else 1)
     return scoring.model_copy(
@@ -183,73 +152,217 @@ def _decide(config: JobConfig, geometry: EnformerConfig, planned: ScoringConfig 
     )
 
 
-def variant_options(job: Job) -> CatalogueConfig:
-    """How the variants of a job are read: around genes it is their windows in which unknown bases count."""
-    options = job.config.catalogue
-    return options if job.config.genes is None else options.model_copy(update={"max_unknown": None})
+def named_paths(config: JobConfig) -> list[tuple[str, str]]:
+    """Key in the job file and path of each file and previous run that a job reads.
 
-
-def rows_at_starts(job: Job, catalogue: Catalogue, annotation: Annotation, scratch: Path) -> Catalogue:
-    """The catalogue of a job with genes, from that of its variants; raises what `gene_rows` does."""
-    genes = job.config.genes
-    assert genes is not None
-    length, unknown = job.geometry.sequence_length, job.config.catalogue.max_unknown
-    windows = Windows.of(job.config.scoring, length, genes.max_distance, unknown)
-    return gene_rows(catalogue, annotation, job.reference, windows, scratch)
-
-
-def row_costs(job: Job, scoring: ScoringConfig, rows: pa.Table, alleles: Alleles) -> Costs:
-    """Cost of each row of one chromosome.
-
-    Args:
-        job: a job with genes.
-        scoring: options that are reckoned with.
-        rows: with tss_position and gene_strand.
-        alleles: of the same rows.
+    Regions to saturate and weights by their id on the Hub are no files, and left out.
     """
-    assert job.config.genes is not None
-    starts = rows.column("tss_position").to_numpy().astype(np.int64)
-    minus_strand = pc.equal(rows.column("gene_strand"), "-").to_numpy()
-    return gene_costs(job.geometry, scoring, alleles, starts, minus_strand, len(job.tracks), job.config.genes.bins)
+    paths: list[tuple[str, str]] = []
+
+    def note(key: str, path: str) -> str:
+        paths.append((key, path))
+        return path
+
+    _map_paths(config, note)
+    return paths
 
 
-def first_of_window(rows: pa.Table) -> list[int]:
-    """For each of consecutive rows the first one at the same transcription start."""
-    starts = rows.column("tss_position").to_numpy()
-    begins = np.flatnonzero(np.diff(starts, prepend=-1))
-    return np.repeat(begins, np.diff(begins, append=len(starts))).tolist()
+def _absolute(config: JobConfig) -> JobConfig:
+    """Workers elsewhere start in another folder, so relative paths would mean other files there."""
+
+    def absolute(key: str, path: str) -> str:
+        if "://" in path or (key == "variants" and path == STANDARD_INPUT) or key == "scoring.tracks":
+            return path
+        expanded = Path(path).expanduser()
+        return path if key == "weights" and not expanded.exists() else str(expanded.absolute())
+
+    return _map_paths(config, absolute)
 
 
-_LANES = 8
+def _map_paths(config: JobConfig, change: Callable[[str, str], str]) -> JobConfig:
+    """The job with each path replaced by what `change` returns for its key in the job file and the path."""
+
+    def changed(key: str, path: Path | None) -> Path | None:
+        return None if path is None else Path(change(key, str(path)))
+
+    def variant_source(source: str) -> str:
+        file = named_file(source)
+        return source if file is None else with_file(source, change("variants", file))
+
+    def selector(text: str) -> str:
+        return "file:" + change("scoring.tracks", text.removeprefix("file:")) if text.startswith("file:") else text
+
+    catalogue, chain, genes, weights = config.catalogue, config.catalogue.chain, config.genes, config.weights
+    is_file = Path(weights).expanduser().exists() or weights.endswith(".safetensors")  # else an id on the Hub
+    updates: dict[str, Any] = {
+        "variants": tuple(map(variant_source, config.variants)),
+        "previous": tuple(change("previous", uri) for uri in config.previous),
+        "genes": genes and genes.model_copy(update={"gtf": changed("genes.gtf", genes.gtf)}),
+        "reference": changed("reference", config.reference),
+        "tracks_table": changed("tracks_table", config.tracks_table),
+    }
+    files: dict[str, Any] = {"contig_aliases": changed("catalogue.contig_aliases", catalogue.contig_aliases)}
+    if isinstance(chain, dict):
+        files["chain"] = {pattern: changed("catalogue.chain", path) for pattern, path in chain.items()}
+    else:
+        files["chain"] = changed("catalogue.chain", chain)
+    files["palindromic_frequencies"] = changed("catalogue.palindromic_frequencies", catalogue.palindromic_frequencies)
+    updates["catalogue"] = catalogue.model_copy(update=files)
+    updates["scoring"] = config.scoring.model_copy(update={"tracks": tuple(map(selector, config.scoring.tracks))})
+    updates["weights"] = change("weights", weights) if is_file else weights
+    return config.model_copy(update=updates)
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Hex sha256 of what can change a score; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def job_identity(job: Job) -> Identity:
+    """Everything of a job that can change a score, except its catalogue, the reference's bases and previous runs."""
+    identity = variant_score_identity(job)
+    if job.config.genes is not None and job.annotation is not None:
+        identity |= gene_identity(job.config.genes, job.annotation)
+    return identity
+
+
+def variant_score_identity(job: Job) -> Identity:
+    """The part of a job's identity that scores of variants have: weights, scoring options, tracks."""
+    return model_identity(job.weights_digest, job.geometry) | scoring_identity(
+        job.config.scoring, job.tracks, job.track_table
+    )
+
+
+def model_identity(weights_digest: str, geometry: EnformerConfig) -> Identity:
+    """The weights and their geometry."""
+    return {"weights": weights_digest, "geometry": asdict(geometry)}
+
+
+def scoring_identity(scoring: ScoringConfig, tracks: Sequence[int], table: TrackTable | None) -> Identity:
+    """The scoring options, with device, batch size and threads resolved, and the selected indices in the head.
+
+    The track table changes a score only where `centre` is computed.
+    """
+    identity: Identity = {
+        "head": scoring.head,
+        "tracks": ranges(tracks),
+        "statistics": sorted(scoring.statistics),
+        "placement": scoring.placement,
+        # The stride of other placements changes nothing.
+        "stride": scoring.stride if scoring.placement == "shared" else None,
+        "indel": scoring.indel,
+        "reverse_complement": scoring.reverse_complement,
+        "shifts": scoring.shifts,
+        "unknown_base": UNKNOWN,
+        "precision": scoring.precision,
+        "device": scoring.device,
+        # Both change the last bits of a score.
+        "batch_size": scoring.batch_size,
+        "threads": scoring.threads,
+        "compile": scoring.compile,
+        **scorer_identity(),
+    }
+    if "centre" in scoring.statistics and table is not None:
+        widths = ",".join(str(table.centre_width(track)) for track in tracks)
+        identity["centre_widths"] = hashlib.sha256(widths.encode()).hexdigest()
+    return identity
+
+
+def scorer_identity() -> Identity:
+    """The version of the scorer in this program."""
+    return {"scorer_version": SCORER_VERSION}
+
+
+def gene_identity(genes: GenesConfig, annotation: Annotation) -> Identity:
+    """Transcription starts of a job with genes, and the bins and distance that are scored around them."""
+    return {"genes": {"starts": annotation.digest, "bins": genes.bins, "max_distance": genes.max_distance}}
+
+
+def refuse_if_other(existing: Mapping[str, Any], requested: Mapping[str, Any], where: str) -> None:
+    """Refuse to go on with a plan of other scores; what `requested` leaves out is not compared.
+
+    Raises:
+        PlanMismatchError: naming the run directory `where` and each difference with both values.
+    """
+    differences = compare_identities(existing, requested)
+    if differences:
+        lines = [f"{name}: planned {planned}, asked {asked}" for name, planned, asked in differences]
+        raise PlanMismatchError(
+            f"the run directory {where} holds another plan than the one asked for; scores of both must not mix. "
+            f"What differs: {'; '.join(lines)}. Give the job another --output, or run it as it was planned."
+        )
+
+
+def compare_identities(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name and both values, as text, of each difference; what `requested` leaves out is not compared."""
+    first, second = _flat(existing), _flat(requested)
+    compared = [name for name in first | second if name.split(".")[0] in requested]
+    return [
+        (name, shortened(json.dumps(first.get(name))), shortened(json.dumps(second.get(name))))
+        for name in compared
+        if first.get(name) != second.get(name)
+    ]
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers in short, for example `0-3,7`."""
+    breaks = [(last, first) for last, first in pairwise(numbers) if first != last + 1]
+    starts = [*numbers[:1], *(first for _, first in breaks)]
+    ends = [*(last for last, _ in breaks), *numbers[-1:]]
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def _flat(identity: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in identity.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def catalogue_of(job: Job, scratch: Path, watch: Callable[[], None] = lambda: None) -> Catalogue:
+    """Read, normalise and sort the variants of a job into files under `scratch`; `watch` as in `part_loader`.
+
+    In a job with genes its rows are variants at transcription starts (see `gene_rows`).
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    config, genes = job.config.catalogue, job.config.genes
+    scoring, length = job.config.scoring, job.geometry.sequence_length
+    catalogue = build_catalogue(
+        job.config.variants,
+        job.reference,
+        # Around genes it is the windows of transcription starts in which unknown bases count.
+        config if genes is None else config.model_copy(update={"max_unknown": None}),
+        length,
+        scoring.placement,
+        scratch,
+        scoring.stride,
+        part_loader(job, watch),
+    )
+    if genes is None or job.annotation is None:
+        return catalogue
+    windows = Windows.of(scoring, length, genes.max_distance, config.max_unknown)
+    return gene_rows(catalogue, job.annotation, job.reference, windows, scratch)
 
 
 def part_loader(
     job: Job, watch: Callable[[], None] = lambda: None
 ) -> Callable[[Sequence[Part], Path], Iterator[LoadedPart]]:
-    """What loads the parts of one file for the catalogue of a job.
-
-    Args:
-        job: the job.
-        watch: called once Ray has put its own signal handlers in place.
-    """
+    """A function that loads the parts of one file; it calls `watch` once Ray has installed its own signal handlers."""
     catalogue = job.config.catalogue
 
     def load(parts: Sequence[Part], folder: Path) -> Iterator[LoadedPart]:
-        lanes = min(os.cpu_count() or 1, _LANES, len(parts))
-        if lanes == 1:
+        processes = min(os.cpu_count() or 1, _MAX_READERS, len(parts))
+        if processes == 1:
             for number, part in enumerate(parts):
                 yield load_part(part, job.reference, catalogue, folder / str(number))
             return
-        # A cluster's other machines cannot write to this one's folder.
-        with ray_session(None, lanes):
+        # On this machine alone: a cluster's other machines cannot write to its folder.
+        with ray_session(None, processes):
             watch()
             yield from run_tasks(
-                load_elsewhere,
-                (
-                    (part, job.config.reference, catalogue.contig_aliases, catalogue, folder / str(number))
-                    for number, part in enumerate(parts)
-                ),
-                in_flight=lambda: lanes + 1,
+                _load_in_task,
+                ((part, job.config.reference, catalogue, folder / str(number)) for number, part in enumerate(parts)),
+                in_flight=lambda: processes + 1,
                 task="reads a part of a variant file",
                 advice="Too little memory is the usual cause: a task needs about 1 GiB; plan on a larger machine.",
                 in_order=True,
@@ -258,10 +371,7 @@ def part_loader(
     return load
 
 
-def load_elsewhere(
-    part: Part, reference: Path, aliases: Path | None, config: CatalogueConfig, folder: Path
-) -> LoadedPart:
-    """Load a part in a process that has nothing open; what an attempt that died has left is thrown away."""
-    shutil.rmtree(folder, ignore_errors=True)
-    genome = ReferenceGenome(reference, read_contig_aliases(aliases) if aliases else None)
-    return load_part(part, genome, config, folder)
+def _load_in_task(part: Part, reference: Path, config: CatalogueConfig, folder: Path) -> LoadedPart:
+    """Load a part in a process that has nothing open."""
+    shutil.rmtree(folder, ignore_errors=True)  # left by an attempt whose process died
+    return load_part(part, _open_reference(reference, config.contig_aliases), config, folder)

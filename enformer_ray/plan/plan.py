@@ -1,9 +1,9 @@
-"""The plan: which variants are scored, in which shards, with what; written once, before anything is scored."""
+"""The plan of a run: which variants are scored, in which shards and how; written once, before anything is scored."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +15,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from enformer_ray.catalogue.build import Catalogue, build_catalogue
+from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.catalogue.variant import FIRST_ROW, GENE_COLUMNS
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
-from enformer_ray.plan.fingerprint import Parts, fingerprint, gene_parts, model_parts, refuse_if_other, scoring_parts
-from enformer_ray.plan.job import Job, open_job, part_loader, rows_at_starts, variant_options
-from enformer_ray.plan.previous import as_before, open_previous
+from enformer_ray.plan.job import (
+    Job,
+    catalogue_of,
+    fingerprint,
+    job_identity,
+    open_job,
+    refuse_if_other,
+    scorer_identity,
+)
+from enformer_ray.plan.previous import open_previous, with_previous_batches
 from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse, put_reuse
 from enformer_ray.plan.shards import (
     Shard,
@@ -39,10 +46,10 @@ from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, account
 from enformer_ray.rundir.store import RunStore, read_document
 from enformer_ray.runtime.process import interruptible
-from enformer_ray.scoring import SCORER_VERSION
 from enformer_ray.scoring.tables import KEY_COLUMNS
 
 FORMAT_VERSION = 1
+"""Layout of the run directory that this program writes and reads."""
 
 __all__ = ["Plan", "PlanDocument", "Shard", "load_plan", "make_plan"]
 
@@ -53,17 +60,17 @@ class PlanDocument(BaseModel):
     Attributes:
         format_version: raised when the layout of a run directory changes.
         fingerprint: hex sha256 of `parts`.
-        parts: everything that can change a number.
+        parts: everything that can change a score, by name.
         config: the job, with absolute paths and nothing left on auto.
         tracks: selected indices in the head, in output order.
         track_table: whether the plan holds a track table.
-        inputs: input alleles by chromosome, in the order of the files.
-        variants: planned rows by chromosome, in the order of `variant`: unique variants, or variants at transcription
-            starts in a job with genes.
+        inputs: number of input alleles by chromosome.
+        variants: number of planned rows by chromosome, in the order of `variant`: unique variants, or variants at
+            transcription starts in a job with genes.
         shards: number of shards.
         account: input alleles by status and reason, as planned.
-        changes: of those, how many were harmonised and lifted, in which way.
-        reuse: what is taken from earlier runs; None of an ordinary job.
+        changes: how many of those were harmonised and lifted, in which way.
+        reuse: what is reused of previous runs; None for a job without them.
         created: time, UTC.
     """
 
@@ -90,35 +97,35 @@ class PlanDocument(BaseModel):
 
     @property
     def planned_variants(self) -> int:
-        """Unique variants that are scored."""
+        """Unique variants of the dataset."""
         if self.config.genes is None:
             return self.planned
         return sum(line.alleles for line in self.account if line.status == "planned")
 
     @property
     def score_schema(self) -> pa.Schema:
-        """Columns of its files of scores."""
+        """Columns of the dataset's files of scores."""
         return score_schema(self.tracks, self.config.genes is not None)
 
     @property
     def key_columns(self) -> tuple[str, ...]:
-        """Columns of plan/variants that tell a row from all others, and stand in files of scores."""
+        """Columns that identify a row in plan/variants and in files of scores."""
         return KEY_COLUMNS if self.config.genes is None else (*KEY_COLUMNS, *GENE_COLUMNS)
 
     @property
-    def to_score(self) -> Mapping[str, int]:
-        """Variants that are scored, by chromosome: all, or those whose scores no earlier run has."""
+    def to_score_by_chromosome(self) -> Mapping[str, int]:
+        """Number of rows to be scored by chromosome: all, or those whose scores no previous run has."""
         return self.variants if self.reuse is None else self.reuse.to_score
 
     @property
-    def scored(self) -> int:
-        """Variants that are scored."""
-        return sum(self.to_score.values())
+    def to_score(self) -> int:
+        """Number of rows to be scored."""
+        return sum(self.to_score_by_chromosome.values())
 
     def scored_file(self, chromosome: str) -> str:
-        """Path of the file of the variants of a chromosome that are scored."""
-        place = layout.plan_variants if self.reuse is None else layout.plan_scored
-        return place(chromosome)
+        """Path of the file of a chromosome's variants to be scored."""
+        path_of = layout.plan_variants if self.reuse is None else layout.plan_scored
+        return path_of(chromosome)
 
     @property
     def alleles(self) -> int:
@@ -157,7 +164,7 @@ def load_plan(store: RunStore) -> Plan:
     """The plan of a run directory.
 
     Raises:
-        RunIncompleteError: there is none.
+        RunIncompleteError: the directory has no plan.
         PlanMismatchError: another version of the program made it.
     """
     if not store.exists(layout.PLAN):
@@ -183,16 +190,12 @@ def load_plan(store: RunStore) -> Plan:
 
 
 def refuse_other_scorer(plan: Plan) -> None:
-    """Let a plan be scored only by the version of the scorer that it was made for.
-
-    Raises:
-        PlanMismatchError: this is another one.
-    """
-    refuse_if_other(plan.document.parts, {"scorer_version": SCORER_VERSION}, plan.store.uri)
+    """Raise PlanMismatchError unless the scorer has the version that the plan was made for."""
+    refuse_if_other(plan.document.parts, scorer_identity(), plan.store.uri)
 
 
 def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Plan:
-    """Plan a job, or accept the plan that is there when it is the same job.
+    """Plan a job, or accept the plan that its run directory has already if it is of the same job.
 
     Args:
         config: the job.
@@ -201,10 +204,10 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
 
     Raises:
         StoreError: the directory cannot be written, or holds what is not a run.
-        LeaseHeldError: a driver is at work in it.
+        LeaseHeldError: another driver has claimed it.
         PlanMismatchError: it holds the plan of another job.
         RunInterruptedError: Ctrl-C or SIGTERM; nothing is planned then.
-        PreviousRunError: an earlier run that the job names cannot be used.
+        PreviousRunError: a previous run that the job names cannot be used.
         EnformerRayError: what the catalogue, reference, weights or tracks raise.
     """
     store.check_writable()
@@ -214,15 +217,17 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
             with hold(store, take_over):
                 return _accept(load_plan(store), config, scratch, watch)
         _refuse_foreign(store)
-        earlier = open_previous(config.previous)
-        job = open_job(as_before(config, earlier))
+        previous = open_previous(config.previous)
+        job = open_job(with_previous_batches(config, previous))
         catalogue = catalogue_of(job, scratch / "catalogue", watch)
-        reuse = find_reuse(job, catalogue, earlier, scratch / "reuse", watch) if earlier else None
+        reuse = find_reuse(job, catalogue, previous, scratch / "reuse", watch) if previous else None
+        # The lease is taken only now: all that came before writes nothing into the run directory.
         with hold(store, take_over) as lease:
             return _write_plan(job, catalogue, reuse, store, scratch, lease)
 
 
 def _accept(existing: Plan, config: JobConfig, scratch: Path, watch: Callable[[], None]) -> Plan:
+    """The existing plan, if it is the one that the job would make."""
     job = open_job(config, existing.document.config.scoring)
     _refuse_early(existing, job)
     catalogue = catalogue_of(job, scratch / "catalogue", watch)
@@ -231,42 +236,14 @@ def _accept(existing: Plan, config: JobConfig, scratch: Path, watch: Callable[[]
     return existing
 
 
-def catalogue_of(job: Job, scratch: Path, watch: Callable[[], None] = lambda: None) -> Catalogue:
-    """Read, normalise and sort the variants of a job into files under `scratch`; `watch` as in `part_loader`.
-
-    In a job with genes its rows are variants at transcription starts (see `gene_rows`).
-    """
-    scratch.mkdir(parents=True, exist_ok=True)
-    catalogue = build_catalogue(
-        job.config.variants,
-        job.reference,
-        variant_options(job),
-        job.geometry.sequence_length,
-        job.config.scoring.placement,
-        scratch,
-        job.config.scoring.stride,
-        part_loader(job, watch),
-    )
-    return catalogue if job.annotation is None else rows_at_starts(job, catalogue, job.annotation, scratch)
-
-
-def _parts_without_input(job: Job) -> Parts:
-    parts = model_parts(job.weights_digest, job.geometry)
-    parts |= scoring_parts(job.config.scoring, job.tracks, job.track_table)
-    if job.config.genes is not None and job.annotation is not None:
-        parts |= gene_parts(job.config.genes, job.annotation)
-    return parts
-
-
 def _refuse_early(existing: Plan, job: Job) -> None:
-    """Compare everything but the catalogue, which takes longest and fails in its own way on another reference."""
+    """Compare everything but the catalogue, which takes longest and would fail first on another reference."""
     digests = {
         name: job.reference.digests(name) for name in existing.document.variants if name in job.reference.lengths
     }
-    asked = _parts_without_input(job) | {"reference": reference_digest(job.reference, digests)}
-    earlier = open_previous(job.config.previous)
-    asked |= {"previous": [run.manifest_sha256 for run in earlier] or None}
-    refuse_if_other(existing.document.parts, asked, existing.store.uri)
+    requested = job_identity(job) | {"reference": reference_digest(job.reference, digests)}
+    requested["previous"] = [run.manifest_sha256 for run in open_previous(job.config.previous)] or None
+    refuse_if_other(existing.document.parts, requested, existing.store.uri)
 
 
 def _refuse_foreign(store: RunStore) -> None:
@@ -281,7 +258,8 @@ def _refuse_foreign(store: RunStore) -> None:
 def _write_plan(
     job: Job, catalogue: Catalogue, reuse: Reuse | None, store: RunStore, scratch: Path, lease: Lease
 ) -> Plan:
-    store.delete_tree(layout.PLAN_FOLDER)
+    store.delete_tree(layout.PLAN_FOLDER)  # left by a planner that was interrupted
+    identity = job_identity(job) | {"catalogue": catalogue.digest}
     if reuse is None:
         digests = {name: job.reference.digests(name) for name in catalogue.variants}
         shards = write_shards(job, catalogue.variants, layout.plan_variants, store, scratch)
@@ -289,30 +267,18 @@ def _write_plan(
     else:
         digests, shards = reuse.digests, write_shards(job, reuse.to_score, layout.plan_scored, store, scratch)
         variants = put_reuse(reuse, store)
-    write_reference_digests(digests, scratch / "reference.parquet")
-    write_tracks(job, scratch / "tracks.parquet")
-    rows = {name: pq.read_metadata(path).num_rows for name, path in catalogue.inputs.items()}
-    for name, path in catalogue.inputs.items():
-        store.put_file(path, layout.plan_inputs(name))
-    store.put_file(scratch / "reference.parquet", layout.REFERENCE)
-    store.put_file(scratch / "tracks.parquet", layout.TRACKS)
-    if job.config.tracks_table is not None:
-        (scratch / "track_table").write_bytes(job.config.tracks_table.read_bytes())
-        store.put_file(scratch / "track_table", layout.TRACK_TABLE)
-    parts = _parts_without_input(job) | {
-        "catalogue": catalogue.digest,
-        "reference": reference_digest(job.reference, digests),
-    }
+    identity["reference"] = reference_digest(job.reference, digests)
     if reuse is not None:
-        parts["previous"] = reuse.account.digests
+        identity["previous"] = reuse.account.digests
+    inputs = _put_tables(job, catalogue, digests, store, scratch)
     document = PlanDocument(
         format_version=FORMAT_VERSION,
-        fingerprint=fingerprint(parts),
-        parts=parts,
+        fingerprint=fingerprint(identity),
+        parts=identity,
         config=job.config,
         tracks=tuple(job.tracks),
         track_table=job.track_table is not None,
-        inputs=rows,
+        inputs=inputs,
         variants=variants,
         shards=len(shards),
         account=account(catalogue),
@@ -321,6 +287,25 @@ def _write_plan(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     lease.check()
+    # Last, and only if there is none: a run directory with plan.json has all other files of the plan.
     if not store.create(layout.PLAN, document.model_dump_json(indent=1).encode()):
         raise StoreError(f"another process planned in {store.uri} at the same time; run the same command again.")
     return load_plan(store)
+
+
+def _put_tables(
+    job: Job, catalogue: Catalogue, digests: Mapping[str, Sequence[bytes]], store: RunStore, scratch: Path
+) -> dict[str, int]:
+    """Put input records, reference digests and tracks into the run directory; returns input alleles by chromosome."""
+    rows = {name: pq.read_metadata(path).num_rows for name, path in catalogue.inputs.items()}  # before they are moved
+    write_reference_digests(digests, scratch / "reference.parquet")
+    write_tracks(job, scratch / "tracks.parquet")
+    for name, path in catalogue.inputs.items():
+        store.put_file(path, layout.plan_inputs(name))
+    store.put_file(scratch / "reference.parquet", layout.REFERENCE)
+    store.put_file(scratch / "tracks.parquet", layout.TRACKS)
+    if job.config.tracks_table is not None:
+        # A copy, since put_file moves its file away.
+        (scratch / "track_table").write_bytes(job.config.tracks_table.read_bytes())
+        store.put_file(scratch / "track_table", layout.TRACK_TABLE)
+    return rows

@@ -1,4 +1,4 @@
-"""The preview (`--dry-run`): what a job would plan and cost, with nothing written to its output."""
+"""The preview of a job (`--dry-run`): what it would score and cost, with nothing written to its output."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 
 from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.config import JobConfig, Placement
-from enformer_ray.plan.job import Job, open_job
-from enformer_ray.plan.plan import catalogue_of
-from enformer_ray.plan.previous import as_before, open_previous
+from enformer_ray.plan.job import Job, catalogue_of, open_job
+from enformer_ray.plan.previous import open_previous, with_previous_batches
 from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse
 from enformer_ray.plan.shards import cost_columns, job_costs
 from enformer_ray.plan.variants import audit_size
@@ -28,8 +27,8 @@ class PlacementCost:
     """What a job costs with one placement of the windows.
 
     Attributes:
-        placement: where windows lie.
-        windows: distinct reference windows, over all shifts and strands.
+        placement: where windows are.
+        windows: different reference windows, over all shifts and strands.
         passes: passes through transformer and heads.
         tiles: tiles of trunk tokens.
         teraflop: 1e12 floating-point operations in all.
@@ -48,19 +47,19 @@ class Preview:
 
     Attributes:
         account: input alleles by status and reason.
-        changes: of those, how many would be harmonised and lifted, in which way.
+        changes: how many of those would be harmonised and lifted, in which way.
         alleles: input alleles in all.
         variants: unique variants that would be scored.
         placement: the placement of the job.
         costs: what it would cost, with each placement; shards, a bounded cache and batches that are not full add to it.
         direct_teraflop: two whole passes for each variant, shift and strand.
-        audited: variants that are scored again by plain passes.
+        audited: variants that are scored again by direct passes.
         tracks: selected tracks.
         statistics: statistics.
-        output_bytes: scores before compression, those that are taken included: variants x tracks x statistics x 4.
+        output_bytes: scores before compression, reused ones included: variants x tracks x statistics x 4.
         device: where it would run.
         batch_size: sequences in one pass.
-        reuse: what would be taken from earlier runs; None of an ordinary job.
+        reuse: what would be reused of previous runs; None for a job without them.
     """
 
     account: tuple[AccountLine, ...]
@@ -80,16 +79,13 @@ class Preview:
 
 
 def preview(config: JobConfig) -> Preview:
-    """Read a job's input as a plan would, and count.
-
-    Raises:
-        EnformerRayError: what the catalogue, reference, weights or tracks raise.
-    """
-    earlier = open_previous(config.previous)
-    job = open_job(as_before(config, earlier))
+    """Read a job's input as `make_plan` does, and count; raises what the latter does of the job and its input."""
+    previous = open_previous(config.previous)
+    job = open_job(with_previous_batches(config, previous))
     with tempfile.TemporaryDirectory(prefix="enformer-ray-preview-") as folder:
         catalogue = catalogue_of(job, Path(folder))
-        return _count(job, catalogue, find_reuse(job, catalogue, earlier, Path(folder) / "reuse") if earlier else None)
+        reuse = find_reuse(job, catalogue, previous, Path(folder) / "reuse") if previous else None
+        return _count(job, catalogue, reuse)
 
 
 def _count(job: Job, catalogue: Catalogue, reuse: Reuse | None) -> Preview:
@@ -116,13 +112,13 @@ def _count(job: Job, catalogue: Catalogue, reuse: Reuse | None) -> Preview:
 
 
 def _placements(job: Job) -> list[Placement]:
-    """Placements that the job could have: around genes the bins have to fit."""
+    """Placements that the job could have; in a job with genes the bins around a transcription start have to fit."""
     genes, scoring = job.config.genes, job.config.scoring
-    every: list[Placement] = list(get_args(Placement))
+    placements: list[Placement] = list(get_args(Placement))
     if genes is None:
-        return every
-    options = {name: scoring.model_copy(update={"placement": name}) for name in every}
-    return [name for name in every if bins_fit(job.geometry, options[name], genes.bins)]
+        return placements
+    options = {name: scoring.model_copy(update={"placement": name}) for name in placements}
+    return [name for name in placements if bins_fit(job.geometry, options[name], genes.bins)]
 
 
 def _cost(job: Job, variants: Mapping[str, Path], placement: Placement) -> PlacementCost:

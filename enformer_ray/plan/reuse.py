@@ -1,8 +1,8 @@
-"""What of a release earlier runs have scored already, found by joins that DuckDB does outside of memory."""
+"""Which of a job's scores previous runs already have, found by joins in DuckDB within a fixed memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.catalogue.build import Catalogue
-from enformer_ray.catalogue.files import errors_of_the_disk, open_database, open_writer
+from enformer_ray.catalogue.files import open_database, open_writer, translated_disk_errors
 from enformer_ray.genome.reference import BLOCK, BLOCK_DIGEST_BYTES
 from enformer_ray.plan.job import Job
 from enformer_ray.plan.previous import KEYS, PreviousRun, derived, differences
@@ -28,8 +28,8 @@ from enformer_ray.scoring.cost import affected_bases
 Origin = Literal["reused", "new", "changed", "failed"]
 """Where the score of a variant comes from; all but `reused` are scored.
 
-`new`: no earlier run has the variant. `changed`: one has its score, but made in another way or from other bases.
-`failed`: it could not be scored there.
+`new`: no previous run has the variant. `changed`: one has its score, but made in another way or from other bases.
+`failed`: it could not be scored in a previous run.
 """
 
 ORIGINS: tuple[Origin, ...] = ("reused", "new", "changed", "failed")
@@ -40,16 +40,16 @@ class _Frozen(BaseModel):
 
 
 class PreviousRunAccount(_Frozen):
-    """One earlier run.
+    """What is reused of one previous run.
 
     Attributes:
         uri: its run directory.
         manifest_sha256: hex sha256 of its manifest.json.
         rows: variants in it.
-        reused: of those, how many are taken.
-        other_reference: its variants in this release whose windows hold other bases now.
+        reused: how many of them are reused.
+        other_reference: variants of the job that it has, but whose windows have other bases now.
         derived: statistics that it has not, and that are computed from those that it has.
-        differs: how its scores are made in another way; of such a run nothing is taken.
+        differs: how its scores are made in another way; nothing of such a run is reused.
     """
 
     uri: str
@@ -62,12 +62,12 @@ class PreviousRunAccount(_Frozen):
 
 
 class ReuseAccount(_Frozen):
-    """What became of the variants of a release beside those of earlier runs.
+    """Counts of a job's variants compared with those of previous runs.
 
     Attributes:
-        runs: earlier runs, in the order given; the first that holds a variant's score gives it.
-        origins: variants of this release by where their score comes from; they add up to all.
-        gone: variants of the earlier runs that this release does not have.
+        runs: previous runs, in the order given; the first that has a variant's score gives it.
+        origins: variants of the job by where their score comes from; they add up to all.
+        gone: variants of the previous runs that the job does not have.
         to_score: variants that are scored, by chromosome; chromosomes without any are left out.
     """
 
@@ -78,22 +78,22 @@ class ReuseAccount(_Frozen):
 
     @property
     def digests(self) -> list[str]:
-        """What of the earlier runs stands in the fingerprint."""
+        """Digests of the previous runs' manifests, which are part of the fingerprint."""
         return [run.manifest_sha256 for run in self.runs]
 
 
-_ROWS = 131_072
+_BATCH_ROWS = 131_072
 
-# What an earlier run's variant is worth here; of several the smallest is taken, then the run that was given first.
-_USABLE, _OTHER_BASES, _OTHERWISE, _FAILED, _NEW = range(5)
+# State of a variant in a previous run. Of several runs the smallest state counts, then the run that was given first.
+_USABLE, _OTHER_BASES, _OTHER_IDENTITY, _FAILED, _NEW = range(5)
 _ORIGIN_OF: dict[int, Origin] = {
     _USABLE: "reused",
     _OTHER_BASES: "changed",
-    _OTHERWISE: "changed",
+    _OTHER_IDENTITY: "changed",
     _FAILED: "failed",
     _NEW: "new",
 }
-_ORIGIN_NAMES = pa.array([_ORIGIN_OF[worth] for worth in range(5)])
+_ORIGIN_NAMES = pa.array([_ORIGIN_OF[state] for state in range(5)])
 
 _PREVIOUS_SCHEMA = pa.schema(
     {
@@ -102,7 +102,7 @@ _PREVIOUS_SCHEMA = pa.schema(
         "alternate_allele": pa.string(),
         "run": pa.int32(),
         "row": pa.int64(),
-        "worth": pa.int32(),
+        "state": pa.int32(),
     }
 )
 _ORIGIN_FIELDS = (
@@ -111,24 +111,29 @@ _ORIGIN_FIELDS = (
     pa.field("row", pa.int64()),
     pa.field("scored", pa.int64()),
 )
-"""`run` counts the earlier runs from 0, `row` their rows, `scored` the variants that are scored; null where none."""
+"""Columns of plan/variants: number of the previous run and of the row in it, or of the variant among those to score.
+
+All numbers count from 0; `run` and `row` are null where `scored` is not, and the other way round.
+"""
 
 _GONE_SCHEMA = pa.schema({"chromosome": pa.string(), **{name: _PREVIOUS_SCHEMA.field(name).type for name in KEYS}})
-_JOIN = "SELECT variant, run, row, worth FROM release JOIN earlier USING (position, reference_allele, alternate_allele)"
-_GONE = (
-    "SELECT DISTINCT position, reference_allele, alternate_allele FROM earlier "
-    "ANTI JOIN release USING (position, reference_allele, alternate_allele) ORDER BY ALL"
+_COMMON = (
+    "SELECT variant, run, row, state FROM catalogue JOIN previous USING (position, reference_allele, alternate_allele)"
 )
-_ALL_GONE = "SELECT DISTINCT position, reference_allele, alternate_allele FROM earlier ORDER BY ALL"
+_GONE = (
+    "SELECT DISTINCT position, reference_allele, alternate_allele FROM previous "
+    "ANTI JOIN catalogue USING (position, reference_allele, alternate_allele) ORDER BY ALL"
+)
+_ALL_GONE = "SELECT DISTINCT position, reference_allele, alternate_allele FROM previous ORDER BY ALL"
 
 
 class Reuse(NamedTuple):
-    """What was found.
+    """The variants of a job, divided into those whose scores are reused and those that are scored.
 
     Attributes:
-        variants: chromosome -> Parquet file as in the catalogue, with `origin`, `run`, `row` and `scored` besides.
+        variants: chromosome -> Parquet file as in the catalogue, with the columns `origin`, `run`, `row` and `scored`.
         to_score: chromosome -> Parquet file of the variants that are scored, numbered densely.
-        gone: Parquet file of the variants that this release has not.
+        gone: Parquet file of the previous runs' variants that the job does not have.
         digests: chromosome -> digests of the blocks of the reference.
         account: counts.
     """
@@ -143,34 +148,25 @@ class Reuse(NamedTuple):
 def find_reuse(
     job: Job,
     catalogue: Catalogue,
-    earlier: Sequence[PreviousRun],
+    previous: Sequence[PreviousRun],
     scratch: Path,
     watch: Callable[[], None] = lambda: None,
 ) -> Reuse:
-    """Look for every variant of a catalogue in earlier runs.
+    """Look for every variant of a job's catalogue in previous runs, the preferred one first.
 
-    Args:
-        job: the job.
-        catalogue: its variants.
-        earlier: runs, the preferred one first.
-        scratch: folder for the files.
-        watch: called between chromosomes; it raises to stop.
-
-    Raises:
-        PreviousRunError: one of the runs cannot be read.
-        DiskError: the disk of `scratch` is full.
+    Files are written under `scratch`; `watch` is called between chromosomes, and raises to stop.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with (
         TemporaryDirectory(dir=scratch) as workspace,
-        errors_of_the_disk(scratch),
+        translated_disk_errors(scratch),
         open_database(Path(workspace)) as database,
     ):
-        search = _Search(job, catalogue, earlier, scratch, database, Path(workspace))
-        for chromosome in dict.fromkeys([*catalogue.variants, *(c for run in earlier for c in run.chromosomes)]):
+        search = _Search(job, catalogue, previous, scratch, database, Path(workspace))
+        for chromosome in dict.fromkeys([*catalogue.variants, *(c for run in previous for c in run.chromosomes)]):
             watch()
-            search.chromosome(chromosome)
-        return search.found()
+            search.add(chromosome)
+        return search.finish()
 
 
 def put_reuse(reuse: Reuse, store: RunStore) -> dict[str, int]:
@@ -183,43 +179,46 @@ def put_reuse(reuse: Reuse, store: RunStore) -> dict[str, int]:
 
 
 class _Search:
+    """The comparison of a catalogue with previous runs, chromosome by chromosome."""
+
     def __init__(
         self,
         job: Job,
         catalogue: Catalogue,
-        earlier: Sequence[PreviousRun],
+        previous: Sequence[PreviousRun],
         scratch: Path,
         database: duckdb.DuckDBPyConnection,
         workspace: Path,
     ) -> None:
-        self._job, self._catalogue, self._earlier = job, catalogue, earlier
-        self._scratch, self._database, self._held = scratch, database, workspace / "earlier.parquet"
-        self._differences = [differences(run, job) for run in earlier]
+        self._job, self._catalogue, self._previous = job, catalogue, previous
+        self._scratch, self._database, self._previous_file = scratch, database, workspace / "previous.parquet"
+        self._differences = [differences(run, job) for run in previous]
         self._variants: dict[str, Path] = {}
         self._to_score: dict[str, Path] = {}
-        self._scored: dict[str, int] = {}
+        self._rows_to_score: dict[str, int] = {}
         self._digests: dict[str, list[bytes]] = {}
         self._gone = pq.ParquetWriter(scratch / "gone.parquet", _GONE_SCHEMA, compression="zstd")
         self._gone_rows = 0
         self._origins = np.zeros(5, np.int64)
-        self._reused = np.zeros(len(earlier), np.int64)
-        self._other_bases = np.zeros(len(earlier), np.int64)
+        self._reused = np.zeros(len(previous), np.int64)
+        self._other_bases = np.zeros(len(previous), np.int64)
 
-    def chromosome(self, name: str) -> None:
-        """Go on with the next chromosome of the catalogue, or one that only earlier runs have."""
+    def add(self, name: str) -> None:
+        """Compare the next chromosome of the catalogue, or one that only previous runs have."""
         self._write_previous_file(name)
-        self._database.read_parquet(str(self._held), hive_partitioning=False).create_view("earlier", replace=True)
+        found = self._database.read_parquet(str(self._previous_file), hive_partitioning=False)
+        found.create_view("previous", replace=True)
         path = self._catalogue.variants.get(name)
         if path is not None:
-            self._database.read_parquet(str(path), hive_partitioning=False).create_view("release", replace=True)
-            self._write_release(name, path, *self._matches(path))
-        for batch in self._database.sql(_ALL_GONE if path is None else _GONE).to_arrow_reader(_ROWS):
+            self._database.read_parquet(str(path), hive_partitioning=False).create_view("catalogue", replace=True)
+            self._write_variants(name, path, *self._matches(path))
+        for batch in self._database.sql(_ALL_GONE if path is None else _GONE).to_arrow_reader(_BATCH_ROWS):
             chromosome = pa.repeat(pa.scalar(name), len(batch))
             self._gone.write_batch(pa.record_batch([chromosome, *batch.columns], schema=_GONE_SCHEMA))
             self._gone_rows += len(batch)
 
-    def found(self) -> Reuse:
-        """What was found, once all chromosomes were gone through."""
+    def finish(self) -> Reuse:
+        """The files and counts of all chromosomes."""
         self._gone.close()
         runs = tuple(
             PreviousRunAccount(
@@ -231,116 +230,117 @@ class _Search:
                 derived=() if self._differences[number] else derived(run, self._job),
                 differs=self._differences[number],
             )
-            for number, run in enumerate(self._earlier)
+            for number, run in enumerate(self._previous)
         )
         origins = dict.fromkeys(ORIGINS, 0)
-        for worth, variants in enumerate(self._origins.tolist()):
-            origins[_ORIGIN_OF[worth]] += variants
-        account = ReuseAccount(runs=runs, origins=origins, gone=self._gone_rows, to_score=self._scored)
+        for state, variants in enumerate(self._origins.tolist()):
+            origins[_ORIGIN_OF[state]] += variants
+        account = ReuseAccount(runs=runs, origins=origins, gone=self._gone_rows, to_score=self._rows_to_score)
         return Reuse(self._variants, self._to_score, self._scratch / "gone.parquet", self._digests, account)
 
     def _write_previous_file(self, chromosome: str) -> None:
-        """All variants of a chromosome in earlier runs, each with what it is worth."""
+        """Write all variants of a chromosome in previous runs, each with its state."""
         if chromosome in self._catalogue.variants:
             self._digests[chromosome] = self._job.reference.digests(chromosome)
         now = pa.array(self._digests.get(chromosome, []), pa.binary(BLOCK_DIGEST_BYTES))
-        with pq.ParquetWriter(self._held, _PREVIOUS_SCHEMA, compression="zstd") as writer:
-            for number, run in enumerate(self._earlier):
+        with pq.ParquetWriter(self._previous_file, _PREVIOUS_SCHEMA, compression="zstd") as writer:
+            for number, run in enumerate(self._previous):
                 unchanged = _Unchanged(self._job, now, run.reference_digests(chromosome))
                 failed = run.failed(chromosome)
                 for first, keys in run.keys(chromosome):
                     rows = np.arange(first, first + len(keys))
-                    worth = np.where(unchanged.of(keys), _USABLE, _OTHER_BASES)
-                    worth[:] = _OTHERWISE if self._differences[number] else worth
-                    worth[np.isin(rows, failed, assume_unique=True)] = _FAILED
+                    state = np.where(unchanged.of(keys), _USABLE, _OTHER_BASES)
+                    state[:] = _OTHER_IDENTITY if self._differences[number] else state
+                    state[np.isin(rows, failed, assume_unique=True)] = _FAILED
                     columns = [*keys.columns, pa.repeat(pa.scalar(number, pa.int32()), len(keys)), pa.array(rows)]
-                    batch = pa.record_batch([*columns, pa.array(worth, pa.int32())], schema=_PREVIOUS_SCHEMA)
+                    batch = pa.record_batch([*columns, pa.array(state, pa.int32())], schema=_PREVIOUS_SCHEMA)
                     writer.write_batch(batch)
 
     def _matches(self, path: Path) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """For each variant of the release what it is worth and in which run (as one number), and its row there."""
-        first, variants = _numbers_of(path)
-        runs = len(self._earlier)
+        """For each variant of a catalogue's file its best state and the run (state * runs + run), and its row in it."""
+        first, variants = _first_and_count(path)
+        runs = len(self._previous)
+        # A variant may be in several runs, in any batch of the join: the smallest rank wins, whatever their order.
         best = np.full(variants, _NEW * runs, np.int32)
         row = np.full(variants, -1, np.int64)
-        for batch in self._database.sql(_JOIN).to_arrow_reader(_ROWS):
-            variant, run, there, worth = (column.to_numpy() for column in batch.columns)
-            rank = worth * runs + run
-            self._other_bases += np.bincount(run[worth == _OTHER_BASES], minlength=runs)
-            place = variant - first
-            np.minimum.at(best, place, rank)
-            chosen = best[place] == rank
-            row[place[chosen]] = there[chosen]
+        for batch in self._database.sql(_COMMON).to_arrow_reader(_BATCH_ROWS):
+            variant, run, row_in_run, state = (column.to_numpy() for column in batch.columns)
+            rank = state * runs + run
+            self._other_bases += np.bincount(run[state == _OTHER_BASES], minlength=runs)
+            index = variant - first
+            np.minimum.at(best, index, rank)
+            chosen = best[index] == rank
+            row[index[chosen]] = row_in_run[chosen]
         return best, row
 
-    def _write_release(self, name: str, path: Path, best: NDArray[np.int32], row: NDArray[np.int64]) -> None:
-        """The variants of a chromosome with where they come from, and those that are scored, numbered anew."""
-        number, begun = len(self._variants), sum(self._scored.values())
-        self._variants[name] = self._scratch / f"release-{number:05d}.parquet"
+    def _write_variants(self, name: str, path: Path, best: NDArray[np.int32], row: NDArray[np.int64]) -> None:
+        """Write the variants of a chromosome with their origins, and those that are scored, numbered anew."""
+        number, scored_before = len(self._variants), sum(self._rows_to_score.values())
+        self._variants[name] = self._scratch / f"variants-{number:05d}.parquet"
         to_score = self._scratch / f"scored-{number:05d}.parquet"
-        worth, run = np.divmod(best, len(self._earlier))
-        self._origins += np.bincount(worth, minlength=5)
-        self._reused += np.bincount(run[worth == _USABLE], minlength=len(self._earlier))
-        wanted = worth != _USABLE
-        scored = begun + np.cumsum(wanted) - 1
+        state, run = np.divmod(best, len(self._previous))
+        self._origins += np.bincount(state, minlength=5)
+        self._reused += np.bincount(run[state == _USABLE], minlength=len(self._previous))
+        is_scored = state != _USABLE
+        scored = scored_before + np.cumsum(is_scored) - 1
         with pq.ParquetFile(path) as source:
-            schema, at = source.schema_arrow, 0
+            schema, end = source.schema_arrow, 0
             with (
-                open_writer(self._variants[name], pa.schema([*schema, *_ORIGIN_FIELDS])) as every,
-                open_writer(to_score, schema) as some,
+                open_writer(self._variants[name], pa.schema([*schema, *_ORIGIN_FIELDS])) as all_writer,
+                open_writer(to_score, schema) as scored_writer,
             ):
-                for batch in source.iter_batches(batch_size=_ROWS):
-                    here = slice(at, at + len(batch))
-                    new, at = wanted[here], at + len(batch)
+                for batch in source.iter_batches(batch_size=_BATCH_ROWS):
+                    rows = slice(end, end + len(batch))
+                    end = rows.stop
+                    new = is_scored[rows]
                     columns = {
-                        "origin": _ORIGIN_NAMES.take(pa.array(worth[here])),
-                        "run": pa.array(run[here], pa.int32(), mask=new),
-                        "row": pa.array(row[here], pa.int64(), mask=new),
-                        "scored": pa.array(scored[here], pa.int64(), mask=~new),
+                        "origin": _ORIGIN_NAMES.take(pa.array(state[rows])),
+                        "run": pa.array(run[rows], pa.int32(), mask=new),
+                        "row": pa.array(row[rows], pa.int64(), mask=new),
+                        "scored": pa.array(scored[rows], pa.int64(), mask=~new),
                     }
-                    every.write_batch(
+                    all_writer.write_batch(
                         pa.record_batch([*batch.columns, *columns.values()], pa.schema([*schema, *_ORIGIN_FIELDS]))
                     )
-                    for part in _numbered(batch, new, scored[here]):
-                        some.write_batch(part)
-        if wanted.any():
-            self._to_score[name], self._scored[name] = to_score, int(wanted.sum())
+                    if new.any():
+                        scored_writer.write_batch(_numbered(batch, new, scored[rows]))
+        if is_scored.any():
+            self._to_score[name], self._rows_to_score[name] = to_score, int(is_scored.sum())
 
 
 class _Unchanged:
-    """Which variants of an earlier run have windows that hold the same bases as then.
+    """Finds which variants of a previous run have windows with the same bases now as then.
 
     Args:
         job: the job.
-        now: digests of the blocks of their chromosome.
-        then: those that the earlier run was made with.
+        now: digests of the blocks of their chromosome in the job's reference.
+        then: digests of the same in that of the previous run.
     """
 
     def __init__(self, job: Job, now: pa.Array, then: pa.ChunkedArray) -> None:
         self._job = job
-        both = min(len(now), len(then))
-        changed = np.ones(max(len(now), len(then)), np.int64)
-        changed[:both] = pc.not_equal(pa.chunked_array([now[:both]]), then[:both]).to_numpy()
+        common = min(len(now), len(then))
+        changed = np.ones(max(len(now), len(then)), np.int64)  # a block that only one of them has counts as changed
+        changed[:common] = pc.not_equal(pa.chunked_array([now[:common]]), then[:common]).to_numpy()
         self._changed_before = np.concatenate([[0], np.cumsum(changed)])
 
     def of(self, keys: pa.RecordBatch) -> NDArray[np.bool_]:
-        """For each of some variants whether no block that its windows touch has changed."""
+        """For each variant, whether no block that its windows overlap has changed."""
         alleles = alleles_of(pa.Table.from_batches([keys]))
         first, end = affected_bases(self._job.geometry.sequence_length, self._job.config.scoring, alleles)
-        most = len(self._changed_before) - 1
-        first_block, end_block = np.clip(first // BLOCK, 0, most), np.clip(-(-end // BLOCK), 0, most)
+        blocks = len(self._changed_before) - 1
+        first_block, end_block = np.clip(first // BLOCK, 0, blocks), np.clip(-(-end // BLOCK), 0, blocks)
         unchanged: NDArray[np.bool_] = self._changed_before[first_block] == self._changed_before[end_block]
         return unchanged
 
 
-def _numbers_of(path: Path) -> tuple[int, int]:
-    """`variant` of the first row of a catalogue's file, and its rows."""
+def _first_and_count(path: Path) -> tuple[int, int]:
+    """`variant` of the first row of a catalogue's file, and number of its rows."""
     with pq.ParquetFile(path) as file:
         (first,) = next(file.iter_batches(batch_size=1, columns=["variant"])).column(0).to_pylist()
         return first, file.metadata.num_rows
 
 
-def _numbered(batch: pa.RecordBatch, wanted: NDArray[np.bool_], numbers: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    if wanted.any():
-        kept = batch.filter(pa.array(wanted))
-        yield kept.set_column(kept.schema.get_field_index("variant"), "variant", pa.array(numbers[wanted]))
+def _numbered(batch: pa.RecordBatch, rows: NDArray[np.bool_], numbers: NDArray[np.int64]) -> pa.RecordBatch:
+    kept = batch.filter(pa.array(rows))
+    return kept.set_column(kept.schema.get_field_index("variant"), "variant", pa.array(numbers[rows]))

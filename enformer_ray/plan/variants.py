@@ -41,7 +41,7 @@ class PlannedVariants:
     def __init__(self, plan: Plan, every: bool = False) -> None:
         self._store, self._path = plan.store, layout.plan_variants if every else plan.document.scored_file
         self.keys = plan.document.key_columns
-        counts = plan.document.variants if every else plan.document.to_score
+        counts = plan.document.variants if every else plan.document.to_score_by_chromosome
         self._chromosomes = list(counts)
         self._rows = NumberedRows(counts.values(), self._open)
 
@@ -82,7 +82,7 @@ def audit_size(config: JobConfig, planned: int) -> int:
 
 def audited_variants(plan: Plan) -> NDArray[np.int64]:
     """Numbers (`variant`) of the audited variants, ascending: a sample that the fingerprint seeds."""
-    planned = plan.document.scored
+    planned = plan.document.to_score
     size = audit_size(plan.document.config, planned)
     random = np.random.default_rng(int(plan.document.fingerprint[:16], 16))
     return np.sort(random.choice(planned, size=size, replace=False))

@@ -221,7 +221,7 @@ class Audit:
         return AuditReport(
             variants=audited,
             precision=document.config.scoring.precision,
-            seconds=_rounded(seconds / max(1, document.scored)),
+            seconds=_rounded(seconds / max(1, document.to_score)),
             direct_seconds=_rounded(direct_seconds / max(1, audited)),
             statistics={
                 name: self._statistic(name, below[name] / scores[name]) for name in self._deviations if audited

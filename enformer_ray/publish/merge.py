@@ -151,7 +151,7 @@ def numbers_in_dataset(plan: Plan, numbers: NDArray[np.int64]) -> NDArray[np.int
     if plan.document.reuse is None or not len(numbers):
         return numbers
     found = []
-    for chromosome in plan.document.to_score:
+    for chromosome in plan.document.to_score_by_chromosome:
         with pq.ParquetFile(plan.store.local_path(layout.plan_variants(chromosome))) as file:
             for batch in file.iter_batches(columns=["variant", "scored"]):
                 among = pc.is_in(batch.column("scored"), value_set=pa.array(numbers))

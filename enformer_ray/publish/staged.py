@@ -80,8 +80,8 @@ class ReceivedShards:
                 audited += [(part, found) for part, found in rows if found]
         if incomplete:
             raise _incomplete(self._plan.store, incomplete, shards)
-        if (shards, variants) != (document.shards, document.scored):
-            raise changed(self._plan.store, f"{document.scored} variants were planned, the shards hold {variants}")
+        if (shards, variants) != (document.shards, document.to_score):
+            raise changed(self._plan.store, f"{document.to_score} variants were planned, the shards hold {variants}")
         return audited
 
 

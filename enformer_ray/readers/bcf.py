@@ -1,4 +1,4 @@
-"""BCF, by htslib."""
+"""Reads BCF with htslib, of all records or of those between two offsets."""
 
 from __future__ import annotations
 
@@ -31,21 +31,13 @@ def is_bcf(head: bytes) -> bool:
 def read_bcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
     """Batches of a BCF, a row for each alternate allele; a site without one gives one row.
 
-    One that declares what a GWAS-VCF does has study columns of one sample, unless `format` is `bcf`.
-
-    Raises:
-        VariantFileError: htslib cannot read the header or a record, the file is truncated, or it has several studies
-            and none is named.
+    A BCF that declares the fields of a GWAS-VCF has study columns of one sample, unless `format` is `bcf`.
     """
     yield from read_bcf_part(path, config, None, None)
 
 
 def read_bcf_part(path: Path, config: CatalogueConfig, start: int | None, end: int | None) -> Iterator[pa.RecordBatch]:
-    """Batches of the records between two virtual offsets of a BCF, which are numbered from 1.
-
-    Raises:
-        VariantFileError: as `read_bcf`.
-    """
+    """Batches of the records between two virtual offsets of a BCF; they are numbered from 1."""
     source, study = _open(path, config)
     if start is not None:
         source.seek(start)
@@ -64,13 +56,13 @@ def read_bcf_part(path: Path, config: CatalogueConfig, start: int | None, end: i
 
 
 def _open(path: Path, config: CatalogueConfig) -> tuple[pysam.VariantFile, str | None]:
-    """The file, and the study of it that is read."""
+    """The file, and its study to read."""
     try:
         with quiet_htslib():
             source = pysam.VariantFile(str(path), drop_samples=config.format == "bcf")
             if config.format == "bcf" or not all(key in source.header.formats for key in DECLARED):
                 return pysam.VariantFile(str(path), drop_samples=True), None
-    except NotImplementedError:  # htslib cannot tell where it stands in plain gzip
+    except NotImplementedError:  # htslib has no virtual offsets in plain gzip
         raise VariantFileError(
             f"the BCF {path} is packed with plain gzip, where BCF wants bgzip; `gzip -dc {path.name} | bgzip` packs it."
         ) from None
@@ -86,11 +78,7 @@ def _open(path: Path, config: CatalogueConfig) -> tuple[pysam.VariantFile, str |
 
 
 def bcf_header(path: Path) -> str:
-    """The text of a BCF's header, which stands behind a magic number and its length.
-
-    Raises:
-        VariantFileError: the file cannot be unpacked.
-    """
+    """The text of a BCF's header, which follows a magic number and the header's length."""
     with readable(path), open_unpacked(path) as stream:
         stream.read(len(_MAGIC))
         return stream.read(int.from_bytes(stream.read(4), "little")).decode("utf-8", "replace")
@@ -102,7 +90,7 @@ def _rows_of(site: pysam.VariantRecord, study: str | None, path: Path, record: i
         alternates = [None if alternate == "." else alternate for alternate in site.alts or (None,)]
         rows: list[_Row] = [(record, site.id, site.chrom, site.pos, site.ref or "", a) for a in alternates]
         values = _values_of(site, study) if study else None
-    except UnicodeDecodeError as error:  # names and alleles are decoded when they are asked for
+    except UnicodeDecodeError as error:  # pysam decodes names and alleles on access
         raise _unreadable(path, f"record {record}", error) from None
     except ValueError as error:
         raise VariantFileError(
@@ -115,7 +103,7 @@ def _rows_of(site: pysam.VariantRecord, study: str | None, path: Path, record: i
 
 
 def _values_of(site: pysam.VariantRecord, study: str) -> list[list[float | None]]:
-    """The study's fields, those of `KEYS`: of each a value for every alternate allele, or one alone."""
+    """The study's fields in the order of `KEYS`: for each, a value for every alternate allele, or only one."""
     sample = site.samples[study]
     found = [sample[key] if key in site.format else None for key in KEYS]
     return [[_number(v) for v in (value if isinstance(value, tuple) else (value,))] for value in found]
@@ -145,7 +133,7 @@ def _next_site(source: pysam.VariantFile, path: Path, record: int) -> pysam.Vari
             if site is None:
                 source.close()
         except (OSError, ValueError) as error:
-            with suppress(OSError):  # closing reports the same fault once more
+            with suppress(OSError):  # closing reports the same fault again
                 source.close()
             raise _unreadable(path, f"record {record}", error) from None
     return site
@@ -160,9 +148,9 @@ def _unreadable(path: Path, where: str, error: Exception) -> VariantFileError:
 
 @contextmanager
 def quiet_htslib() -> Iterator[None]:
-    """Keep htslib from printing to stderr: what it finds is raised, and said by our own errors."""
-    before = pysam.set_verbosity(0)
+    """Keep htslib from printing to stderr what our own errors say."""
+    verbosity = pysam.set_verbosity(0)
     try:
         yield
     finally:
-        pysam.set_verbosity(before)
+        pysam.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""Columns of text, by role, as records: what every dialect has in common."""
+"""Text cells become records: numbers, p-values, chromosome names and alleles are read the same way in all dialects."""
 
 from __future__ import annotations
 
@@ -15,37 +15,50 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.dialect import MISSING, NUMBERS, Dialect, TextColumns
-from enformer_ray.readers.schema import NO_ALTERNATE_ALLELE, NO_POSITION, OTHER_TEST, PROBLEM_CODES, RECORD_SCHEMA
+from enformer_ray.readers.dialects import MISSING_VALUES, NUMBERS, Dialect, TextColumns
+from enformer_ray.readers.schema import (
+    NO_ALTERNATE_ALLELE,
+    NO_POSITION,
+    OTHER_TEST,
+    PROBLEM_CODES,
+    RECORD_SCHEMA,
+    STUDY_SCHEMA,
+)
+from enformer_ray.readers.text import regular_positions, whole_number
 
 Bools = NDArray[np.bool_]
 
 _SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
-_LARGEST_NEG_LOG = 307.6
-_ROUNDING = 1e-6  # what sums of rounded probabilities may be above 1
-_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_LARGEST_NEG_LOG = 307.6  # 10 to the minus this is just above the smallest normal float64
+_ROUNDING = 1e-6  # sums of rounded probabilities may exceed 1 by this
+_SHARES = {"p_value", "effect_allele_frequency", "pip"}
+_INFINITY = float("inf")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 
 def floats(text: pa.StringArray) -> tuple[pa.DoubleArray, Bools]:
-    """Numbers of a column of text (null and nan give null), and which cells are none."""
-    try:
-        values, bad = text.cast(pa.float64()), np.zeros(len(text), dtype=bool)
-    except pa.ArrowInvalid:
-        values, bad = _cell_by_cell(text, _float, pa.float64())
+    """Numbers of a column of text (null and nan give null), and which cells are not numbers."""
+    values, bad = _numbers(text)
     return pc.if_else(pc.is_nan(values), None, values), bad
 
 
+def _numbers(text: pa.StringArray) -> tuple[pa.DoubleArray, Bools]:
+    try:
+        return text.cast(pa.float64()), np.zeros(len(text), dtype=bool)
+    except pa.ArrowInvalid:
+        return _cell_by_cell(text, _float, pa.float64())
+
+
 def positions(text: pa.StringArray) -> tuple[pa.Int64Array, Bools]:
-    """Whole numbers of a column of text (null gives null), and which cells are none."""
-    digits = pc.all(pc.ascii_is_decimal(text)).as_py()
-    if digits is not False and (pc.max(pc.binary_length(text)).as_py() or 0) < 19:
-        return text.cast(pa.int64()), np.zeros(len(text), dtype=bool)
-    return _cell_by_cell(text, _whole_number, pa.int64())
+    """Whole numbers of a column of text (null gives null), and which cells are not whole numbers."""
+    numbers = regular_positions(text)
+    if numbers is None:
+        return _cell_by_cell(text, whole_number, pa.int64())
+    return numbers, np.zeros(len(text), dtype=bool)
 
 
 def between(values: pa.DoubleArray, low: float, high: float) -> tuple[pa.DoubleArray, Bools]:
-    """Values that are rounded out of a range put on its ends, and which ones are outside it."""
+    """Values with those that rounding put outside a range moved to its ends, and which are further outside."""
     numbers = values.to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore"):
         outside = (numbers < low - _ROUNDING) | (numbers > high + _ROUNDING)
@@ -54,15 +67,10 @@ def between(values: pa.DoubleArray, low: float, high: float) -> tuple[pa.DoubleA
 
 
 def p_values(text: pa.StringArray, p: pa.DoubleArray, neg_log: pa.DoubleArray) -> tuple[pa.DoubleArray, pa.DoubleArray]:
-    """P-values and their negative decadic logarithms, each filled from the other.
+    """P-values and their negative decadic logarithms, each filled from the other; logarithms of the file are kept.
 
-    A p-value below the smallest float64 is null, and its logarithm comes from the text. Where a file has nothing but 0,
-    the p-value is 0 and the logarithm null.
-
-    Args:
-        text: p-values as the file has them.
-        p: the same as numbers.
-        neg_log: logarithms that the file has itself; they are kept.
+    A p-value below the smallest float64 is null, and its logarithm comes from the text. Where a file has only 0, the
+    p-value is 0 and the logarithm null.
     """
     numbers, logs = (column.to_numpy(zero_copy_only=False).copy() for column in (p, neg_log))
     known = ~np.isnan(logs)
@@ -73,13 +81,13 @@ def p_values(text: pa.StringArray, p: pa.DoubleArray, neg_log: pa.DoubleArray) -
         logs = np.where(known, logs, computed)
         missing = np.isnan(numbers) | ((numbers == 0) & ~np.isnan(logs))
         numbers = np.where(missing & (logs < _LARGEST_NEG_LOG), 10.0**-logs, numbers)
-    still = missing & ~(logs < _LARGEST_NEG_LOG)
+    underflows = missing & ~(logs < _LARGEST_NEG_LOG)
     logs = logs + 0.0  # -log10(1) is -0
-    return pa.array(numbers, mask=still | np.isnan(numbers)), pa.array(logs, mask=np.isnan(logs))
+    return pa.array(numbers, mask=underflows | np.isnan(numbers)), pa.array(logs, mask=np.isnan(logs))
 
 
 def logarithm(ratio: pa.DoubleArray) -> tuple[pa.DoubleArray, Bools]:
-    """Natural logarithm of odds or hazard ratios, and which have none."""
+    """Natural logarithms of odds or hazard ratios, and which ratios have no logarithm."""
     numbers = ratio.to_numpy(zero_copy_only=False)
     with np.errstate(divide="ignore", invalid="ignore"):
         bad = (numbers <= 0) | np.isinf(numbers)
@@ -111,76 +119,65 @@ def _float(cell: str) -> float | None:
     return float(cell) if _NUMBER.fullmatch(cell) else None
 
 
-def _whole_number(cell: str) -> int | None:
-    return int(cell) if _WHOLE_NUMBER.fullmatch(cell) else None
-
-
-_ALLELES = ("effect_allele", "other_allele", "reference_allele", "alternate_allele", "omitted_allele")
-_NO_ALLELE = ("", ".", "NA", "#NA")
-_SHARES = {"p_value", "effect_allele_frequency", "pip"}
-_INFINITY = float("inf")
-
-
 class RowProblems:
-    """What is wrong with rows; the first thing said of a row stays."""
+    """What is wrong with the rows of a block, and where they are in their file; the first problem of a row stays.
 
-    def __init__(self, problems: dict[int, str] | None = None) -> None:
-        self.texts = dict(problems or {})
+    Args:
+        path: the file, for messages.
+        lines: line of each row; None for a binary file.
+        first_record: number of the first row's record.
+    """
 
-    def add(self, rows: NDArray[np.bool_] | pa.BooleanArray, text: str, cells: pa.StringArray | None = None) -> None:
-        """Say `text` of the rows that are true, with the row's cell in place of `{}`."""
+    def __init__(self, path: Path, lines: NDArray[np.int64] | None, first_record: int) -> None:
+        self.path, self.lines, self.first_record = path, lines, first_record
+        self._problems: dict[int, str] = {}
+
+    def add(self, row: int, text: str, **values: object) -> None:
+        """Note `text` for a row, with the path, line, record and `values` filled in for their names in braces."""
+        if row not in self._problems:
+            line = None if self.lines is None else self.lines[row]
+            text = text.format(path=self.path, line=line, record=self.first_record + row, **values)
+            self._problems[row] = text
+
+    def add_where(
+        self, rows: NDArray[np.bool_] | pa.BooleanArray, text: str, cells: pa.StringArray | None = None, role: str = ""
+    ) -> None:
+        """Note `text` for the rows that are true, with {cell} and {role} filled in."""
         if isinstance(rows, pa.Array):
             rows = pc.fill_null(rows, False).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(rows).tolist():
             cell = "" if cells is None else repr((cells[row].as_py() or "")[:40])
-            self.texts.setdefault(row, text.format(cell) if cells is not None else text)
+            self.add(row, text, cell=cell, role=role)
 
     def column(self, rows: int) -> pa.StringArray:
-        """The column `problem`."""
-        if not self.texts:
+        """The column `problem` of so many rows."""
+        if not self._problems:
             return pa.nulls(rows, pa.string())
-        return pa.array([self.texts.get(row) for row in range(rows)], pa.string())
+        return pa.array([self._problems.get(row) for row in range(rows)], pa.string())
 
 
-def to_records(
-    dialect: Dialect, cells: TextColumns, lines: NDArray[np.int64] | None, first_record: int, problems: RowProblems
-) -> pa.RecordBatch:
-    """Rows of `RECORD_SCHEMA` of columns of text.
-
-    Args:
-        dialect: tells how columns are converted.
-        cells: text by role.
-        lines: line of each row in its file; None for a binary one.
-        first_record: number of the first row's record.
-        problems: what is wrong with rows already.
-    """
-    rows = len(next(iter(cells.values())))
+def to_records(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> pa.RecordBatch:
+    """Records (`RECORD_SCHEMA`) of columns of text by role."""
+    count = len(next(iter(cells.values())))
     cells = {role: _without_missing(role, text, dialect) for role, text in cells.items()}
     if dialect.convert:
         dialect.convert(cells)
     if dialect.tests and "test" in cells:
         other = pc.invert(pc.is_in(cells["test"], value_set=pa.array(sorted(dialect.tests))))
-        problems.add(other, OTHER_TEST)
+        problems.add_where(other, OTHER_TEST)
     columns = {
-        "record": pa.array(np.arange(first_record, first_record + rows)),
-        "line": None if lines is None else pa.array(lines),
+        "record": pa.array(np.arange(problems.first_record, problems.first_record + count)),
+        "line": None if problems.lines is None else pa.array(problems.lines),
         **_place(dialect, cells, problems),
-        **_alleles(cells, problems),
-        **_identifiers(cells),
-        **_statistics(cells, problems, rows),
-        "credible_set": cells.get("credible_set"),
+        **(_as_written(dialect, cells, problems) if dialect.as_written else _computed(dialect, cells, problems, count)),
     }
-    columns["problem"] = problems.column(rows)
-    arrays = [pa.nulls(rows, f.type) if columns.get(f.name) is None else columns[f.name] for f in RECORD_SCHEMA]
+    columns["problem"] = problems.column(count)
+    arrays = [pa.nulls(count, f.type) if columns.get(f.name) is None else columns[f.name] for f in RECORD_SCHEMA]
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
 
 
-def refuse_bad_records(records: pa.RecordBatch, path: Path) -> None:
-    """Raise for the first record that is bad; a code of `PROBLEM_CODES` is no fault of the file.
-
-    Raises:
-        VariantFileError: a record has a problem in words.
-    """
+def refuse_bad_records(dialect: Dialect, records: pa.RecordBatch, path: Path) -> None:
+    """Raise VariantFileError for the first bad record; a code of `PROBLEM_CODES` is not a fault of the file."""
     problems = records.column("problem")
     if problems.null_count == len(problems):
         return
@@ -192,15 +189,34 @@ def refuse_bad_records(records: pa.RecordBatch, path: Path) -> None:
         where = f"record {record}" if line is None else f"line {line} (record {record})"
         cut = "" if line is None else " (if it is the last one, the file may be cut short: copy it again)"
         raise VariantFileError(
-            f"{path}, {where}: {problems[row]}. Correct it or take it out{cut}, or keep such records as rejected rows "
-            "with `on_bad_record: keep`."
+            dialect.messages["refusal"].format(path=path, where=where, problem=problems[row], cut=cut)
         )
 
 
 def _without_missing(role: str, text: pa.StringArray, dialect: Dialect) -> pa.StringArray:
-    absent = {*_NO_ALLELE, *dialect.missing} if role in _ALLELES else MISSING
-    missing = pc.is_in(text, value_set=pa.array(sorted(absent)))
+    words = dialect.missing.get(role, MISSING_VALUES)
+    missing = pc.is_in(text, value_set=pa.array(sorted(words), pa.string()))
     return pc.if_else(missing, None, text) if pc.any(missing).as_py() else text
+
+
+def _as_written(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
+    """Columns that are those of a record already: only numbers are converted."""
+    columns: dict[str, pa.Array] = {role: cells[role] for role in cells if role not in ("chromosome", "position")}
+    for column in STUDY_SCHEMA:
+        if column.type == pa.float64() and column.name in cells:
+            columns[column.name], bad = _numbers(cells[column.name])
+            problems.add_where(bad, dialect.messages["number"], cells[column.name], column.name)
+    return columns
+
+
+def _computed(dialect: Dialect, cells: TextColumns, problems: RowProblems, count: int) -> dict[str, pa.Array | None]:
+    """Columns that are computed from those of summary statistics."""
+    return {
+        **_alleles(cells, problems),
+        **_identifiers(cells),
+        **_statistics(dialect, cells, problems, count),
+        "credible_set": cells.get("credible_set"),
+    }
 
 
 def _place(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
@@ -209,16 +225,16 @@ def _place(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> dict[
         for written, meant in ((number, name), (f"chr{number}", f"chr{name}")):
             chromosome = pc.if_else(pc.equal(chromosome, written), meant, chromosome)
     position, bad = positions(text)
-    problems.add(bad, "the position {} is not a whole number", text)
-    problems.add(pc.or_(pc.is_null(chromosome), pc.is_null(text)), NO_POSITION)
+    problems.add_where(bad, dialect.messages["position"], text)
+    problems.add_where(pc.or_(pc.is_null(chromosome), pc.is_null(text)), NO_POSITION)
     return {"chromosome": chromosome, "position": position}
 
 
 def _alleles(cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
-    """Effect and other allele; of a file that names the reference, these are the alternate and the reference."""
+    """Effect and other allele; in a file that names the reference, the alternate and the reference."""
     reference, alternate = cells.get("reference_allele"), cells.get("alternate_allele")
     effect, other = cells.get("effect_allele", alternate), cells.get("other_allele", reference)
-    problems.add(pc.or_(pc.is_null(effect), pc.is_null(other)), NO_ALTERNATE_ALLELE)
+    problems.add_where(pc.or_(pc.is_null(effect), pc.is_null(other)), NO_ALTERNATE_ALLELE)
     return {
         "reference_allele": reference,
         "alternate_allele": alternate,
@@ -234,24 +250,24 @@ def _identifiers(cells: TextColumns) -> dict[str, pa.Array | None]:
     return {"source_id": source, "rsid": rsid}
 
 
-def _statistics(cells: TextColumns, problems: RowProblems, rows: int) -> dict[str, pa.Array]:
+def _statistics(dialect: Dialect, cells: TextColumns, problems: RowProblems, count: int) -> dict[str, pa.Array]:
     values: dict[str, pa.DoubleArray] = {}
     for role in (*NUMBERS, "n_cases", "n_controls"):
         if role not in cells:
-            values[role] = pa.nulls(rows, pa.float64())
+            values[role] = pa.nulls(count, pa.float64())
             continue
         values[role], bad = floats(cells[role])
-        problems.add(bad, f"the {role} {{}} is not a number", cells[role])
+        problems.add_where(bad, dialect.messages["number"], cells[role], role)
         if role in _SHARES or role == "neg_log_10_p_value":
             high = 1.0 if role in _SHARES else _INFINITY
             values[role], outside = between(values[role], 0.0, high)
-            problems.add(outside, f"the {role} {{}} is out of its range", cells[role])
+            problems.add_where(outside, "the {role} {cell} is out of its range", cells[role], role)
     beta = values["beta"]
     for role in ("odds_ratio", "hazard_ratio"):
         logs, bad = logarithm(values[role])
-        problems.add(bad, f"the {role} {{}} has no logarithm", cells.get(role))
+        problems.add_where(bad, "the {role} {cell} has no logarithm", cells.get(role), role)
         beta = pc.coalesce(beta, logs)
-    text = cells.get("p_value", pa.nulls(rows, pa.string()))
+    text = cells.get("p_value", pa.nulls(count, pa.string()))
     p_value, neg_log = p_values(text, values["p_value"], values["neg_log_10_p_value"])
     return {
         "beta": beta,

@@ -1,4 +1,4 @@
-"""Readers of variant files: one file a format, chosen by what a file holds and not by its name."""
+"""The formats of variant files and the reader of each, chosen by content and not by name."""
 
 from __future__ import annotations
 
@@ -12,20 +12,17 @@ import pyarrow as pa
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
 from enformer_ray.readers.bcf import is_bcf, read_bcf
-from enformer_ray.readers.dialect import is_mapped
-from enformer_ray.readers.dialects import DIALECTS, MAPPED
+from enformer_ray.readers.dialects import PLAIN_TABLE, is_mapped
 from enformer_ray.readers.gwas_vcf import is_gwas_vcf, read_gwas_vcf
+from enformer_ray.readers.known_dialects import DIALECTS
 from enformer_ray.readers.parquet import is_parquet, is_records_file, parquet_files, read_parquet, read_records
-from enformer_ray.readers.schema import InputRecord
-from enformer_ray.readers.tables import is_dialect, is_table, read_delimited, read_table
+from enformer_ray.readers.tables import MAPPED, is_dialect, is_table, read_delimited, read_table
 from enformer_ray.readers.text import check_file, read_head, readable
 from enformer_ray.readers.vcf import is_vcf, read_vcf
 
-__all__ = ["Format", "InputRecord", "format_of", "read_batches"]
 
-
-class Format(NamedTuple):
-    """A format: its name for `catalogue.format`, in words, how it is recognised, and its reader."""
+class VariantFormat(NamedTuple):
+    """A format: its name for `catalogue.format`, its title in messages, how it is recognised, and its reader."""
 
     name: str
     title: str
@@ -33,28 +30,23 @@ class Format(NamedTuple):
     read: Callable[[Path, CatalogueConfig], Iterator[pa.RecordBatch]]
 
 
-# The first that recognises a file's first bytes (unpacked) reads it, so the most general comes last; a .glm of PLINK2
-# begins as a VCF does.
+# The first that recognises a file's first bytes (unpacked) reads it, so the most general comes last. A .glm of PLINK2
+# begins as a VCF does, so dialects come before VCF.
 _FORMATS = (
-    Format("bcf", "BCF", is_bcf, read_bcf),
-    Format("parquet", "Parquet", is_parquet, read_parquet),
-    *(Format(known.key, known.name, partial(is_dialect, known), read_delimited) for known in DIALECTS),
-    Format("gwas-vcf", "GWAS-VCF", is_gwas_vcf, read_gwas_vcf),
-    Format("vcf", "VCF", is_vcf, read_vcf),
-    Format("table", "TSV or CSV", is_table, read_table),
+    VariantFormat("bcf", "BCF", is_bcf, read_bcf),
+    VariantFormat("parquet", "Parquet", is_parquet, read_parquet),
+    *(VariantFormat(known.key, known.name, partial(is_dialect, known), read_delimited) for known in DIALECTS),
+    VariantFormat("gwas-vcf", "GWAS-VCF", is_gwas_vcf, read_gwas_vcf),
+    VariantFormat("vcf", "VCF", is_vcf, read_vcf),
+    VariantFormat(PLAIN_TABLE.key, PLAIN_TABLE.name, is_table, read_table),
 )
-_BY_COLUMNS = Format(MAPPED, "table by `columns`", lambda _: False, read_delimited)
-_MADE = Format("records", "synthetic variants", lambda _: False, read_records)
+_BY_COLUMNS = VariantFormat(MAPPED, "table by `columns`", lambda _: False, read_delimited)
+_MADE = VariantFormat("records", "synthetic variants", lambda _: False, read_records)
 _BY_NAME = {known.name: known for known in (*_FORMATS, _BY_COLUMNS)}
 
 
-def format_of(path: Path, config: CatalogueConfig) -> Format:
-    """The format of a variant file, or of a folder of Parquet files.
-
-    Raises:
-        VariantFileError: the file is of no format that is read here, damaged, or empty.
-        ConfigError: `format` names none.
-    """
+def format_of(path: Path, config: CatalogueConfig) -> VariantFormat:
+    """The format of a variant file, or of a folder of Parquet files."""
     if config.format is not None and config.format not in _BY_NAME:
         raise ConfigError(
             f"there is no format {config.format!r} (--format, `format` in the job file's `catalogue`); there are "
@@ -80,7 +72,7 @@ def format_of(path: Path, config: CatalogueConfig) -> Format:
 
 
 def _is_parquet_file(path: Path) -> bool:
-    """Whether a file is Parquet, which holds tables of any format."""
+    """Whether a file is Parquet, which holds columns of any text format."""
     if not path.is_file():
         return False
     with readable(path), path.open("rb") as stream:
@@ -96,6 +88,6 @@ def read_batches(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch
 
     Raises:
         VariantFileError: the file is none of these, damaged, truncated, or a record of it cannot be read.
-        ConfigError: `format` or `columns` names what there is not.
+        ConfigError: `format` or `columns` names an unknown format or column.
     """
     return format_of(path, config).read(path, config)

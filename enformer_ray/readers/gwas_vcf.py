@@ -1,4 +1,4 @@
-"""GWAS-VCF (MRC IEU): summary statistics in a VCF, one sample a study; the effect allele is ALT."""
+"""Reads GWAS-VCF (MRC IEU): summary statistics in a VCF, each sample a study; the effect allele is ALT."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from enformer_ray.errors import VariantFileError
 from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_code
 from enformer_ray.readers.text import Block, open_text
 from enformer_ray.readers.vcf import (
-    VcfLayout,
+    VcfHeader,
     is_vcf,
-    read_layout,
+    read_header,
     readable_part,
     record_lines,
     site_columns,
@@ -34,7 +34,7 @@ KEYS = {
 """Sample fields that are read, and the column of each."""
 
 DECLARED = ("ES", "SE", "LP")
-"""Fields that tell a GWAS-VCF from any other."""
+"""Fields whose declaration distinguishes a GWAS-VCF from other VCFs."""
 
 
 def is_gwas_vcf(head: bytes) -> bool:
@@ -43,43 +43,29 @@ def is_gwas_vcf(head: bytes) -> bool:
 
 
 def read_gwas_vcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
-    """Batches of one study of a GWAS-VCF, a row for each alternate allele.
-
-    Raises:
-        VariantFileError: as `read_vcf`; several studies and none named; a value that is no number.
-    """
+    """Batches of one study of a GWAS-VCF, a row for each alternate allele."""
     with open_text(path) as text:
-        layout = read_layout(text, path)
-        sample = _study(layout, path, config)
+        header = read_header(text, path)
+        sample = _study(header, path, config)
         records = 0
         for block in text:
-            batch = _regular(block, layout, sample, records)
+            batch = _regular(block, header, sample, records)
             if batch is None:
-                batch, records = _irregular(block, layout, sample, records, path, config)
+                batch, records = _irregular(block, header, sample, records, path, config)
             else:
                 records += len(batch)
             if len(batch):
                 yield batch
 
 
-def _study(layout: VcfLayout, path: Path, config: CatalogueConfig) -> int:
-    """Column of the study that is read."""
-    studies = layout.names[_FORMAT + 1 :]
+def _study(header: VcfHeader, path: Path, config: CatalogueConfig) -> int:
+    """Index of the column of the study to read."""
+    studies = header.names[_FORMAT + 1 :]
     return _FORMAT + 1 + studies.index(find_study(studies, path, config, "vcf"))
 
 
 def find_study(studies: Sequence[str], path: Path, config: CatalogueConfig, sites: str) -> str:
-    """The sample that is read.
-
-    Args:
-        studies: all samples of the file.
-        path: the file, for errors.
-        config: `study`.
-        sites: the `format` that reads no samples.
-
-    Raises:
-        VariantFileError: there are several and none is named, or there is none of that name.
-    """
+    """The sample to read: that of `config.study`, else the only one; `sites` is the `format` that reads no samples."""
     if config.study in studies:
         return str(config.study)
     shown = ", ".join(studies[:20]) + (f" and {len(studies) - 20} more" if len(studies) > 20 else "")
@@ -93,12 +79,12 @@ def find_study(studies: Sequence[str], path: Path, config: CatalogueConfig, site
     return studies[0]
 
 
-def _regular(block: Block, layout: VcfLayout, sample: int, before: int) -> pa.RecordBatch | None:
-    columns = site_columns(block, layout, {"format": _FORMAT, "values": sample})
+def _regular(block: Block, header: VcfHeader, sample: int, before: int) -> pa.RecordBatch | None:
+    columns = site_columns(block, header, {"format": _FORMAT, "values": sample})
     if columns is None or not len(columns["record"]):
         return None
     formats = pc.unique(columns["format"])
-    # Splitting by rows is needed where fields differ from line to line, or one allele's values from another's.
+    # Rows are read one by one where fields differ from line to line, or values from allele to allele.
     if len(formats) > 1 or pc.any(pc.match_substring(columns["alternate_allele"], ",")).as_py():
         return None
     keys = formats[0].as_py().split(":")
@@ -127,16 +113,16 @@ def _of_the_site(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
 
 
 def _irregular(
-    block: Block, layout: VcfLayout, sample: int, record: int, path: Path, config: CatalogueConfig
+    block: Block, header: VcfHeader, sample: int, record: int, path: Path, config: CatalogueConfig
 ) -> tuple[pa.RecordBatch, int]:
     rows: list[dict[str, Any]] = []
     for number, line in record_lines(block):
         record += 1
         try:
-            site, cells = site_row(line, number, record, layout, path)
+            site, cells = site_row(line, number, record, header, path)
             rows += _alleles(site, cells[_FORMAT], cells[sample], path, number)
         except VariantFileError as error:
-            rows.append(readable_part(line, number, record, layout) | {"problem": problem_code(error, config)})
+            rows.append(readable_part(line, number, record, header) | {"problem": problem_code(error, config)})
     return batch_from_rows(rows), record
 
 

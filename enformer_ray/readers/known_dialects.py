@@ -1,12 +1,6 @@
-"""Credible-set tables: the eQTL Catalogue's, and any table with a probability, a credible set and named alleles.
+"""The file formats of tools for association testing and fine-mapping, as data: a dialect for each.
 
-Source: github.com/eQTL-Catalogue/eQTL-Catalogue-resources (`{dataset}.credible_sets.tsv.gz`): `molecular_trait_id
-gene_id cs_id variant rsid cs_size pip pvalue beta se z cs_min_r2 region`, with variants as `chr1_108004887_G_T`
-(reference, then alternate, which is the effect allele) on GRCh38.
-
-Other tables need columns whose names leave no doubt which allele is the effect allele; allele1 and allele2 differ
-from tool to tool and want `columns` in the job file. A credible set that is only a number is joined to the trait and
-the region where the table has them, as sets are numbered anew in each region.
+Add one here, and to DIALECTS; docs/inputs.md has an example of each, which the tests read.
 """
 
 from __future__ import annotations
@@ -14,7 +8,16 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from enformer_ray.readers.dialect import X_Y_MT, X_Y_XY_MT, Dialect, TextColumns, join_texts, split_variant
+from enformer_ray.readers.dialects import (
+    ALLELES,
+    MISSING_ALLELES,
+    X_Y_MT,
+    X_Y_XY_MT,
+    Dialect,
+    TextColumns,
+    join_texts,
+    split_variant,
+)
 
 _NUMBERS = {
     "standard_error": ("standard_error",),
@@ -23,6 +26,8 @@ _NUMBERS = {
     "n": ("n",),
 }
 
+# github.com/EBISPOT/gwas-summary-statistics-standard (specification 1.0; 1.1.0 in gwas-ssf_v1.1.0.tex): `#NA` is a
+# missing value; p_value or neg_log_10_p_value; one of beta, odds_ratio and hazard_ratio; X = 23, Y = 24, MT = 25.
 GWAS_SSF = Dialect(
     key="gwas-ssf",
     name="GWAS-SSF",
@@ -52,6 +57,7 @@ GWAS_SSF = Dialect(
     chromosomes=X_Y_MT,
 )
 
+# github.com/EBISPOT/gwas-sumstats-harmoniser: the submitted columns are kept, and the `hm_` ones are on GRCh38.
 GWAS_CATALOG_HARMONISED = Dialect(
     key="gwas-catalog-hm",
     name="GWAS Catalog harmonised, before GWAS-SSF",
@@ -71,6 +77,9 @@ GWAS_CATALOG_HARMONISED = Dialect(
     chromosomes=X_Y_MT,
 )
 
+# rgcgithub.github.io/regenie/options (output of step 2): ALLELE0 is the reference allele of the genotype file, A1FREQ
+# is of ALLELE1. Rows of TEST other than ADD (DOM, REC, ADD-CONDTL, interactions, gene-based masks) are not additive
+# results of one variant.
 REGENIE = Dialect(
     key="regenie",
     name="REGENIE",
@@ -92,6 +101,8 @@ REGENIE = Dialect(
     chromosomes=X_Y_XY_MT,
 )
 
+# saigegit.github.io/SAIGE-doc/docs/single_step2.html: BETA and AF_Allele2 are of Allele2, p.value is after the
+# saddle-point approximation. Versions before 1.0 call the identifier SNPID or rsid.
 SAIGE = Dialect(
     key="saige",
     name="SAIGE",
@@ -124,7 +135,8 @@ def _other_allele(cells: TextColumns) -> None:
     other = pc.case_when(pc.make_struct(is_alternate, is_reference), reference, alternates)
     among = pc.is_null(other)
     if pc.any(among).as_py():
-        # A site of several alternate alleles: one of them against all others, which the reference allele stands for.
+        # A site of several alternate alleles: one is tested against all others, for which the
+        # reference allele is given.
         several = pa.array(
             [
                 ref if allele is not None and allele in (alts or "").split(",") else None
@@ -138,6 +150,9 @@ def _other_allele(cells: TextColumns) -> None:
     cells["other_allele"] = other if omitted is None else pc.coalesce(omitted, other)
 
 
+# cog-genomics.org/plink/2.0/formats (glm_linear, glm_logistic): A1 is the tested allele; OMITTED, in newer versions, is
+# the allele that it is tested against. NEG_LOG10_P (once LOG10_P) replaces P with the modifier `log10`. Each covariate
+# has a row of its own.
 PLINK2_GLM = Dialect(
     key="plink2-glm",
     name="PLINK2 .glm",
@@ -164,6 +179,8 @@ PLINK2_GLM = Dialect(
     convert=_other_allele,
 )
 
+# cog-genomics.org/plink/1.9/formats (bim): no header; A1 is usually the minor allele, `0` a missing one. It says
+# nothing about effects, so A1 is taken as the effect allele.
 PLINK_BIM = Dialect(
     key="bim",
     name="PLINK .bim",
@@ -176,10 +193,13 @@ PLINK_BIM = Dialect(
         "other_allele": ("a2",),
     },
     chromosomes=X_Y_XY_MT,
-    missing=frozenset({"0"}),
+    missing=dict.fromkeys(ALLELES, MISSING_ALLELES | {"0"}),
     header=("chromosome", "identifier", "centimorgans", "position", "a1", "a2"),
 )
 
+# alkesgroup.broadinstitute.org/BOLT-LMM/BOLT-LMM_manual.html, "Association test statistics output": A1FREQ is of
+# ALLELE1; P_BOLT_LMM is of the non-infinitesimal model, which is not always run; P_LINREG is of linear regression.
+# GENPOS is a genetic position.
 BOLT_LMM = Dialect(
     key="bolt-lmm",
     name="BOLT-LMM",
@@ -205,6 +225,8 @@ BOLT_LMM = Dialect(
     chromosomes=X_Y_XY_MT,
 )
 
+# finngen.gitbook.io/documentation/r9/data-description. Releases up to 3 call the frequency of alt `maf`, which is not
+# used.
 FINNGEN = Dialect(
     key="finngen",
     name="FinnGen",
@@ -231,6 +253,7 @@ def _credible_set(cells: TextColumns) -> None:
     cells["credible_set"] = join_texts((cells["trait"], cells["region"], number), pc.not_equal(number, "-1"))
 
 
+# Same source. `maf` is of the minor allele and not used; `cs` is numbered anew in each region, and -1 is none.
 FINNGEN_SUSIE = Dialect(
     key="finngen-susie",
     name="FinnGen SuSiE .snp",
@@ -271,6 +294,8 @@ def _alleles(cells: TextColumns) -> None:
     cells.update(split_variant(cells["source_id"], _MARKER))
 
 
+# genome.sph.umich.edu/wiki/EPACTS, "Output Files": MARKER_ID is CHROM:POS_REF/ALT_ID, as in `1:534221_C/T_1:534221`,
+# and BETA is of the alternate allele. MAF is of the minor allele and not used.
 EPACTS = Dialect(
     key="epacts",
     name="EPACTS",
@@ -311,6 +336,8 @@ def _name_sets(cells: TextColumns) -> None:
     cells["credible_set"] = pc.if_else(is_number, named, number)
 
 
+# github.com/eQTL-Catalogue/eQTL-Catalogue-resources (`{dataset}.credible_sets.tsv.gz`): variants are
+# chr1_108004887_G_T on GRCh38, reference before alternate, which is the effect allele.
 EQTL_CATALOGUE = Dialect(
     key="eqtl-catalogue",
     name="eQTL Catalogue credible sets",
@@ -327,6 +354,8 @@ EQTL_CATALOGUE = Dialect(
     convert=_variant_alleles,
 )
 
+# Any other table needs names that leave no doubt which allele is the effect allele: allele1 and allele2 differ from
+# tool to tool and need `columns` in the job file. A set that is only a number is joined to its trait and region.
 CREDIBLE_SETS = Dialect(
     key="credible-sets",
     name="credible-set table",
@@ -359,3 +388,19 @@ CREDIBLE_SETS = Dialect(
     chromosomes=X_Y_XY_MT,
     convert=_name_sets,
 )
+
+DIALECTS = (
+    GWAS_SSF,
+    GWAS_CATALOG_HARMONISED,
+    REGENIE,
+    SAIGE,
+    PLINK2_GLM,
+    BOLT_LMM,
+    FINNGEN,
+    FINNGEN_SUSIE,
+    EPACTS,
+    EQTL_CATALOGUE,
+    CREDIBLE_SETS,
+    PLINK_BIM,
+)
+"""All dialects that are recognised by their column names."""

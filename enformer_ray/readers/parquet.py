@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
-from enformer_ray.readers.dialect import Dialect, find_columns, is_mapped, study_columns
-from enformer_ray.readers.dialects import find_dialect, matching_dialects
+from enformer_ray.readers.dialects import Dialect, is_mapped, plain_table
 from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, none_if, problem_code
+from enformer_ray.readers.tables import find_dialect, matching_dialects
 from enformer_ray.readers.text import readable
 
-_MAY_BE_NULL = {"source_id", "alternate_allele"}
+_ARROW_MAGIC = b"ARROW1"
+_NEVER_NULL = {"chromosome", "position", "reference_allele"}
 
 
 def is_parquet(head: bytes) -> bool:
@@ -32,21 +33,15 @@ def is_parquet(head: bytes) -> bool:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Parquet files in a folder and the folders in it, in order; hidden ones and those that begin with _ are none."""
+    """Parquet files in a folder and its subfolders, in order, without names that begin with `.` or `_`."""
     found = (path for path in folder.rglob("*") if path.suffix in {".parquet", ".pq"} and path.is_file())
     return sorted(p for p in found if not any(part[0] in "._" for part in p.relative_to(folder).parts))
 
 
 def read_parquet(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
-    """Batches of a Parquet table; numbers are read as text where text is expected.
+    """Batches of a Parquet table, its records numbered through all files of a folder.
 
-    Records are numbered through all files of a folder. Column names of a dialect are read as the text of that dialect
-    is, unless `format` is `parquet` or `table`.
-
-    Raises:
-        VariantFileError: no Parquet, a missing column, a chromosome, position or reference allele that is null, or a
-            position that is no whole number.
-        ConfigError: `columns` names a role that there is not.
+    Column names of a dialect are read as that dialect is in text, unless `format` is `parquet` or `table`.
     """
     before = 0
     for file in parquet_files(path) if path.is_dir() else [path]:
@@ -60,42 +55,43 @@ def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.
         table = pq.ParquetFile(path)
         names = table.schema_arrow.names
     dialect = _dialect(names, path, config)
-    columns = dialect.find_columns(names) if dialect else find_columns(names, path, config)._asdict()
-    columns |= {} if dialect else study_columns(names)
-    read = {role: names[index] for role, index in columns.items() if index is not None}
-    batches = table.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(read.values())))
+    columns = {role: names[index] for role, index in dialect.find_columns(names).items()}
+    batches = table.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(columns.values())))
     first = before
     while True:
         with _arrow_errors(path):
             batch = next(batches, None)
         if batch is None:
             return
-        if len(batch) and dialect:
-            yield _of_dialect(batch, read, dialect, path, config, before)
+        if len(batch) and dialect.as_written:
+            yield _plain(batch, columns, path, config, before, before - first)
         elif len(batch):
-            yield _records(batch, read, path, config, before, before - first)
+            yield _statistics(batch, columns, dialect, path, config, before + 1)
         before += len(batch)
 
 
-def _dialect(names: list[str], path: Path, config: CatalogueConfig) -> Dialect | None:
-    """The dialect of a table whose reference alleles are to be found, or whose columns the job file names."""
+def _dialect(names: list[str], path: Path, config: CatalogueConfig) -> Dialect:
+    """The dialect of the column names; a plain table if they have none, or `format` says so."""
     if config.format in {"parquet", "table"}:
-        return None
-    return find_dialect(names, path, config) if config.format or is_mapped(config) or matching_dialects(names) else None
+        return plain_table(names, path, config)
+    if config.format or is_mapped(config) or matching_dialects(names):
+        return find_dialect(names, path, config)
+    return plain_table(names, path, config)
 
 
-def _of_dialect(
-    batch: pa.RecordBatch, read: dict[str, str], dialect: Dialect, path: Path, config: CatalogueConfig, before: int
+def _statistics(
+    batch: pa.RecordBatch, columns: dict[str, str], dialect: Dialect, path: Path, config: CatalogueConfig, record: int
 ) -> pa.RecordBatch:
-    texts = {role: _text(batch.column(name), name, path) for role, name in read.items()}
-    records = to_records(dialect, texts, None, before + 1, RowProblems())
+    """A batch of summary statistics as records, the first of which has the number `record`."""
+    texts = {role: _text(batch.column(name), name, path) for role, name in columns.items()}
+    records = to_records(dialect, texts, RowProblems(path, None, record))
     if config.on_bad_record == "fail":
-        refuse_bad_records(records, path)
+        refuse_bad_records(dialect, records, path)
     return records
 
 
 def _text(column: pa.Array, name: str, path: Path) -> pa.StringArray:
-    if pa.types.is_floating(column.type):  # whole numbers beside nulls, as pandas writes them
+    if pa.types.is_floating(column.type):  # pandas writes a column of whole numbers and nulls so
         with suppress(pa.ArrowInvalid):
             column = pc.if_else(pc.is_nan(column), None, column).cast(pa.int64())
     try:
@@ -107,15 +103,15 @@ def _text(column: pa.Array, name: str, path: Path) -> pa.StringArray:
         ) from None
 
 
-def _records(
-    batch: pa.RecordBatch, read: dict[str, str], path: Path, config: CatalogueConfig, before: int, in_file: int
+def _plain(
+    batch: pa.RecordBatch, names: dict[str, str], path: Path, config: CatalogueConfig, before: int, in_file: int
 ) -> pa.RecordBatch:
-    """A batch as records; `before` counts the records of the input before it, `in_file` those of this file."""
+    """A batch of a plain table as records; `before` and `in_file` count the previous ones of the input and the file."""
     problems: dict[int, str] = {}
     columns: dict[str, pa.Array] = {"record": pa.array(np.arange(len(batch)) + before + 1)}
-    for role, name in read.items():
+    for role, name in names.items():
         column = batch.column(name)
-        if role not in _MAY_BE_NULL and role in ("chromosome", "position", "reference_allele"):
+        if role in _NEVER_NULL:
             _find_nulls(column, name, path, config, in_file, problems)
         columns[role] = _cast(column, role, name, path, config, in_file, problems)
     if "alternate_allele" in columns:
@@ -144,22 +140,22 @@ def _cast(
     before: int,
     problems: dict[int, str],
 ) -> pa.Array:
-    wanted = RECORD_SCHEMA.field(role).type
+    kind = RECORD_SCHEMA.field(role).type
     try:
-        return column.cast(wanted)
+        return column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        kind = {pa.int64(): "whole numbers", pa.float64(): "numbers"}.get(wanted, "text")
+        noun = {pa.int64(): "whole numbers", pa.float64(): "numbers"}.get(kind, "text")
         failure = VariantFileError(
-            f"{path}, records {before + 1}-{before + len(column)}: the column {name} cannot be read as {kind}: "
+            f"{path}, records {before + 1}-{before + len(column)}: the column {name} cannot be read as {noun}: "
             f"{error}. Correct it, or name another with `columns` in the job file's `catalogue`."
         )
-        problem_code(failure, config)
-        return pa.array([_cell(value, wanted, name, path, problems, i) for i, value in enumerate(column)], wanted)
+        problem_code(failure, config)  # raises it, unless bad records are kept
+        return pa.array([_cell(value, kind, name, path, problems, i) for i, value in enumerate(column)], kind)
 
 
-def _cell(value: pa.Scalar, wanted: pa.DataType, name: str, path: Path, problems: dict[int, str], row: int) -> Any:
+def _cell(value: pa.Scalar, kind: pa.DataType, name: str, path: Path, problems: dict[int, str], row: int) -> Any:
     try:
-        return value.cast(wanted).as_py()
+        return value.cast(kind).as_py()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         problems.setdefault(row, f"{path}: the column {name} holds {str(value)[:60]!r}, which cannot be read.")
         return None
@@ -169,25 +165,18 @@ def _cell(value: pa.Scalar, wanted: pa.DataType, name: str, path: Path, problems
 def _arrow_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a damaged column name
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # UnicodeDecodeError: a damaged column name
         raise VariantFileError(
             f"the Parquet file {path} cannot be read: {error}. It is truncated or damaged; copy or write it again."
         ) from None
 
 
-_MAGIC = b"ARROW1"
-
-
 def is_records_file(path: Path) -> bool:
-    """Whether a file is an Arrow file of `RECORD_SCHEMA`.
-
-    Raises:
-        VariantFileError: it may not be read.
-    """
+    """Whether a file is an Arrow file of `RECORD_SCHEMA`, as the sources of synthetic variants write it."""
     if not path.is_file():
         return False
     with readable(path), path.open("rb") as stream:
-        if stream.read(len(_MAGIC)) != _MAGIC:
+        if stream.read(len(_ARROW_MAGIC)) != _ARROW_MAGIC:
             return False
     try:
         with pa.memory_map(str(path)) as file:
@@ -197,7 +186,7 @@ def is_records_file(path: Path) -> bool:
 
 
 def read_records(path: Path, _: CatalogueConfig) -> Iterator[pa.RecordBatch]:
-    """Its batches."""
+    """Batches of a file of `RECORD_SCHEMA`."""
     with pa.memory_map(str(path)) as file:
         reader = pa.ipc.open_file(file)
         for number in range(reader.num_record_batches):

@@ -1,4 +1,4 @@
-"""Batches from rows that were read one by one, and what becomes of records that cannot be read."""
+"""The columns that every reader of variant files yields, and the codes of problems of a record."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ STUDY_SCHEMA = pa.schema(
         "credible_set": pa.string(),
     }
 )
-"""What a study says of a record, by the names of GWAS-SSF where it has one; null where it says nothing.
+"""Study columns of a record, with the names of GWAS-SSF where it has one; null where a file gives no value.
 
 `beta` (log odds for a binary trait) and `effect_allele_frequency` are of the effect allele; a p-value too small for a
-float64 stands in `neg_log_10_p_value` alone.
+float64 is only in `neg_log_10_p_value`.
 """
 
 RECORD_SCHEMA = pa.schema(
@@ -53,20 +53,21 @@ RECORD_SCHEMA = pa.schema(
     source_id: the file's name of the record; null where it has none.
     chromosome, position: as in the file, position 1-based.
     reference_allele: as in the file. Null where the format does not say which allele is the reference (summary
-        statistics, .bim): then `effect_allele` and `other_allele` are given, and harmonisation finds out.
+        statistics, .bim): then `effect_allele` and `other_allele` are given, and harmonisation finds the reference.
     alternate_allele: as in the file; null for a site without one.
-    problem: what makes the record unusable, in words; null for a good one. Its other columns hold what could be read.
+    problem: a code of PROBLEM_CODES or a message; null for a usable record. The other columns of a record with a
+        problem hold what could be read.
 """
 
-_COLUMNS: dict[pa.DataType, pa.Array] = {}
+_NULLS: dict[pa.DataType, pa.Array] = {}  # shared: a column of nulls has no content of its own
 _MIN_ROWS = 131_072
 
 
 def null_column(kind: pa.DataType, rows: int) -> pa.Array:
     """A column of nulls of a type."""
-    column = _COLUMNS.get(kind)
+    column = _NULLS.get(kind)
     if column is None or len(column) < rows:
-        column = _COLUMNS[kind] = pa.nulls(max(rows, _MIN_ROWS), kind)
+        column = _NULLS[kind] = pa.nulls(max(rows, _MIN_ROWS), kind)
     return column.slice(0, rows)
 
 
@@ -79,25 +80,21 @@ def batch_from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
 
 
 def batch_from_columns(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
-    """A batch from whole columns; those that are not named are null."""
+    """A batch from columns; those that are not named are null."""
     rows = len(next(iter(columns.values())))
     arrays = [columns[f.name] if f.name in columns else null_column(f.type, rows) for f in RECORD_SCHEMA]
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
 
 
 def problem_code(error: VariantFileError, config: CatalogueConfig) -> str:
-    """What to write in `problem` of a record that cannot be read.
-
-    Raises:
-        VariantFileError: the error itself, unless the catalogue keeps bad records.
-    """
+    """The text for `problem` of a record that cannot be read; raises the error unless bad records are kept."""
     if config.on_bad_record == "fail":
         raise error
     return str(error)
 
 
 def split_alternates(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-    """One row for each alternate allele (`A,C` are two), all other columns repeated; `.` is none, null."""
+    """One row for each alternate allele (`A,C` are two), all other columns repeated; `.` is null."""
     result = dict(columns)
     alternates = result["alternate_allele"]
     if pc.any(pc.match_substring(alternates, ",")).as_py():
@@ -110,7 +107,7 @@ def split_alternates(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
 
 
 def none_if(column: pa.Array, values: Sequence[str]) -> pa.Array:
-    """A text column with null where it has one of some values."""
+    """A text column with null in place of the given values."""
     return pc.if_else(pc.is_in(column, pa.array(values, pa.string())), pa.scalar(None, pa.string()), column)
 
 
@@ -129,7 +126,7 @@ PROBLEM_CODES = {
     INDEL_AMBIGUOUS: "both alleles match the FASTA, so that it may be an insertion or a deletion",
     UNKNOWN_BASE: "the FASTA has no A, C, G or T at a base to saturate, so that nothing can be substituted",
 }
-"""Codes and what they mean; any other text in `problem` is a bad record, in words."""
+"""Codes and their meaning; any other text in `problem` is the message of a bad record."""
 
 
 class InputRecord(NamedTuple):

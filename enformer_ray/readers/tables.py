@@ -1,4 +1,7 @@
-"""Text tables with a line of column names: TSV and CSV, plain, gzip, bgzip or zstd."""
+"""Text tables with a line of column names: TSV, CSV and summary statistics, plain or packed.
+
+Lines are cut into cells, the line of names says which dialect they are of, and `conversions` makes records of them.
+"""
 
 from __future__ import annotations
 
@@ -6,103 +9,290 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
-from enformer_ray.readers.dialect import MISSING_IN_TABLE, Dialect, find_columns, study_columns
-from enformer_ray.readers.dialects import find_dialect, matching_dialects
-from enformer_ray.readers.schema import (
-    BATCH_ROWS,
-    STUDY_SCHEMA,
-    batch_from_columns,
-    batch_from_rows,
-    none_if,
-    problem_code,
+from enformer_ray.readers.dialects import (
+    MAPPED_ROLES,
+    SYNONYMS,
+    X_Y_XY_MT,
+    Dialect,
+    check_roles,
+    plain_table,
+    shown_names,
 )
-from enformer_ray.readers.text import Block, TextBlocks, open_text, parse_position, regular_columns, regular_positions
+from enformer_ray.readers.known_dialects import DIALECTS, PLINK_BIM
+from enformer_ray.readers.text import Block, TextBlocks, open_text, regular_columns
 
+MAPPED = "columns"
+"""The `format` of a table of no dialect, whose columns the job file names."""
+
+# Harmonisation decides about ambiguous indels by the first few batches, so another size could decide otherwise.
+MAX_BATCH_ROWS = 131_072
+_BIM_CELLS = 6
 _SPACES = re.compile(rb" +")
 
 
+def is_table(head: bytes) -> bool:
+    """Whether a file's first bytes, unpacked, are text."""
+    return b"\0" not in head
+
+
+def is_dialect(dialect: Dialect, head: bytes) -> bool:
+    """Whether a file's first bytes, unpacked, are those of a dialect."""
+    names = _first_names(head)
+    return names is not None and dialect in matching_dialects(names)
+
+
+def read_table(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
+    """Batches of a TSV or CSV that names the reference allele; a record that cannot be read is a VariantFileError."""
+    yield from _read(path, config, plain=True)
+
+
+def read_delimited(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
+    """Batches of summary statistics, fine-mapping outputs, `.bim` files and tables with mapped columns.
+
+    Columns are separated by tabs, commas or spaces. Alleles are in `effect_allele` and `other_allele`, and
+    `reference_allele` is null: harmonisation finds the reference. Only where `columns` names it, it is given.
+    """
+    yield from _read(path, config, plain=False)
+
+
+def _read(path: Path, config: CatalogueConfig, plain: bool) -> Iterator[pa.RecordBatch]:
+    with open_text(path) as text:
+        line, header = _first_line(text)
+        syntax, names = _header(path, line, header, plain)
+        dialect = plain_table(names, path, config) if plain else find_dialect(names, path, config)
+        columns = dialect.find_columns(dialect.header or names)
+        blocks: Iterator[Block] = iter(text)
+        if dialect.header:  # the first line is a record, which may be as wrong as any other
+            syntax = replace(syntax, width=len(dialect.header))
+            blocks = chain([Block(line, header.encode())], blocks)
+        record = 1
+        for cells in read_cells(blocks, syntax, list(columns.values()), path):
+            problems = RowProblems(path, cells.lines, record)
+            for row, problem in cells.problems.items():
+                problems.add(row, dialect.messages[problem.message], **problem.values)
+            records = to_records(dialect, dict(zip(columns, cells.columns, strict=True)), problems)
+            if config.on_bad_record == "fail":
+                refuse_bad_records(dialect, records, path)
+            record += len(records)
+            for start in range(0, len(records), MAX_BATCH_ROWS):
+                yield records.slice(start, MAX_BATCH_ROWS)
+
+
+def _first_line(text: TextBlocks) -> tuple[int, str]:
+    """Number and text of the first line that is neither blank nor a comment (`##`); empty without one."""
+    while (numbered := text.line()) is not None:
+        if _is_header(numbered[1]):
+            return numbered
+    return 1, ""
+
+
+def _is_header(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("##")
+
+
+def _header(path: Path, line: int, header: str, plain: bool) -> tuple[LineSyntax, list[str]]:
+    try:
+        return read_syntax(header, plain)
+    except csv.Error as error:
+        raise VariantFileError(
+            f"{path}, line {line}: these are no column names that can be read ({error}). Close or remove the quotes."
+        ) from None
+
+
+def _first_names(head: bytes) -> list[str] | None:
+    """Cells of the first line that is neither blank nor a comment; None for binary data."""
+    if b"\0" in head:
+        return None
+    lines = head.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
+    header = next((line for line in lines if _is_header(line)), None)
+    try:
+        return None if header is None else read_syntax(header)[1]
+    except csv.Error:
+        return None
+
+
+def matching_dialects(names: Sequence[str]) -> list[Dialect]:
+    """Dialects that a line of column names fits; a `.bim` has no names and is recognised by its first record."""
+    if _is_bim_line(names):
+        return [PLINK_BIM]
+    return [dialect for dialect in DIALECTS if not dialect.header and dialect.recognises(names)]
+
+
+def find_dialect(names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
+    """The dialect of a file by `format`, else by the cells of its first line, and with the columns of `columns`."""
+    matching = matching_dialects(names)
+    if config.format:
+        matching = [dialect for dialect in DIALECTS if dialect.key == config.format]
+        if matching and not matching[0].header and not matching[0].recognises(names):
+            raise _lacks_columns(matching[0], names, path)
+    if len(matching) > 1:
+        raise VariantFileError(
+            f"{path} may be of several formats by its column names: {', '.join(d.name for d in matching)}. Say which "
+            f"with `format` in the job file's `catalogue`, for example format: {matching[0].key}."
+        )
+    if config.columns:
+        return _mapped(matching[0] if matching else None, names, path, config)
+    if not matching:
+        raise VariantFileError(
+            f"{path} is of none of the formats of summary statistics that are read here: its first line holds "
+            f"{shown_names(names)}. Say which column is which with `columns` in the job file's `catalogue`: "
+            "chromosome, position, effect_allele and other_allele at least; docs/inputs.md lists the formats and the "
+            "columns."
+        )
+    return matching[0]
+
+
+def _mapped(dialect: Dialect | None, names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
+    """A dialect with the columns that the job file names in place of its own."""
+    check_roles(config, MAPPED_ROLES)
+    absent = sorted(set(config.columns.values()) - set(names))
+    if absent:
+        raise VariantFileError(
+            f"{path} has no column {', '.join(map(repr, absent))}, which `columns` in the job file names; its first "
+            f"line holds {shown_names(names)}."
+        )
+    if dialect is not None:
+        return replace(dialect, named=config.columns)
+    defaults = {role: SYNONYMS[role] for role in ("chromosome", "position", "source_id")}
+    mapped = Dialect(MAPPED, "table", (), defaults, named=config.columns, chromosomes=X_Y_XY_MT)
+    pairs = ({"effect_allele", "other_allele"}, {"reference_allele", "alternate_allele"})
+    found = mapped.find_columns(names)
+    missing = [role for role in ("chromosome", "position") if role not in found]
+    if missing or not any(pair <= set(found) for pair in pairs):
+        raise VariantFileError(
+            f"{path} is read by the `columns` of the job file, which must name chromosome, position, and either "
+            f"effect_allele and other_allele or reference_allele and alternate_allele; there are only "
+            f"{', '.join(sorted(found)) or 'none'}. Its first line holds {shown_names(names)}."
+        )
+    return mapped
+
+
+def _lacks_columns(dialect: Dialect, names: Sequence[str], path: Path) -> VariantFileError:
+    lacking = [group for group in dialect.signature if not Dialect("", "", (group,), {}).recognises(names)]
+    return VariantFileError(
+        f"{path} is read as {dialect.name} (format: {dialect.key}), but has no column "
+        f"{', '.join(' or '.join(group) for group in lacking) or 'names of it'}; its first line holds "
+        f"{shown_names(names)}. Leave `format` out to have it recognised, or name its columns with `columns`."
+    )
+
+
+def _is_bim_line(cells: Sequence[str]) -> bool:
+    if len(cells) != _BIM_CELLS or not cells[3].lstrip("-").isdigit():
+        return False
+    alleles = all(cell and not set(cell.upper()) - set("ACGTN012345.-*<>ID") for cell in cells[4:])
+    return alleles and cells[2].replace(".", "", 1).replace("-", "").replace("e", "", 1).isdigit()
+
+
 @dataclass(frozen=True, slots=True)
-class Layout:
+class LineSyntax:
     """How the lines of a file are cut into cells.
 
     Attributes:
         delimiter: a tab, a comma, or a space, which then stands for any run of spaces and tabs.
-        quoted: whether double quotes mean something.
+        quoted: whether cells may be enclosed in double quotes.
         width: cells of a line.
+        plain: whether it is a plain TSV or CSV: a line of any white space is blank, quotes in a TSV are characters,
+            and in a CSV they may enclose a line end.
     """
 
     delimiter: str
     quoted: bool
     width: int
+    plain: bool = False
+
+    @property
+    def blanks(self) -> str | None:
+        """Characters of a line that is skipped; None for any white space."""
+        if self.plain:
+            return None
+        return " \t" if self.delimiter == " " else " "
+
+
+class LineProblem(NamedTuple):
+    """What is wrong with a line: the key of a message in `dialects.MESSAGES`, and the values to fill in."""
+
+    message: str
+    values: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Cells of the lines of a block that are not blank.
+    """Cells of consecutive lines that are not blank.
 
     Attributes:
-        columns: text (never null but where a line has too few cells), in the order that was asked for.
+        columns: text (null only where a line has too few cells), in the order of the indices that were given.
         lines: number of each row's line in the file.
-        problems: what is wrong with a line, by row.
+        problems: by row; a faulty row holds the cells that its line has.
     """
 
     columns: list[pa.StringArray]
     lines: NDArray[np.int64]
-    problems: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, LineProblem] = field(default_factory=dict)
 
 
-def read_layout(header: str) -> tuple[Layout, list[str]]:
-    """Layout and column names of a header line: tabs separate cells if it has one, else commas, else spaces."""
-    delimiter = next((d for d in "\t," if d in header), " ")
-    quoted = delimiter == "," or header.lstrip("#").startswith('"')
-    names = split_line(header, Layout(delimiter, quoted, 0))
-    return Layout(delimiter, quoted, len(names)), [name.strip() for name in names]
+_Line = tuple[int, list[str], LineProblem | None]
 
 
-def split_line(line: str, layout: Layout) -> list[str]:
-    """Cells of one line.
+def read_syntax(header: str, plain: bool = False) -> tuple[LineSyntax, list[str]]:
+    """Syntax and column names of a header line: tabs separate cells if it has one, else commas, else spaces."""
+    delimiter = next((d for d in "\t," if d in header), "," if plain else " ")
+    # In a plain TSV a stray quote is a character: it must not swallow the lines up to the next.
+    quoted = delimiter == "," or (not plain and header.lstrip("#").startswith('"'))
+    names = split_line(header, LineSyntax(delimiter, quoted, 0))
+    return LineSyntax(delimiter, quoted, len(names), plain), [name.strip() for name in names]
 
-    Raises:
-        csv.Error: quotes do not close.
-    """
-    spaces = layout.delimiter == " "
+
+def split_line(line: str, syntax: LineSyntax) -> list[str]:
+    """Cells of one line; raises csv.Error where quotes do not close."""
+    spaces = syntax.delimiter == " "
     line = line.replace("\t", " ").strip(" ") if spaces else line
-    if layout.quoted:
-        return next(csv.reader([line], delimiter=layout.delimiter, skipinitialspace=spaces, strict=True), [])
-    return [cell for cell in line.split(" ") if cell] if spaces else line.split(layout.delimiter)
+    if syntax.quoted:
+        return next(csv.reader([line], delimiter=syntax.delimiter, skipinitialspace=spaces, strict=True), [])
+    return [cell for cell in line.split(" ") if cell] if spaces else line.split(syntax.delimiter)
 
 
-def split_block(block: Block, layout: Layout, wanted: Sequence[int]) -> Cells:
-    """Cut a block of whole lines into the columns `wanted`.
+def read_cells(blocks: Iterator[Block], syntax: LineSyntax, indices: Sequence[int], path: Path) -> Iterator[Cells]:
+    """Cut blocks of complete lines into the cells with the given indices; bytes that are not UTF-8 read as U+FFFD."""
+    for block in blocks:
+        cells = _regular(block, syntax, indices)
+        if cells is not None:
+            yield cells
+        elif syntax.plain and syntax.delimiter == ",":
+            # A quoted cell may go on in the next block, so all the rest is read row by row.
+            for some in _in_batches(_csv_lines(block, blocks, syntax, path)):
+                yield _irregular(some, indices)
+        else:
+            yield _irregular(_lines(block, syntax), indices)
 
-    Lines with another number of cells than the header, NUL bytes, or quotes that do not close are rows with a problem,
-    and hold the cells that they have. Bytes that are no UTF-8 read as U+FFFD.
 
-    Args:
-        block: its lines and the number of the first one.
-        layout: how they are cut.
-        wanted: indices of cells.
-    """
-    if not layout.quoted or b'"' not in block.data:
-        data = _single_spaces(block.data) if layout.delimiter == " " else block.data
-        found = regular_columns(data, layout.delimiter, layout.width, {str(i): i for i in wanted})
-        if found is not None:
-            lines = data.count(b"\n") + (not data.endswith(b"\n"))
-            columns = [found[str(i)] for i in wanted]
-            if len(columns[0]) == lines:
-                return Cells(columns, np.arange(block.line, block.line + lines))
-    return _line_by_line(block, layout, wanted)
+def _regular(block: Block, syntax: LineSyntax, indices: Sequence[int]) -> Cells | None:
+    """Cells of a block by columns, or None if its lines must be read one by one."""
+    if syntax.quoted and b'"' in block.data:
+        return None
+    data = _single_spaces(block.data) if syntax.delimiter == " " else block.data
+    found = regular_columns(data, syntax.delimiter, syntax.width, {str(i): i for i in indices})
+    if found is None:
+        return None
+    lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    columns = [found[str(i)] for i in indices]
+    if len(columns[0]) != lines:
+        return None
+    # A line of tabs alone is blank in a plain TSV, but Arrow reads it as cells.
+    if syntax.plain and pc.any(pc.equal(pc.utf8_trim_whitespace(columns[0]), "")).as_py():
+        return None
+    return Cells(columns, np.arange(block.line, block.line + lines))
 
 
 def _single_spaces(block: bytes) -> bytes:
@@ -114,252 +304,64 @@ def _single_spaces(block: bytes) -> bytes:
     return block
 
 
-def _line_by_line(block: Block, layout: Layout, wanted: Sequence[int]) -> Cells:
+def _irregular(lines: Iterable[_Line], indices: Sequence[int]) -> Cells:
     rows: list[list[str | None]] = []
     numbers: list[int] = []
-    problems: dict[int, str] = {}
-    for number, line in block.lines():
-        if not line.strip(" \t" if layout.delimiter == " " else " "):
-            continue
-        try:
-            cells = split_line(line, layout)
-            problem = _line_problem(line, len(cells), layout)
-        except csv.Error as error:
-            cells, problem = [], f"this is no line of cells in quotes ({error})"
+    problems: dict[int, LineProblem] = {}
+    for number, cells, problem in lines:
         if problem:
             problems[len(rows)] = problem
-        rows.append([cells[i] if i < len(cells) else None for i in wanted])
+        rows.append([cells[i] if i < len(cells) else None for i in indices])
         numbers.append(number)
-    columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(wanted))]
+    columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(indices))]
     return Cells(columns, np.array(numbers, dtype=np.int64), problems)
 
 
-def _line_problem(line: str, cells: int, layout: Layout) -> str | None:
-    if cells != layout.width:
-        return f"{cells} cells where the header has {layout.width}"
-    if "\0" in line:
-        return "it holds a NUL byte, so it is no text"
-    return None
-
-
-_Line = tuple[int, list[str]]
-
-
-class _TableLayout(NamedTuple):
-    """How a table is laid out: what separates its cells, how many there are, and where those that are read stand."""
-
-    separator: str
-    width: int
-    columns: dict[str, int]
-
-
-def is_table(head: bytes) -> bool:
-    """Whether a file's first bytes, unpacked, are text."""
-    return b"\0" not in head
-
-
-def read_table(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
-    """Batches of a table: tabs separate its columns if its first line has one, else commas.
-
-    Raises:
-        VariantFileError: no column names, a missing column, a row of too few or too many cells, a position that is no
-            number, NUL bytes, quotes that do not close, or a file that is truncated or damaged.
-        ConfigError: `columns` names a role that there is not.
-    """
-    with open_text(path) as text:
-        layout = _table_layout(text, path, config)
-        record = 0
-        blocks = iter(text)
-        for block in blocks:
-            batch = _regular(block, layout, record)
-            if batch is not None:
-                yield batch
-                record += len(batch)
-            elif layout.separator == ",":
-                # A quoted cell may go on in the next block, so all the rest is read by rows.
-                yield from _irregular(_csv_rows(block, blocks, path), layout, record, path, config)
-            else:
-                rows = ((number, line.split("\t")) for number, line in block.lines() if line.strip())
-                for irregular in _irregular(rows, layout, record, path, config):
-                    yield irregular
-                    record += len(irregular)
-
-
-def _table_layout(text: TextBlocks, path: Path, config: CatalogueConfig) -> _TableLayout:
-    """Columns by the first line that is neither blank nor a comment (`##`)."""
-    header = ""
-    while (next_line := text.line()) is not None and not header:
-        number, line = next_line
-        if line.strip() and not line.startswith("##"):
-            header = line
-            break
-    separator = "\t" if "\t" in header else ","
-    if separator == "\t" or not header:
-        # Quotes mean nothing in a TSV: a stray one must not swallow the lines up to the next.
-        names = header.split("\t") if header else []
-    else:
+def _lines(block: Block, syntax: LineSyntax) -> Iterator[_Line]:
+    for number, line in block.lines():
+        if not line.strip(syntax.blanks):
+            continue
         try:
-            names = next(csv.reader([header], strict=True))
+            cells = split_line(line, syntax)
         except csv.Error as error:
-            raise _bad_quotes(path, number, error) from None
-    columns = {role: index for role, index in find_columns(names, path, config)._asdict().items() if index is not None}
-    return _TableLayout(separator, len(names), columns | study_columns(names))
+            yield number, [], LineProblem("quotes", {"error": error})
+        else:
+            yield number, cells, _line_problem(cells, syntax)
 
 
-def _regular(block: Block, layout: _TableLayout, before: int) -> pa.RecordBatch | None:
-    columns = regular_columns(block.data, layout.separator, layout.width, layout.columns)
-    position = None if columns is None else regular_positions(columns["position"])
-    if columns is None or position is None or not len(position):
-        return None
-    numbers = np.arange(len(position))
-    columns |= {"position": position, "record": pa.array(numbers + before + 1), "line": pa.array(numbers + block.line)}
-    missing = list(MISSING_IN_TABLE)
-    for name in ("source_id", "alternate_allele", *STUDY_SCHEMA.names):
-        if name in columns:
-            columns[name] = none_if(columns[name], missing)
-    try:
-        for field in STUDY_SCHEMA:
-            if field.name in columns:
-                columns[field.name] = columns[field.name].cast(field.type)
-    except pa.ArrowInvalid:
-        return None
-    return batch_from_columns(columns)
-
-
-def _irregular(
-    lines: Iterable[_Line], layout: _TableLayout, record: int, path: Path, config: CatalogueConfig
-) -> Iterator[pa.RecordBatch]:
-    rows = (_row(cells, line, number, layout, path, config) for number, (line, cells) in enumerate(lines, record + 1))
-    while batch := list(islice(rows, BATCH_ROWS)):
-        yield batch_from_rows(batch)
-
-
-def _row(
-    cells: list[str], line: int, record: int, layout: _TableLayout, path: Path, config: CatalogueConfig
-) -> dict[str, Any]:
-    row: dict[str, Any] = {name: cells[place] for name, place in layout.columns.items() if place < len(cells)}
-    for name in ("source_id", "alternate_allele", *STUDY_SCHEMA.names):
-        if row.get(name) in MISSING_IN_TABLE:
-            row[name] = None
-    text = row.pop("position", "")
-    numbers = {f.name: row.pop(f.name) for f in STUDY_SCHEMA if f.type == pa.float64() and f.name in row}
-    row |= {"record": record, "line": line}
-    try:
-        if any("\0" in cell for cell in cells):
-            raise VariantFileError(f"{path}, line {line} (record {record}): it holds NUL bytes, so it is no text.")
-        if len(cells) != layout.width:
-            raise VariantFileError(
-                f"{path}, line {line} (record {record}): {len(cells)} cells where the first line has {layout.width}. "
-                "If this is its last line, the file is truncated: copy or download it again. Otherwise correct the "
-                "line."
-            )
-        row["position"] = parse_position(text, path, line)
-        row |= {name: _number(value, name, path, line) for name, value in numbers.items()}
-    except VariantFileError as error:
-        row["problem"] = problem_code(error, config)
-    return row
-
-
-def _number(text: str | None, name: str, path: Path, line: int) -> float | None:
-    try:
-        return None if text is None else float(pa.scalar(text).cast(pa.float64()).as_py())
-    except pa.ArrowInvalid:
-        raise VariantFileError(
-            f"{path}, line {line}: the {name} {text!r} is not a number. Correct it, or leave the cell empty or NA."
-        ) from None
-
-
-def _csv_rows(first: Block, rest: Iterable[Block], path: Path) -> Iterator[_Line]:
-    """Line number and cells of the lines of a CSV that are not blank."""
+def _csv_lines(first: Block, rest: Iterable[Block], syntax: LineSyntax, path: Path) -> Iterator[_Line]:
+    """Rows of a CSV that are not blank; one over several lines has the number of its last line."""
     lines = (line for block in chain([first], rest) for _, line in block.lines())
     reader = csv.reader(lines, strict=True)
     before = first.line - 1
     try:
-        yield from ((before + reader.line_num, row) for row in reader if row)
-    except csv.Error as error:
-        raise _bad_quotes(path, before + reader.line_num, error) from None
-
-
-def _bad_quotes(path: Path, line: int, error: csv.Error) -> VariantFileError:
-    return VariantFileError(
-        f"{path}, line {line}: this is no CSV that can be read ({error}). Close or remove the quotes there, or give "
-        "the table with tabs between its columns."
-    )
-
-
-MAX_BATCH_ROWS = 131_072
-
-
-def is_dialect(dialect: Dialect, head: bytes) -> bool:
-    """Whether a file's first bytes, unpacked, are those of a dialect."""
-    names = _first_names(head)
-    return names is not None and dialect in matching_dialects(names)
-
-
-def read_delimited(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
-    """Records of summary statistics, fine-mapping outputs, `.bim` files and tables with mapped columns.
-
-    Alleles stand in `effect_allele` and `other_allele`, and `reference_allele` is null: what the reference is, is found
-    by harmonisation. Only where `columns` names a reference allele, it is given.
-
-    Args:
-        path: text with tabs, commas or spaces, plain or packed with gzip, bgzip or zstd.
-        config: `format`, `columns` and `on_bad_record`.
-
-    Raises:
-        VariantFileError: the file cannot be read, its columns are of no dialect, or a record of it is bad and
-            `on_bad_record` is not `keep`.
-        ConfigError: `columns` names a role that there is not.
-    """
-    with open_text(path) as text:
-        line, header = _first_line(text)
-        layout, names = _layout(path, line, header)
-        dialect = find_dialect(names, path, config)
-        columns = dialect.find_columns(dialect.header or names)
-        blocks: Iterator[Block] = iter(text)
-        if dialect.header:  # the first line is a record, which may be as wrong as any other
-            layout = replace(layout, width=len(dialect.header))
-            blocks = chain([Block(line, header.encode())], blocks)
-        record = 1
-        for block in blocks:
-            cells = split_block(block, layout, list(columns.values()))
-            texts = dict(zip(columns, cells.columns, strict=True))
-            records = to_records(dialect, texts, cells.lines, record, RowProblems(cells.problems))
-            if config.on_bad_record == "fail":
-                refuse_bad_records(records, path)
-            record += len(records)
-            for start in range(0, len(records), MAX_BATCH_ROWS):
-                yield records.slice(start, MAX_BATCH_ROWS)
-
-
-def _first_line(text: TextBlocks) -> tuple[int, str]:
-    """Number and text of the first line that is neither blank nor a comment (`##`); empty if there is none."""
-    while (numbered := text.line()) is not None:
-        if _is_header(numbered[1]):
-            return numbered
-    return 1, ""
-
-
-def _is_header(line: str) -> bool:
-    return bool(line.strip()) and not line.startswith("##")
-
-
-def _layout(path: Path, line: int, header: str) -> tuple[Layout, list[str]]:
-    try:
-        return read_layout(header)
+        for cells in reader:
+            if cells:
+                yield before + reader.line_num, cells, _line_problem(cells, syntax)
     except csv.Error as error:
         raise VariantFileError(
-            f"{path}, line {line}: these are no column names that can be read ({error}). Close or remove the quotes."
+            f"{path}, line {before + reader.line_num}: this is no CSV that can be read ({error}). Close or remove the "
+            "quotes there, or give the table with tabs between its columns."
         ) from None
 
 
-def _first_names(head: bytes) -> list[str] | None:
-    """Cells of the first line that is neither blank nor a comment; None for what is no text."""
-    if b"\0" in head:
-        return None
-    lines = head.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
-    header = next((line for line in lines if _is_header(line)), None)
+def _in_batches(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
+    some: list[_Line] = []
     try:
-        return None if header is None else read_layout(header)[1]
-    except csv.Error:
-        return None
+        for line in lines:
+            some.append(line)
+            if len(some) == MAX_BATCH_ROWS:
+                yield some
+                some = []
+    except VariantFileError:  # a record that is refused before this line is the error to report
+        yield some
+        raise
+    yield some
+
+
+def _line_problem(cells: list[str], syntax: LineSyntax) -> LineProblem | None:
+    if any("\0" in cell for cell in cells):
+        return LineProblem("nul", {})
+    if len(cells) != syntax.width:
+        return LineProblem("width", {"found": len(cells), "width": syntax.width})
+    return None

@@ -1,4 +1,4 @@
-"""Text in blocks of whole lines, and the columns of a regular block at once."""
+"""Reads text files, plain or compressed: lines, blocks of complete lines, and columns of a block."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ from pyarrow import csv
 from enformer_ray.errors import VariantFileError
 
 HEAD_BYTES = 1 << 16
+BLOCK_BYTES = 4 << 20
+MAX_LINE_BYTES = 64 << 20
+"""A line of a million samples has a third of it; a line without an end must not fill the memory."""
+
+BAD_POSITION = (
+    "{path}, line {line}: the position {cell} is not a whole number. Positions are 1-based and written in digits "
+    "alone, such as 1024; correct the line or take it out."
+)
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -26,15 +34,13 @@ _OTHER_COMPRESSIONS = {
     b"\xfd7zXZ": ("xz", "unxz"),
     b"PK\x03\x04": ("zip", "unzip"),
 }
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def check_file(path: Path) -> None:
-    """Check that a path is a file with something in it, in a compression that is read here, and not cut short.
-
-    Raises:
-        VariantFileError: it is missing, a directory, empty, packed in another way, or bgzip without its end marker.
-    """
+    """Raise VariantFileError for a file that is missing, empty, in an unknown compression, or bgzip without its end."""
     if path.is_dir():
         raise VariantFileError(
             f"{path} is a directory without Parquet files, not a variant file; name the files in it, for example "
@@ -65,11 +71,7 @@ def check_file(path: Path) -> None:
 
 
 def read_head(path: Path) -> bytes:
-    """The first 64 KiB of a file, unpacked.
-
-    Raises:
-        VariantFileError: as `check_file`, or the file cannot be unpacked, is UTF-16, or holds nothing but blank lines.
-    """
+    """The first 64 KiB of a file, unpacked; raises VariantFileError for blank and UTF-16 files too."""
     check_file(path)
     with readable(path), open_unpacked(path) as stream:
         head = stream.read(HEAD_BYTES)
@@ -85,7 +87,7 @@ def read_head(path: Path) -> bytes:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises inside the block into one error that names the file."""
+    """Turn the exceptions of a damaged file inside the block into one error that names the file."""
     try:
         yield
     except EOFError:
@@ -118,7 +120,7 @@ def open_unpacked(path: Path) -> BinaryIO:
 
 
 class _ZstdStream:
-    """Bytes of a zstd file; one that is cut short raises EOFError as gzip does."""
+    """Bytes of a zstd file; a truncated one raises EOFError as gzip does."""
 
     def __init__(self, path: Path) -> None:
         self._stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
@@ -138,16 +140,8 @@ class _ZstdStream:
             raise zlib.error(str(error)) from None
 
 
-BLOCK_BYTES = 4 << 20
-MAX_LINE_BYTES = 64 << 20
-"""Bytes. A line of a million samples is a third of it; one that never ends must not fill the memory."""
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
-
-
 class Block(NamedTuple):
-    """Consecutive whole lines, each ended by a line feed but for the last of a file.
+    """Consecutive complete lines, each ended by a line feed except the last of a file.
 
     Attributes:
         line: number of its first line, from 1.
@@ -158,15 +152,15 @@ class Block(NamedTuple):
     data: bytes
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Number and text of each line; bytes that are no UTF-8 read as U+FFFD."""
+        """Number and text of each line; bytes that are not UTF-8 read as U+FFFD."""
         text = self.data.decode("utf-8", "replace").removesuffix("\n")
         return enumerate(text.split("\n"), self.line)
 
 
 class TextBlocks:
-    """The lines of a stream: one by one while a header is looked for, then in blocks.
+    """The lines of a stream: one by one to find a header, then in blocks.
 
-    Line ends of all systems, also mixed, read as line feeds, and a byte order mark is left out.
+    Line ends of all systems, also mixed, read as line feeds, and a byte order mark is skipped.
 
     Args:
         stream: bytes, unpacked.
@@ -185,7 +179,7 @@ class TextBlocks:
         return self._line - 1
 
     def line(self) -> tuple[int, str] | None:
-        """Number and text of the next line, None behind the last."""
+        """Number and text of the next line, None after the last."""
         while (end := self._rest.find(b"\n", self._from)) < 0 and not self._ended:
             self._fill()
         end = end if end >= 0 else len(self._rest)
@@ -197,7 +191,7 @@ class TextBlocks:
         return self._line - 1, line
 
     def __iter__(self) -> Iterator[Block]:
-        """Blocks of the lines that have not been read."""
+        """Blocks of the remaining lines."""
         while True:
             cut = self._rest.rfind(b"\n", self._from) + 1
             if not cut and not self._ended:
@@ -234,11 +228,7 @@ class TextBlocks:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextBlocks]:
-    """The lines of a plain, gzip, bgzip or zstd text file.
-
-    Raises:
-        VariantFileError: here or while reading: the file is truncated, damaged, or cannot be read.
-    """
+    """The lines of a plain, gzip, bgzip or zstd text file."""
     with readable(path):
         stream = open_unpacked(path)
     with stream:
@@ -255,18 +245,12 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def regular_columns(data: bytes, separator: str, width: int, columns: Mapping[str, int]) -> dict[str, pa.Array] | None:
-    """Columns of a block as text, or None if its lines must be looked at one by one.
-
-    Args:
-        data: whole lines.
-        separator: between cells.
-        width: cells of a line.
-        columns: name in the result -> index of the cell.
-    """
-    odd = b"\0" in data or b"\n\n" in data or data.startswith((b"\n", _BYTE_ORDER_MARK))
-    if odd or (separator == "," and b'"' in data):
+    """Columns (name -> index of the cell) of complete lines as text, or None if they must be read one by one."""
+    # Arrow skips blank lines, a byte order mark and NUL bytes, or reads them in its own way.
+    irregular = b"\0" in data or b"\n\n" in data or data.startswith((b"\n", _BYTE_ORDER_MARK))
+    if irregular or (separator == "," and b'"' in data):
         return None
-    wanted = [f"c{index}" for index in dict.fromkeys(columns.values())]
+    names = [f"c{index}" for index in dict.fromkeys(columns.values())]
     try:
         table = csv.read_csv(
             pa.py_buffer(data),
@@ -275,34 +259,35 @@ def regular_columns(data: bytes, separator: str, width: int, columns: Mapping[st
             ),
             parse_options=csv.ParseOptions(delimiter=separator, quote_char=False, double_quote=False),
             convert_options=csv.ConvertOptions(
-                include_columns=wanted,
-                column_types={name: pa.string() for name in wanted},
+                include_columns=names,
+                column_types={name: pa.string() for name in names},
                 strings_can_be_null=False,
             ),
         )
-    except pa.ArrowInvalid:  # a line of other width, or no UTF-8
+    except pa.ArrowInvalid:  # a line of another width, or not UTF-8
         return None
     return {name: table.column(f"c{index}").combine_chunks() for name, index in columns.items()}
 
 
-def regular_positions(text: pa.Array) -> pa.Array | None:
-    """Positions written in digits alone as int64, or None if one is not."""
-    if len(text) and not (pc.all(pc.ascii_is_decimal(text)).as_py() and pc.max(pc.binary_length(text)).as_py() < 19):
+def regular_positions(text: pa.StringArray) -> pa.Int64Array | None:
+    """Positions written in digits alone as int64 (null stays null), or None if one is not."""
+    digits = pc.all(pc.ascii_is_decimal(text)).as_py()  # None without a cell
+    if digits is False or (pc.max(pc.binary_length(text)).as_py() or 0) >= 19:  # more may not fit an int64
         return None
     return text.cast(pa.int64())
 
 
-def parse_position(text: str, path: Path, line: int) -> int:
-    """A 1-based position from text.
-
-    Raises:
-        VariantFileError: it is no whole number.
-    """
+def whole_number(text: str) -> int | None:
+    """The number in a cell, which may have a minus sign and white space around it; None for any other cell."""
     if text.isdigit() and text.isascii() and len(text) < 19:
         return int(text)
-    if _WHOLE_NUMBER.fullmatch(bare := text.strip()):  # of what Python takes for blank, `int` takes less
-        return int(bare)
-    raise VariantFileError(
-        f"{path}, line {line}: the position {text!r} is not a whole number. Positions are 1-based and written in "
-        "digits alone, such as 1024; correct the line or take it out."
-    )
+    # The digits are stripped first, as `strip` knows more white space than `int`.
+    return int(digits) if _WHOLE_NUMBER.fullmatch(digits := text.strip()) else None
+
+
+def parse_position(text: str, path: Path, line: int) -> int:
+    """A 1-based position from text."""
+    number = whole_number(text)
+    if number is None:
+        raise VariantFileError(BAD_POSITION.format(path=path, line=line, cell=repr(text)))
+    return number

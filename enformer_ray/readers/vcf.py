@@ -1,7 +1,7 @@
-"""VCF, and PLINK's .pvar, which is a VCF of its first columns in any order (plain, gzip, bgzip or zstd).
+"""Reads VCF, and PLINK's .pvar, which has the first columns of a VCF in any order (plain, gzip, bgzip or zstd).
 
-Text is parsed here and not by htslib: of a VCF line only a few columns matter, and htslib reads no plain gzip record by
-record, refuses files over INFO and sample columns that are not used here, and says "truncated file" to every fault.
+Text is parsed here and not by htslib: only a few columns of a line matter, and htslib cannot read plain gzip record by
+record, refuses files over INFO and sample columns that are not used here, and calls every fault "truncated file".
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _HEADER_LINE = "#CHROM POS ID REF ALT QUAL FILTER INFO (separated by tabs)"
 _NAMES = ("chromosome", "position", "source_id", "reference_allele", "alternate_allele")
 
 
-class VcfLayout(NamedTuple):
-    """What the #CHROM line says: names of all columns, and where the first five of a VCF stand."""
+class VcfHeader(NamedTuple):
+    """The #CHROM line: names of all columns, and the indices of the five that describe a site."""
 
     names: tuple[str, ...]
     columns: dict[str, int]
@@ -41,43 +41,34 @@ def is_vcf(head: bytes) -> bool:
 
 
 def read_vcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
-    """Batches of a VCF or .pvar, a row for each alternate allele; a site without one gives one row.
-
-    Raises:
-        VariantFileError: no `#CHROM` line, a line of too few or too many columns, a position that is no number, NUL
-            bytes, or a file that is truncated or damaged.
-    """
+    """Batches of a VCF or .pvar, a row for each alternate allele; a site without one gives one row."""
     with open_text(path) as text:
-        yield from parse_vcf(text, read_layout(text, path), path, config)
+        yield from parse_vcf(text, read_header(text, path), path, config)
 
 
-def parse_vcf(text: TextBlocks, layout: VcfLayout, path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
-    """Batches of the lines behind the header; records are numbered from 1."""
+def parse_vcf(text: TextBlocks, header: VcfHeader, path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
+    """Batches of the lines after the header; records are numbered from 1."""
     records = 0
     for block in text:
-        batch = _regular(block, layout, records)
+        batch = _regular(block, header, records)
         if batch is None:
-            batch, records = _irregular(block, layout, records, path, config)
+            batch, records = _irregular(block, header, records, path, config)
         else:
             records = batch.column("record")[-1].as_py()
         if len(batch):
             yield batch
 
 
-def read_layout(text: TextBlocks, path: Path) -> VcfLayout:
-    """Read up to the #CHROM line.
-
-    Raises:
-        VariantFileError: there is none, or it is not what a VCF begins with.
-    """
+def read_header(text: TextBlocks, path: Path) -> VcfHeader:
+    """Read up to the #CHROM line; raises VariantFileError if it is missing or has other columns."""
     while (next_line := text.line()) is not None:
         number, line = next_line
         if line.startswith("##") or not line.strip():
             continue
         names = tuple(line.split("\t"))
         if list(names[:5]) == _COLUMNS or _is_pvar(names):
-            places = (names.index(column) for column in _COLUMNS)
-            return VcfLayout(names, dict(zip(_NAMES, places, strict=True)))
+            indices = (names.index(column) for column in _COLUMNS)
+            return VcfHeader(names, dict(zip(_NAMES, indices, strict=True)))
         raise _bad_header(path, number, line)
     raise VariantFileError(
         f"{path} is no whole VCF: it ends before its #CHROM line. Copy or download it again, or add the line "
@@ -85,11 +76,14 @@ def read_layout(text: TextBlocks, path: Path) -> VcfLayout:
     )
 
 
-def site_columns(block: Block, layout: VcfLayout, more: dict[str, int]) -> dict[str, pa.Array] | None:
-    """Columns of a regular block, one row a line: record (from 0), line, the five of a site, and `more` as text."""
-    if block.data.startswith(b"#") or b"\n#" in block.data:
+def site_columns(block: Block, header: VcfHeader, more: dict[str, int]) -> dict[str, pa.Array] | None:
+    """Columns of a regular block, one row a line: record (from 0), line, the five of a site, and `more` as text.
+
+    None if its lines must be read one by one.
+    """
+    if block.data.startswith(b"#") or b"\n#" in block.data:  # comments between records are skipped line by line
         return None
-    columns = regular_columns(block.data, "\t", len(layout.names), layout.columns | more)
+    columns = regular_columns(block.data, "\t", len(header.names), header.columns | more)
     position = None if columns is None else regular_positions(columns["position"])
     if columns is None or position is None:
         return None
@@ -98,30 +92,26 @@ def site_columns(block: Block, layout: VcfLayout, more: dict[str, int]) -> dict[
     return columns | {"record": pa.array(numbers), "line": pa.array(numbers + block.line)}
 
 
-def site_row(line: str, number: int, record: int, layout: VcfLayout, path: Path) -> tuple[dict[str, Any], list[str]]:
-    """A line's site without its alternate alleles, and all its cells.
-
-    Raises:
-        VariantFileError: NUL bytes, another number of columns, or a position that is no number.
-    """
+def site_row(line: str, number: int, record: int, header: VcfHeader, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """A line's site, its alternate alleles not yet split, and all its cells; raises VariantFileError for a bad line."""
     if "\0" in line:
         raise VariantFileError(
             f"{path}, line {number} (record {record}): it holds NUL bytes, so it is no text. The file was damaged when "
             "it was written or copied; copy or make it again, or take the line out."
         )
     cells = line.split("\t")
-    if len(cells) != len(layout.names):
-        raise _wrong_columns(path, number, record, len(cells), len(layout.names))
-    row: dict[str, Any] = {name: cells[place] for name, place in layout.columns.items()}
+    if len(cells) != len(header.names):
+        raise _wrong_columns(path, number, record, len(cells), len(header.names))
+    row: dict[str, Any] = {name: cells[index] for name, index in header.columns.items()}
     row |= {"record": record, "line": number, "position": parse_position(row["position"], path, number)}
     row["source_id"] = None if row["source_id"] in {".", ""} else row["source_id"]
     return row, cells
 
 
-def readable_part(line: str, number: int, record: int, layout: VcfLayout) -> dict[str, Any]:
-    """What can be read of a bad line."""
+def readable_part(line: str, number: int, record: int, header: VcfHeader) -> dict[str, Any]:
+    """Those columns of a bad line that it has; its position is not trusted."""
     cells = line.split("\t")
-    found = {name: cells[place] for name, place in layout.columns.items() if place < len(cells) and name != "position"}
+    found = {name: cells[index] for name, index in header.columns.items() if index < len(cells) and name != "position"}
     return {**found, "record": record, "line": number}
 
 
@@ -130,8 +120,8 @@ def record_lines(block: Block) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in block.lines() if line.strip() and not line.startswith("#"))
 
 
-def _regular(block: Block, layout: VcfLayout, before: int) -> pa.RecordBatch | None:
-    columns = site_columns(block, layout, {})
+def _regular(block: Block, header: VcfHeader, before: int) -> pa.RecordBatch | None:
+    columns = site_columns(block, header, {})
     if columns is None or not len(columns["record"]):
         return None
     columns["record"] = pa.array(columns["record"].to_numpy() + (before + 1))
@@ -139,16 +129,16 @@ def _regular(block: Block, layout: VcfLayout, before: int) -> pa.RecordBatch | N
 
 
 def _irregular(
-    block: Block, layout: VcfLayout, record: int, path: Path, config: CatalogueConfig
+    block: Block, header: VcfHeader, record: int, path: Path, config: CatalogueConfig
 ) -> tuple[pa.RecordBatch, int]:
     rows = []
     for number, line in record_lines(block):
         record += 1
         try:
-            row, _ = site_row(line, number, record, layout, path)
+            row, _ = site_row(line, number, record, header, path)
         except VariantFileError as error:
             problem = problem_code(error, config)
-            rows.append(readable_part(line, number, record, layout) | {"problem": problem})
+            rows.append(readable_part(line, number, record, header) | {"problem": problem})
             continue
         for alternate in row["alternate_allele"].split(","):
             rows.append(row | {"alternate_allele": None if alternate == "." else alternate})

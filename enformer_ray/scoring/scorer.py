@@ -20,6 +20,7 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.fast_transformer import FastTransformer
 from enformer_ray.model.fast_trunk import FastTrunk
+from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring.device import autocast, set_precision
 from enformer_ray.scoring.edits import (
@@ -36,6 +37,30 @@ from enformer_ray.scoring.tables import score_tables
 from enformer_ray.scoring.tokens import WindowTokens, alternate_tokens
 
 _log = logging.getLogger(__name__)
+
+
+def check_geometry(geometry: EnformerConfig, config: ScoringConfig, weights: str = "") -> None:
+    """Raise ConfigError if a network of this geometry lacks the head, or has other tokens than of 128 bp."""
+    name = f"the weights {weights}".rstrip()
+    if config.head not in geometry.output_heads:
+        raise ConfigError(
+            f"{name} have no head {config.head!r}; they have {', '.join(geometry.output_heads)}. --head names one of "
+            "these."
+        )
+    if geometry.bin != BIN:
+        raise ConfigError(
+            f"{name} have tokens of {geometry.bin} bp (num_downsamples is not 7); variants are scored with tokens of "
+            f"{BIN} bp, as all published weights have."
+        )
+
+
+def check_centre(config: ScoringConfig, has_track_table: bool) -> None:
+    """Raise ConfigError if the statistic `centre` is to be computed without a track table."""
+    if "centre" in config.statistics and not has_track_table:
+        raise ConfigError(
+            "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: give "
+            "--tracks-table (tracks_table in a job file), or leave `centre` out of the statistics."
+        )
 
 
 class Scorer(ABC):
@@ -64,20 +89,8 @@ class Scorer(ABC):
         track_table: TrackTable | None = None,
         batch_size: int = 1,
     ) -> None:
-        if config.head not in model.config.output_heads:
-            raise ConfigError(
-                f"the weights have no head {config.head!r}; they have {', '.join(model.config.output_heads)}."
-            )
-        if model.config.bin != BIN:
-            raise ConfigError(
-                f"the weights have tokens of {model.config.bin} bp; variants are scored with tokens of {BIN} bp, as "
-                "all published weights have (num_downsamples 7)."
-            )
-        if "centre" in config.statistics and track_table is None:
-            raise ConfigError(
-                "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: "
-                "give --tracks-table (enformer-ray fetch tracks downloads the published one)."
-            )
+        check_geometry(model.config, config)
+        check_centre(config, track_table is not None)
         self.model = model
         self.reference = reference
         self.config = config

@@ -8,7 +8,8 @@ import pytest
 from enformer_ray.analysis.profiles import nearest_genes
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import GeneFileError
-from enformer_ray.genome.annotation import Interval, read_genes
+from enformer_ray.genome.annotation import read_genes
+from enformer_ray.genome.coordinates import Interval
 
 
 def test_genes_that_overlap_a_region(gtf: Path) -> None:

@@ -200,7 +200,7 @@ def test_batches_do_not_show(reference: ReferenceGenome, tmp_path: Path, monkeyp
     path.write_text(vcf_text(records))
     whole = build([path], reference, tmp_path / "whole")
     monkeypatch.setattr("enformer_ray.readers.text.BLOCK_BYTES", 100)
-    monkeypatch.setattr("enformer_ray.catalogue.load._FLUSH_ROWS", 7)
+    monkeypatch.setattr("enformer_ray.catalogue.files._FLUSH_ROWS", 7)
     monkeypatch.setattr("enformer_ray.catalogue.contig._BATCH_ROWS", 64)
     cut = build([path], reference, tmp_path / "cut")
     assert cut.digest == whole.digest

@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.catalogue.allele_match import match_anywhere, match_on_contig, reverse_complement
-from enformer_ray.catalogue.build import build_catalogue
+from enformer_ray.catalogue.build import build_catalogue, prepared
 from enformer_ray.catalogue.harmonise import Harmoniser, Orientation
-from enformer_ray.catalogue.load import prepared
 from enformer_ray.catalogue.normalise import normalise_batch, reason_names
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError
@@ -142,7 +141,7 @@ def test_a_deletion_is_settled_by_the_rest_of_the_file(reference: ReferenceGenom
 )
 def test_orientation(reference: ReferenceGenome, as_other: int, as_effect: int, swapped: bool | None) -> None:
     orientation = Orientation()
-    orientation.look(records([(2, "C", "A")] * as_other + [(2, "A", "C")] * as_effect), reference)
+    orientation.count(records([(2, "C", "A")] * as_other + [(2, "A", "C")] * as_effect), reference)
     assert (orientation.as_other, orientation.as_effect) == (as_other, as_effect)
     assert orientation.swapped is swapped
 
@@ -150,7 +149,7 @@ def test_orientation(reference: ReferenceGenome, as_other: int, as_effect: int, 
 def test_orientation_looks_no_further_than_it_must(reference: ReferenceGenome) -> None:
     orientation = Orientation()
     for _ in range(10):
-        orientation.look(records([(2, "C", "G")]), reference)
+        orientation.count(records([(2, "C", "G")]), reference)
     assert (orientation.batches, orientation.swapped) == (4, None)
 
 

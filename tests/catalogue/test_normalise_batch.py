@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.catalogue.load import PREPARED_SCHEMA, prepared
+from enformer_ray.catalogue.build import prepared
+from enformer_ray.catalogue.files import PREPARED_SCHEMA
 from enformer_ray.catalogue.normalise import (
     ACCEPTED,
     REASONS,

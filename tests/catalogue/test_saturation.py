@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from enformer_ray.catalogue import sources
 from enformer_ray.catalogue.build import Catalogue, build_catalogue
-from enformer_ray.catalogue.sources import absolute_source, named_file, write_saturation
+from enformer_ray.catalogue.sources import named_file, with_file, write_saturation
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import (
     ConfigError,
@@ -82,7 +82,7 @@ def test_every_record_is_what_it_says(
     bases = reference.bases("1", 0, 112)
     end = min(start + length, len(bases))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "_AT_A_TIME", at_a_time)
+        patch.setattr(sources, "_BATCH_BASES", at_a_time)
         rows = written(f"saturate:chr1:{start + 1}-{end}", reference, tmp_path, deletions)
     made = [bases[: p - 1] + alt + bases[p - 1 + len(ref) :] for p, ref, alt in rows if alt is not None]
     assert all(bases[p - 1 : p - 1 + len(ref)] == ref for p, ref, _ in rows)
@@ -162,10 +162,12 @@ def test_an_arrow_file_of_others_is_no_variant_file(tmp_path: Path) -> None:
         format_of(path, CatalogueConfig())
 
 
-def test_paths_of_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert named_file("saturate:chr1:1-5") is None
-    assert absolute_source("saturate:chr1:1-5") == "saturate:chr1:1-5"
-    assert absolute_source("saturate:x.bed") == f"saturate:{tmp_path}/x.bed"
-    assert absolute_source("x.vcf") == f"{tmp_path}/x.vcf"
-    assert absolute_source("-") == "-"
+def test_files_of_sources() -> None:
+    assert [named_file(s) for s in ("saturate:chr1:1-5", "saturate:x.bed", "x.vcf", "-")] == [
+        None,
+        "x.bed",
+        "x.vcf",
+        "-",
+    ]
+    assert with_file("saturate:x.bed", "/a/x.bed") == "saturate:/a/x.bed"
+    assert with_file("x.vcf", "/a/x.vcf") == "/a/x.vcf"

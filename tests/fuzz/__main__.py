@@ -41,11 +41,11 @@ def fuzz(target: Target, seconds: float, first_seed: int, folder: Path) -> int:
     """Check changed files of a target until the time is over; how many they were.
 
     Raises:
-        Exception: what a file did; the file, made as small as it goes, lies in `folder`.
+        Exception: what a file did; the file, reduced as far as possible, is in `folder`.
     """
     until, files = time.monotonic() + seconds, 0
     while time.monotonic() < until:
-        # Few files a round: what is remembered of them, to draw others, is dropped.
+        # Few files a round, as hypothesis remembers those of a round and memory grows.
         files += one_round(target, first_seed + files, folder, 200)
     return files
 

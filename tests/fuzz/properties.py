@@ -27,7 +27,7 @@ def check(path: Path, format_name: str | None = None) -> None:
 
     Args:
         path: any file.
-        format_name: for `catalogue.format`; told by content by default.
+        format_name: for `catalogue.format`; None to recognise it by content.
 
     Raises:
         AssertionError: a row is missing or wrong, or an error does not name the file.

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pysam
 
-from enformer_ray.readers.dialects import DIALECTS
+from enformer_ray.readers.known_dialects import DIALECTS
 
 _PAGE = (Path(__file__).resolve().parents[2] / "docs" / "inputs.md").read_text()
 _VCF = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"

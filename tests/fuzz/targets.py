@@ -28,7 +28,7 @@ class Target(NamedTuple):
 
     Attributes:
         seed: key of `SEEDS`.
-        format: for `catalogue.format`; None where content tells it.
+        format: for `catalogue.format`; None to recognise it by content.
         text: whether cells and lines are changed.
         packing: the only packing of the files; None for any.
         file_name: of a file that is checked.

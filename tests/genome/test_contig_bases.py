@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,17 +25,23 @@ def test_the_bases_of_the_contig_and_no_other(tmp_path: Path) -> None:
         bases.resolve("2")
 
 
-@settings(deadline=None)
-@given(st.text("AN", min_size=1, max_size=30))
-def test_runs_of_unknown_bases_are_those_of_the_reference(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    reference = make_reference(tmp_path_factory.mktemp("fasta"), {"1": text})
-    found, expected = ContigBases(reference, "1").unknown_runs(), reference.unknown_runs("1")
-    assert [runs.tolist() for runs in found] == [runs.tolist() for runs in expected]
-
-
-def test_runs_go_on_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("enformer_ray.genome.contig._STEP", 4)
-    text = "NNNNNANAANNNNNNNNNNAAAAAAAAAAN"
-    reference = make_reference(tmp_path, {"1": text})
-    found, expected = ContigBases(reference, "1").unknown_runs(), reference.unknown_runs("1")
-    assert [runs.tolist() for runs in found] == [runs.tolist() for runs in expected]
+@settings(deadline=None, max_examples=60)
+@given(
+    pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 3_000) | st.sampled_from([1, 1024, 2048])), max_size=8),
+    soft=st.booleans(),
+    step=st.sampled_from([1, 4, 2048, 1 << 22]),
+)
+def test_unknown_runs_are_those_of_the_string(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[bool, int]], soft: bool, step: int
+) -> None:
+    bases = "".join(("N" if unknown else "A") * length for unknown, length in pieces) or "C"
+    bases = bases.lower() if soft else bases
+    reference = make_reference(tmp_path_factory.mktemp("runs"), {"1": bases})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("enformer_ray.genome.contig._STEP", step)
+        starts, ends = ContigBases(reference, "1").unknown_runs()
+    covered = [position for start, end in zip(starts, ends, strict=True) for position in range(start, end)]
+    assert covered == [position for position, base in enumerate(bases) if base in "Nn"]
+    assert all(end < start for end, start in zip(ends[:-1], starts[1:], strict=True)), "runs that touch are one run"
+    assert (starts < ends).all()
+    assert starts.dtype == ends.dtype == np.int64

@@ -169,24 +169,3 @@ def test_expected_digests_catch_a_contig_of_another_length(tmp_path: Path, lengt
     genome = ReferenceGenome(write_fasta(tmp_path / "genome.fa", contigs))
     with pytest.raises(ReferenceChangedError, match=rf"chromosome 1 has {length // 1024} blocks.* with 3\."):
         genome.expect("1", digests)
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 3_000) | st.sampled_from([1, 1024, 2048])), max_size=8),
-    soft=st.booleans(),
-)
-def test_unknown_runs_are_those_of_the_string(
-    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[bool, int]], soft: bool
-) -> None:
-    bases = "".join(("N" if unknown else "A") * length for unknown, length in pieces)
-    bases = bases.lower() if soft else bases
-    path = write_fasta(tmp_path_factory.mktemp("runs") / "genome.fa", {"1": bases or "C"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference_module, "_CHUNK", 2 * reference_module.BLOCK)
-        starts, ends = ReferenceGenome(path).unknown_runs("1")
-    covered = [position for start, end in zip(starts, ends, strict=True) for position in range(start, end)]
-    assert covered == [position for position, base in enumerate(bases) if base in "Nn"]
-    assert all(end < start for end, start in zip(ends[:-1], starts[1:], strict=True)), "runs that touch are one run"
-    assert (starts < ends).all()
-    assert starts.dtype == ends.dtype == np.int64

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.errors import GeneFileError
-from enformer_ray.genome.annotation import GtfRecord, TranscriptionStart, read_annotation
+from enformer_ray.genome.annotation import GtfRecord, TranscriptionStart, parse_gtf, read_annotation
 from tests.genome.gtf import Written, write_gtf
 
 ONE = Written("1", "G1.4", "+", [(1001, 5000), (1010, 4000), (1024, 9000), (1025, 9000)], "ONE")
@@ -76,3 +76,11 @@ def test_lines_without_a_strand_have_no_start(tmp_path: Path) -> None:
 def test_an_attribute_is_named_in_full() -> None:
     record = GtfRecord("1", "transcript", 0, 1, "+", 'gene_id "MSTRG.1"; ref_gene_id "ENSG1"; gene_name "A";', 1)
     assert record.named() == {"gene_id": "MSTRG.1", "gene_name": "A"}
+
+
+def test_lines_of_another_source_are_parsed_with_their_numbers() -> None:
+    lines = [(3, 'chrM\tX\tgene\t5\t9\t.\t-\t.\tgene_id "G";'), (4, "1\tX\texon\t5\t9\t.\t-\t.\t"), (7, "1\t5\t9")]
+    records = parse_gtf(lines, Path("genes.gtf"), {"gene"})
+    assert next(records) == GtfRecord("MT", "gene", 4, 9, "-", 'gene_id "G";', 3)
+    with pytest.raises(GeneFileError, match=r"line 7 of genes\.gtf"):
+        next(records)

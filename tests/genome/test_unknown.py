@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import Placement
-from enformer_ray.genome.contig import UnknownBases
+from enformer_ray.genome.contig import ContigBases, UnknownBases
 from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
 from tests.catalogue.worlds import make_reference
@@ -26,7 +26,8 @@ def test_counts_are_those_of_the_bases_themselves(
     bases = "".join(base * count for base, count in pieces)
     reference: ReferenceGenome = make_reference(tmp_path_factory.mktemp("fasta"), {"1": bases})
     positions = np.arange(1, len(bases) + 1)
-    counts = UnknownBases(reference.unknown_runs("1"), len(bases), length, placement, stride).in_windows(positions)
+    runs = ContigBases(reference, "1").unknown_runs()
+    counts = UnknownBases(runs, len(bases), length, placement, stride).in_windows(positions)
     assert counts.dtype == np.int32
     starts = [window_start(int(p) - 1, length, placement, stride=stride) for p in positions]
     assert counts.tolist() == [reference.bases("1", s, s + length).count("N") for s in starts]

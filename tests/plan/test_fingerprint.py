@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import PlanMismatchError
 from enformer_ray.model.tracks import TrackTable
-from enformer_ray.plan.fingerprint import fingerprint, model_parts, ranges, refuse_if_other, scoring_parts
+from enformer_ray.plan.job import fingerprint, model_identity, ranges, refuse_if_other, scoring_identity
 from tests.run_fixtures import GEOMETRY
 
 RESOLVED = ScoringConfig(device="cpu", batch_size=1, threads=1)
@@ -18,7 +18,7 @@ RESOLVED = ScoringConfig(device="cpu", batch_size=1, threads=1)
 
 def parts_of(**changes: object) -> dict[str, object]:
     scoring = RESOLVED.model_copy(update=changes)
-    return model_parts("abc", GEOMETRY) | scoring_parts(scoring, [0, 1, 4], None)
+    return model_identity("abc", GEOMETRY) | scoring_identity(scoring, [0, 1, 4], None)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_track_table_counts_for_centre_alone() -> None:
 
     def of(statistic: str, second: str) -> str:
         scoring = RESOLVED.model_copy(update={"statistics": (statistic,)})
-        return fingerprint(scoring_parts(scoring, [0, 1], table(second)))
+        return fingerprint(scoring_identity(scoring, [0, 1], table(second)))
 
     assert of("centre", "CHIP:H3K27ac:x") != of("centre", "CHIP:CTCF:x")
     assert of("centre", "CHIP:GATA1:x") == of("centre", "CHIP:CTCF:x")

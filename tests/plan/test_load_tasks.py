@@ -33,7 +33,7 @@ def reference(tmp_path: Path) -> ReferenceGenome:
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bgzf, "SPLIT_BYTES", 0)
     monkeypatch.setattr(bgzf, "PART_BYTES", 20_000)
-    monkeypatch.setattr(job_module, "_LANES", 2)
+    monkeypatch.setattr(job_module, "_MAX_READERS", 2)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
 

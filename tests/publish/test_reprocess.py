@@ -269,7 +269,7 @@ def test_what_is_new_is_scored_by_workers(again: JobConfig, tmp_path: Path, monk
     finalise(LocalStore(Path(fewer.output)))
     plan, account = planned(again.model_copy(update={"previous": (fewer.output,)}))
     outcome = run_shards(plan.store, workers=1)
-    assert outcome.variants == account.origins["new"] == plan.document.scored > 0
+    assert outcome.variants == account.origins["new"] == plan.document.to_score > 0
     manifest = finalise(plan.store)
     assert manifest.rows == SNVS + 1
     assert json.loads(plan.store.read_bytes(layout.RUN))["audit"]["variants"] == 1
@@ -285,7 +285,7 @@ def test_runs_in_buckets(scored: LocalStore, again: JobConfig, bucket: str) -> N
     new = open_store(f"{bucket}-new")
     job = again.model_copy(update={"previous": (bucket,), "output": new.uri})
     plan = make_plan(job, new)
-    assert plan.document.scored == 1
+    assert plan.document.to_score == 1
     score_without_ray(new)  # type: ignore[arg-type]
     finalise(new)
     assert verify(new).manifest.failed == 0

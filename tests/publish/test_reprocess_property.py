@@ -85,7 +85,7 @@ def _check_scores(first: LocalStore, fresh: LocalStore, again: LocalStore) -> No
         bound = BOUND * (anew["ref"][variant] + 1)
         assert (np.abs(value.astype(np.float64) - anew["sad"][variant]) <= bound).all()
     truly_new = set(now["sad"]) - kept
-    assert counted(again) == len(truly_new) == load_plan(again).document.scored
+    assert counted(again) == len(truly_new) == load_plan(again).document.to_score
     found = origins(again)
     assert {variant for variant, origin in found.items() if origin == "new"} == truly_new
     assert {variant for variant, origin in found.items() if origin == "reused"} == kept

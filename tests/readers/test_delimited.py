@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.readers import conversions, text
-from enformer_ray.readers.tables import Layout, read_delimited, split_block, split_line
+from enformer_ray.readers.tables import LineSyntax, read_cells, read_delimited, split_line
 from enformer_ray.readers.text import Block
 
 HEADER = "CHROM GENPOS ID ALLELE0 ALLELE1 A1FREQ N TEST BETA SE LOG10P"
@@ -136,10 +136,11 @@ CELLS = st.text(st.sampled_from('ab1."é\t ,'), max_size=4)
 
 @given(st.lists(st.lists(CELLS, min_size=1, max_size=4).map("\t".join), max_size=6), st.sampled_from("\t ,"))
 def test_columnar_cells_are_those_of_each_line(lines: list[str], delimiter: str) -> None:
-    layout = Layout(delimiter, False, 3)
-    cells = split_block(Block(5, "".join(f"{line}\n" for line in lines).encode()), layout, [0, 2])
+    syntax = LineSyntax(delimiter, False, 3)
+    block = Block(5, "".join(f"{line}\n" for line in lines).encode())
+    (cells,) = read_cells(iter([block]), syntax, [0, 2], Path("x"))
     blanks = " \t" if delimiter == " " else " "
-    expected = [(number, split_line(line, layout)) for number, line in enumerate(lines, 5) if line.strip(blanks)]
+    expected = [(number, split_line(line, syntax)) for number, line in enumerate(lines, 5) if line.strip(blanks)]
     assert cells.lines.tolist() == [number for number, _ in expected]
     for row, (_, there) in enumerate(expected):
         assert (row in cells.problems) == (len(there) != 3)

@@ -287,6 +287,12 @@ def test_columns_take_the_place_of_a_dialects_own(tmp_path: Path) -> None:
     assert (row["pip"], row["effect_allele"]) == (0.5, "A")
 
 
+def test_a_named_column_is_that_of_its_exact_spelling(tmp_path: Path) -> None:
+    path = written(tmp_path, "chrom pos POS x y\n1 100 200 A G\n", TAB)
+    (row,) = rows_of(path, columns={"position": "POS", "effect_allele": "x", "other_allele": "y"})
+    assert row["position"] == 200
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -9,8 +9,8 @@ import pytest
 
 from enformer_ray.catalogue.normalise import REASONS
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.readers.dialects import DIALECTS
 from enformer_ray.readers.formats import format_of, read_batches
+from enformer_ray.readers.known_dialects import DIALECTS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "inputs.md").read_text()
 EXAMPLE = r"^`{key}`[^\n]*\n\n((?:    [^\n]+\n)+)"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
+from enformer_ray.readers.formats import read_batches
 from enformer_ray.readers.schema import InputRecord
 from tests.catalogue.worlds import records_of
 
@@ -72,6 +74,37 @@ def test_an_open_quote_in_a_csv_swallows_no_records(tmp_path: Path) -> None:
     path.write_text('chrom,pos,ref,alt,id\n1,5,A,C,a\n1,6,A,C,"b\n1,7,A,C,c\n')
     with pytest.raises(VariantFileError, match=r"t\.csv, line 4: .*Close or remove the quotes"):
         read(path)
+
+
+def test_the_first_bad_record_is_the_error_even_if_quotes_do_not_close_later(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('chrom,pos,ref,alt,id\n1,x,A,C,"a"\n1,7,A,C,"b\n')
+    with pytest.raises(VariantFileError, match=r"t\.csv, line 2: the position 'x'"):
+        read(path)
+
+
+def test_study_columns_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Nothing is computed from them, and only an empty cell, `.` and `NA` are missing."""
+    path = tmp_path / "t.tsv"
+    path.write_text(
+        "chrom\tpos\tref\talt\trsid\tbeta\tp_value\tcredible_set\n"
+        "NA\t5\tNA\tC\trs1\t 0.5\t1e-400\tNA\n1\t6\tA\tNA\tx\tnan\t2\tnull\n"
+    )
+    first, second = (row for batch in read_batches(path, CatalogueConfig()) for row in batch.to_pylist())
+    assert (first["chromosome"], first["reference_allele"], first["effect_allele"]) == ("NA", "NA", None)
+    assert (first["rsid"], first["source_id"], first["beta"], first["credible_set"]) == ("rs1", "rs1", 0.5, None)
+    assert (first["p_value"], first["neg_log_10_p_value"]) == (0.0, None)
+    assert (second["alternate_allele"], second["p_value"], second["credible_set"]) == (None, 2.0, "null")
+    assert math.isnan(second["beta"])
+    assert first["problem"] is second["problem"] is None
+
+
+@pytest.mark.parametrize("other", ["effect_allele", "other_allele"])
+def test_effect_sizes_of_another_allele_are_not_read(tmp_path: Path, other: str) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text(f"chrom\tpos\tref\talt\t{other}\tbeta\tp_value\n1\t5\tA\tC\tA\t0.5\t0.1\n")
+    (row,) = (row for batch in read_batches(path, CatalogueConfig()) for row in batch.to_pylist())
+    assert (row["beta"], row["p_value"], row["effect_allele"]) == (None, 0.1, None)
 
 
 @pytest.mark.parametrize("last", ["1\t6\tA", "1\t6\tA\tC\tG"])

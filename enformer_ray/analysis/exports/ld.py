@@ -41,6 +41,8 @@ _SCHEMA = pa.schema(
     }
 )
 
+# A variant that normalisation changed is also found by the alleles of its file. Of several matches of a SNP the first
+# variant whose alternate allele is A1 is taken, else the first one.
 _MATCHED = """
     WITH scored AS (FROM read_parquet($keys)), alleles AS (
         SELECT chromosome, position, reference_allele AS ref, alternate_allele AS alt, variant FROM scored

@@ -21,8 +21,6 @@ from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.readers.text import text_lines
 
-_ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')  # any attribute may name a gene
-
 MAX_CATEGORIES = 63
 """Categories that REGENIE accepts."""
 
@@ -119,7 +117,7 @@ def read_gtf(path: Path, key: str = "gene_id", flank: int = 0, gene_type: str | 
     """
     found: _Found = {}
     for record in parse_gtf(text_lines(path), path, {"gene"}):
-        attributes = dict(_ATTRIBUTE.findall(record.attributes))
+        attributes = record.all_attributes()
         if gene_type and gene_type not in (attributes.get("gene_type"), attributes.get("gene_biotype")):
             continue
         where = f"{path}, line {record.line}"

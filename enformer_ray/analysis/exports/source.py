@@ -30,6 +30,7 @@ SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre"})
 KEYS = ("variant_id", "chromosome", "position", "reference_allele", "alternate_allele")
 
 _MEMORY = "1GB"
+# One record of each variant, in the order of the score files: further records of it have the status `duplicate`.
 _SOURCE_IDS = "SELECT source_id FROM records WHERE status IN ('scored', 'failed') ORDER BY variant"
 
 MISSING = "."

@@ -12,7 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from enformer_ray.analysis.association.associate import analyse, check_folder
+from enformer_ray.analysis.association.associate import (
+    analyse,
+    check_folder,
+    rank_sets,
+    ranks_within,
+    reweighted,
+)
 from enformer_ray.analysis.association.controls import (
     design,
     distance_to_tss,
@@ -20,7 +26,6 @@ from enformer_ray.analysis.association.controls import (
     read_ld_scores,
     read_starts,
 )
-from enformer_ray.analysis.association.credible_sets import rank_sets, ranks_within, reweighted
 from enformer_ray.analysis.association.statistics import TrackBatch
 from enformer_ray.analysis.association.study import (
     MEMBERS_SCHEMA,
