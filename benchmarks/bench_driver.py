@@ -30,8 +30,8 @@ from enformer_ray.engine.progress import Progress
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import read_receipt
+from enformer_ray.rundir.store import LocalStore
 
 WORKERS = 2
 BASES_BETWEEN = 10

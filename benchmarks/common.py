@@ -64,8 +64,8 @@ def finish(job: JobConfig, worker_class: type[ScoringWorker]) -> Path:
     from enformer_ray.plan.plan import load_plan, make_plan
     from enformer_ray.plan.shards import whole
     from enformer_ray.publish.finalise import finalise
-    from enformer_ray.rundir.local import LocalStore
     from enformer_ray.rundir.receipts import Receipt, publish
+    from enformer_ray.rundir.store import LocalStore
 
     store = LocalStore(Path(job.output))
     make_plan(job, store)

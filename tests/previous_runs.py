@@ -14,9 +14,9 @@ from enformer_ray.plan.plan import Plan, load_plan, make_plan
 from enformer_ray.plan.reuse import ReuseAccount
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import Manifest
 from enformer_ray.rundir.receipts import read_receipt
+from enformer_ray.rundir.store import LocalStore
 from tests.run_fixtures import score_without_ray
 
 FORMATS = ("vcf", "tsv", "parquet")

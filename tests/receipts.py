@@ -9,13 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from enformer_ray.files import sha256_of
 from enformer_ray.plan.plan import load_plan
 from enformer_ray.plan.shards import Part, Shard, whole
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import score_writer
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Failure, FailureReason, Receipt, StagedFile, publish, read_receipt
+from enformer_ray.rundir.store import LocalStore
 
 
 def restage(store: LocalStore, shard: int, change: Callable[[pa.Table], pa.Table]) -> None:

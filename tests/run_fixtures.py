@@ -18,8 +18,8 @@ from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.plan.plan import make_plan
 from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
+from enformer_ray.rundir.store import LocalStore
 
 GEOMETRY = EnformerConfig(
     sequence_length=1024,

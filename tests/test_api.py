@@ -24,7 +24,7 @@ from enformer_ray.errors import (
 from enformer_ray.plan.plan import Plan
 from enformer_ray.publish.finalise import FinaliseProgress
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.schedule import BegunRelease, FoundReleases, ReleaseResult
 from tests.run_fixtures import ALLELES
 

@@ -12,8 +12,8 @@ import torch
 from common import seconds
 
 from enformer_ray.catalogue.variant import Variant
+from enformer_ray.files import sha256_of
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import score_writer
 from enformer_ray.scoring.scorer import ReuseScorer, score_in_memory
 from enformer_ray.scoring.tables import score_tables

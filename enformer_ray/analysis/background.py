@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from enformer_ray.analysis.exports.text import BGZIP_SUFFIXES, open_output, write_index
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CalibrationError, UnknownContigError
+from enformer_ray.files import Outputs, refuse_inputs
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.formats import read_batches
-from enformer_ray.rundir.files import Outputs, refuse_inputs
 
 _BASES = "ACGT"
 _CONTEXTS = 64  # trinucleotides

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
 from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
-from enformer_ray.errors import CalibrationError, CalibrationMismatchError
+from enformer_ray.errors import CalibrationError, CalibrationMismatchError, shortened
+from enformer_ray.files import Outputs, output_folder
 from enformer_ray.plan.shards import read_reference_digests
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import Outputs, output_folder
 from enformer_ray.rundir.layout import row_columns, score_writer
 from enformer_ray.rundir.store import RunStore, open_store
 
@@ -359,8 +359,7 @@ def _grids_of(table: pa.Table) -> list[Grid]:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, sort_keys=True)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return shortened(json.dumps(value, sort_keys=True))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -45,6 +44,7 @@ from enformer_ray.catalogue.liftover import chain_of, check_chain_patterns, lift
 from enformer_ray.catalogue.sources import find_sources, is_saturation, write_saturation
 from enformer_ray.config import DEFAULT_STRIDE, CatalogueConfig, Placement
 from enformer_ray.errors import ConfigError, UnknownContigError, VariantFileError
+from enformer_ray.files import made_ahead
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers import conversions
 from enformer_ray.readers.bgzf import Part, PartReader, list_parts
@@ -216,7 +216,7 @@ def load_part(part: Part, reference: ReferenceGenome, config: CatalogueConfig, f
     loaded, writer = LoadedPart(part, folder), ScratchWriter(folder)
     names, chain = _ContigNumbers(reference), chain_of(part.path, config)
     reader = PartReader(part, config)
-    for batch in _ahead(iter(reader), _AHEAD):
+    for batch in made_ahead(iter(reader), _AHEAD):
         records = prepared(batch)
         records = lift_batch(records, chain) if chain else records
         loaded.orientation.count(records, reference)
@@ -286,17 +286,3 @@ class _ContigNumbers:
             except UnknownContigError:
                 self._known[name] = len(self._numbers)
         return self._known[name]
-
-
-def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
-    """Items, of which `count` are made in another thread before they are needed."""
-    ended = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        waiting = [pool.submit(next, items, ended) for _ in range(count)]
-        try:
-            while (item := waiting.pop(0).result()) is not ended:
-                waiting.append(pool.submit(next, items, ended))
-                yield item  # type: ignore[misc]  # `ended` was ruled out
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -214,7 +214,7 @@ def compare_mpra(
         raise ConfigError(f"--output {output}: the name must end with .parquet or .tsv.")
     from enformer_ray.analysis.mpra import compare, read_measured
     from enformer_ray.dataset.dataset import open_scores
-    from enformer_ray.rundir.files import refuse_existing
+    from enformer_ray.files import refuse_existing
 
     if output is not None:
         refuse_existing(output, force)
@@ -249,7 +249,7 @@ def _write_comparison(comparison: Comparison, output: Path, force: bool) -> None
     import pyarrow.parquet as pq
     from pyarrow import csv
 
-    from enformer_ray.rundir.files import Outputs
+    from enformer_ray.files import Outputs
 
     with Outputs(output, force) as outputs:
         if output.suffix == ".parquet":

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from rich.text import Text
 from enformer_ray.cli.printing import console, cut, print_line
 from enformer_ray.dataset.query import QueryResult
 from enformer_ray.errors import ConfigError, QueryError
+from enformer_ray.files import atomic_path
 
 ResultFormat = Literal["csv", "tsv", "json", "parquet"]
 
@@ -190,17 +190,13 @@ def target_of(output: Path | None) -> Iterator[BinaryIO]:
             # The reader has seen enough, as `head` has; without this, Python fails again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    temporary = output.with_name(f".{output.name}-{uuid.uuid4().hex[:12]}")
     try:
-        with temporary.open("wb") as file:
+        with atomic_path(output) as temporary, temporary.open("wb") as file:
             yield file
-        temporary.replace(output)
     except OSError as error:
         if isinstance(error, QueryError):
             raise
         raise QueryError(f"--output {output} cannot be written: {error.strerror or error}.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 REPORT = "report/report.html"
@@ -231,7 +227,7 @@ def report(
 ) -> None:
     """Write a report of a finished run: one HTML file that opens without a network."""
     from enformer_ray.analysis.report.page import collect, render
-    from enformer_ray.rundir.files import Outputs
+    from enformer_ray.files import Outputs
     from enformer_ray.rundir.store import open_store
 
     target = report_path(run_directory, output)

@@ -24,7 +24,8 @@ from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from enformer_ray.engine.status import RunStatus, WorkerStatus
+    from enformer_ray.engine.progress import WorkerStatus
+    from enformer_ray.engine.status import RunStatus
     from enformer_ray.engine.submit import Submission
 
 SHOWN = 20
@@ -247,7 +248,7 @@ def submit(
         working_dir=working_dir,
         ship_code=ship_code,
         submission_id=submission_id,
-        placement=cluster.Placement(driver_cpus, dict(_resource(text) for text in driver_resource or [])),
+        driver=cluster.DriverResources(driver_cpus, dict(_resource(text) for text in driver_resource or [])),
     )
     print_submission(submission)
     if not follow:

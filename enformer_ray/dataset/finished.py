@@ -14,12 +14,12 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from enformer_ray.dataset.selection import VariantFilter
-from enformer_ray.errors import DatasetCorruptError, RunsDifferError
+from enformer_ray.errors import DatasetCorruptError, RunsDifferError, shortened
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import Source
 from enformer_ray.rundir.layout import ROW_COLUMNS, row_columns, score_schema
 from enformer_ray.rundir.manifest import Manifest, finished_manifest
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.remote_files import Source
+from enformer_ray.rundir.store import RunStore, read_run_json
 
 _FORMAT = pads.ParquetFileFormat()
 _POSITION = ROW_COLUMNS.index("position")
@@ -71,10 +71,11 @@ class FinishedRun:
     @cached_property
     def parts(self) -> Mapping[str, Any]:
         """Parts of the fingerprint, by name: everything that can change a score, as in run.json."""
-        try:
-            parts: Mapping[str, Any] = json.loads(self.store.read_bytes(layout.RUN))["parts"]
-        except (ValueError, KeyError):
-            raise DatasetCorruptError(f"{self.store.uri}/{layout.RUN} does not say what made the scores.") from None
+        parts: Mapping[str, Any] = read_run_json(
+            self.store,
+            "parts",
+            lambda _: DatasetCorruptError(f"{self.store.uri}/{layout.RUN} does not say what made the scores."),
+        )
         return parts
 
     @cached_property
@@ -214,5 +215,4 @@ def _only(what: str, first: list[str], second: list[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(json.dumps(value))

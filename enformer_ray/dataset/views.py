@@ -14,7 +14,7 @@ import pyarrow as pa
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.selection import VariantFilter, quoted
 from enformer_ray.errors import EnformerRayError, StoreError
-from enformer_ray.rundir.files import PROTOCOL, RangeFiles
+from enformer_ray.rundir.remote_files import PROTOCOL, RangeFiles
 
 if TYPE_CHECKING:
     import duckdb

@@ -1,4 +1,4 @@
-"""What is left to score, and what becomes of a part that could not be: again, in halves, or failed."""
+"""The parts left to score, and what follows a failed attempt: the part again, its halves, or a failed variant."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from enformer_ray.rundir import layout
 from enformer_ray.rundir.receipts import Failure, FailureReason
 
 LOST_RETRIES = 20
-"""Attempts at a part that end through no fault of it (a lost machine, a store out of reach) before the run gives up."""
+"""Attempts at a part that end through no fault of it (a lost machine, a store out of reach); then the run ends."""
 
 MAX_PAUSE = 60.0
-"""Seconds between two attempts that the store made fail."""
+"""Seconds at most between two attempts that failed because of the store."""
 
 HOPELESS = 3
-"""Variants that fail alone before any is scored, after which a run gives up: the fault is not theirs."""
+"""Variants that fail alone before any is scored, after which a run is given up: the fault is not theirs."""
 
 
 class Blame(Enum):
@@ -48,7 +48,7 @@ _REASONS: dict[Blame, FailureReason] = {
 
 
 class Cause(NamedTuple):
-    """Why an attempt ended, and what was said."""
+    """Why an attempt ended, and the error's text."""
 
     blame: Blame
     detail: str
@@ -62,7 +62,7 @@ class Task:
         part: the part.
         own: attempts that ended by its own fault.
         lost: attempts that ended through no fault of it.
-        avoid: worker that is not to try it again, as long as there are others.
+        avoid: worker that must not try it again, as long as there are others.
         not_before: monotonic time of the next attempt.
         blamed: workers on which it failed by its own fault.
     """
@@ -81,12 +81,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """As in file names."""
+        """Name as in files of the run directory."""
         return layout.part_name(self.part.shard.shard, self.part.path)
 
 
 class Backlog:
-    """Parts that wait, in the order of the plan; those that come back are the first to be tried again.
+    """Parts that wait for a worker, in the order of the plan; those that come back are the first to be tried again.
 
     Args:
         shards: of the plan, in order; read as they are needed.
@@ -105,11 +105,9 @@ class Backlog:
         return self._unseen + len(self._again)
 
     def take(self, worker: str, alone: bool) -> Task | None:
-        """The next part for a worker; None when there is none, or none yet.
+        """The next part for a worker; None when none is left, or all have to wait.
 
-        Args:
-            worker: its name.
-            alone: whether no other worker could take what this one is to avoid.
+        `alone`: no other worker could take what this one should avoid.
         """
         now = time.monotonic()
         for task in self._again:
@@ -134,10 +132,8 @@ class Backlog:
         alone fails with the second fault.
 
         Returns:
-            Why its only variant has failed; None when the part, or its halves, wait again.
-
-        Raises:
-            ShardFailedError: its budget of lost attempts is spent.
+            Why its only variant has failed; None when the part, or its halves, wait again. ShardFailedError is raised
+            when its budget of lost attempts is spent.
         """
         task.avoid = worker
         if not cause.blame.own:
@@ -146,6 +142,7 @@ class Backlog:
         task.own += 1
         task.blamed.add(worker)
         lone = task.part.rows == 1
+        # A crash may be the machine's fault, so a whole shard gets a second chance; half of one that failed does not.
         once = not lone and (cause.blame is Blame.SCORING_ERROR or task.part.path != WHOLE)
         if task.own < (1 if once else 2):
             self._again.appendleft(task)
@@ -156,7 +153,7 @@ class Backlog:
         return None
 
     def _again_later(self, task: Task, cause: Cause) -> None:
-        if cause.blame is not Blame.PREEMPTED:
+        if cause.blame is not Blame.PREEMPTED:  # on spot instances that may happen any number of times
             task.lost += 1
         if task.lost > LOST_RETRIES:
             shard = task.part.shard
@@ -167,6 +164,7 @@ class Backlog:
                 "goes on from there."
             )
         if cause.blame is Blame.STORE:
+            # A store that is out of reach for minutes must not use up all attempts in seconds.
             task.not_before = time.monotonic() + min(MAX_PAUSE, 0.5 * 2**task.lost)
         self._again.appendleft(task)
 

@@ -1,4 +1,4 @@
-"""One run's loop: give parts to workers, take their receipts, and decide what follows when either fails."""
+"""The driver's loop: assign parts to workers, publish their receipts, decide what follows a failure of either."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from enformer_ray.engine.backlog import HOPELESS, Backlog, Blame, Cause, Task
 from enformer_ray.engine.pool import (
     SHARDS_IN_FLIGHT,
     Attempt,
+    Call,
     PendingCall,
     Pool,
     Worker,
@@ -27,38 +28,54 @@ from enformer_ray.errors import EnformerRayError, ShardFailedError, WorkersLostE
 from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.shards import Part
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.events import EventLog
+from enformer_ray.rundir.events import (
+    AttemptFailed,
+    EventLog,
+    PartBegun,
+    PartScored,
+    VariantFailed,
+    WaitingForWorkers,
+    WorkerLetGo,
+    WorkerLost,
+    WorkerOpening,
+    WorkerQuarantined,
+    WorkerRequested,
+    WorkerStarted,
+)
 from enformer_ray.rundir.lease import Lease
 from enformer_ray.rundir.receipts import Receipt, publish
 
 TICK = 1.0
-"""Seconds between two looks at what hangs and at how many workers are wanted."""
+"""Seconds between two checks for hung workers and of the size of the pool."""
 
 FIRST_TIMEOUT = 4 * 3600.0
-"""Seconds for a shard while nothing tells how fast workers are."""
+"""Seconds for a shard before the first one has shown how fast workers are."""
 
 MIN_TIMEOUT = 600.0
 TIMES_THE_MEDIAN = 20.0
 """A shard may take that many times as long as its cost takes at the median speed."""
 
 SECONDS_TO_WAIT_SILENTLY = 60.0
+"""For a first worker that is ready, before the driver warns."""
+
 SECONDS_BETWEEN_CHECKS = 10.0
+"""Of the lease; each is a request to the store."""
 
 _PUBLISHERS = 8
 _log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Scores what is in a backlog.
+    """Scores a backlog with the workers of a pool.
 
     Args:
         plan: the plan.
-        lease: of the run directory.
-        backlog: what is left.
+        lease: of the run directory; checked before every receipt.
+        backlog: parts left to score.
         tally: counts what is done.
-        events: what happened is told to it.
+        events: the event log.
         pool: the workers.
-        room: how many workers are wanted at most, at this moment.
+        room: the number of workers at most, at this moment.
         on_progress: called whenever a receipt was published.
         metrics: of the run.
     """
@@ -84,8 +101,7 @@ class Dispatcher:
         # Variants that failed before any was scored, or on one worker that has scored none: it may be to blame.
         self._unconfirmed_failures: list[tuple[Task, Receipt]] = []
         self._ticked = -float("inf")
-        self._checked = time.monotonic()
-        self._waited_since = time.monotonic()
+        self._lease_checked = self._waited_since = time.monotonic()
 
     def run(self) -> None:
         """Go on until every variant of the plan is scored or failed."""
@@ -96,9 +112,11 @@ class Dispatcher:
                     self._resolve_unconfirmed_failures()
                 self._tick()
                 self._assign()
-                for reference, owed in self._pool.ready(0.05 if self._publishing else TICK):
-                    if owed.worker in self._pool.workers:
-                        self._take(reference, owed)
+                # While receipts are being published, their ends are looked for more often than answers.
+                for reference, call in self._pool.ready(0.05 if self._publishing else TICK):
+                    # Its worker may have been lost since, when the answer of an earlier call was handled.
+                    if call.worker in self._pool.workers:
+                        self._take_answer(reference, call)
                         self._assign()
                 self._take_published()
         self._metrics.measure(self._tally.progress(), ())
@@ -112,11 +130,7 @@ class Dispatcher:
             return
         self._ticked = now
         left = self._backlog.waiting + sum(len(worker.attempts) for worker in self._pool.workers)
-        before = set(self._pool.workers)
-        for worker in self._pool.resize(self._room(), left):
-            self._events.add("worker_requested", worker=worker.name)
-        for worker in before.difference(self._pool.workers):
-            self._events.add("worker_let_go", worker=worker.name)
+        self._resize(left)
         for worker in list(self._pool.workers):
             if self._pool.hung(worker, self._timeout(worker), now):
                 self._lose(worker, Cause(Blame.TIMED_OUT, "no answer in time"))
@@ -126,12 +140,20 @@ class Dispatcher:
                 f"with: {self._last_death}. Where a process was killed, too little memory is the usual cause: give "
                 "fewer --workers or a smaller --batch-size."
             )
-        if now - self._checked > SECONDS_BETWEEN_CHECKS:
-            self._checked = now
-            self._lease.check()  # one that only waits for workers publishes nothing, and is to find out, too
+        if now - self._lease_checked > SECONDS_BETWEEN_CHECKS:
+            self._lease_checked = now
+            # A driver that waits for workers publishes nothing, and has to notice that it was replaced all the same.
+            self._lease.check()
         self._warn_no_workers(now)
-        self._metrics.measure(self._tally.progress(), self._pool.workers)
+        self._metrics.measure(self._tally.progress(), (worker.state for worker in self._pool.workers))
         self._events.write_if_due()
+
+    def _resize(self, left: int) -> None:
+        previous = set(self._pool.workers)
+        for worker in self._pool.resize(self._room(), left):
+            self._events.add(WorkerRequested(worker=worker.name))
+        for worker in previous.difference(self._pool.workers):
+            self._events.add(WorkerLetGo(worker=worker.name))
 
     def _warn_no_workers(self, now: float) -> None:
         if any(worker.is_open for worker in self._pool.workers):
@@ -140,12 +162,12 @@ class Dispatcher:
             self._waited_since = now
             pending = sum(worker.arrived is None for worker in self._pool.workers)
             _log.warning("no worker is ready: %d wait for room in the cluster", pending)
-            self._events.add("waiting_for_workers", pending=pending, opening=len(self._pool.workers) - pending)
+            self._events.add(WaitingForWorkers(pending=pending, opening=len(self._pool.workers) - pending))
 
     def _timeout(self, worker: Worker) -> float:
-        asked = self._plan.document.config.shard_timeout
-        if asked is not None:
-            return asked
+        configured = self._plan.document.config.shard_timeout
+        if configured is not None:
+            return configured
         if worker.begun is None:
             return MIN_TIMEOUT  # for a sign that it has begun, which takes no time at all
         if not self._speeds:
@@ -154,7 +176,7 @@ class Dispatcher:
         return max(MIN_TIMEOUT, TIMES_THE_MEDIAN * cost * float(np.median(self._speeds)))
 
     def _assign(self) -> None:
-        """One part for every worker, then a second one each as long as that leaves none without."""
+        """Assign one part to every worker, then a second one each while enough are left for all."""
         ready = [worker for worker in self._pool.workers if worker.is_open]
         alone = len(ready) == 1
         for held in range(SHARDS_IN_FLIGHT):
@@ -166,10 +188,10 @@ class Dispatcher:
                     if task is not None:
                         self._pool.give(worker, task)
 
-    def _take(self, reference: Any, owed: PendingCall) -> None:
+    def _take_answer(self, reference: Any, call: PendingCall) -> None:
         import ray
 
-        worker, what, attempt = owed
+        worker, attempt = call.worker, call.attempt
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
@@ -177,15 +199,15 @@ class Dispatcher:
         except ray.exceptions.RayError as error:
             self._lose(worker, death_of(error, worker.node))
         else:
-            self._answered(worker, what, attempt, answer)
+            self._answered(call, answer)
 
-    def _answered(self, worker: Worker, what: str, attempt: Attempt | None, answer: Any) -> None:
-        now = time.monotonic()
+    def _answered(self, call: PendingCall, answer: Any) -> None:
+        worker, attempt, now = call.worker, call.attempt, time.monotonic()
         if attempt is None:
-            self._arrived(worker, what, answer, now)
-        elif what == "begun":
+            self._arrived(worker, call.call, answer, now)
+        elif call.call is Call.BEGIN:
             worker.begun = (attempt, now)
-            self._events.add("part_begun", part=attempt.task.name, worker=worker.name)
+            self._events.add(PartBegun(part=attempt.task.name, worker=worker.name))
         else:
             self._pool.settle(worker, attempt)
             self._pool.succeeded(worker)
@@ -194,26 +216,28 @@ class Dispatcher:
     def _scored(self, part: Part, receipt: Receipt) -> None:
         self._speeds.append(receipt.timings.score * part.shard.variants / (part.shard.cost * part.rows))
         self._publish(part, receipt)
+        # Variants can be scored here, so those that failed before are tried once more: the worker may be to blame.
         for task, _ in self._unconfirmed_failures:
             task.own -= 1
             self._backlog.give_back(task)
         self._unconfirmed_failures.clear()
 
-    def _arrived(self, worker: Worker, what: str, answer: Any, now: float) -> None:
-        if what == "where":
+    def _arrived(self, worker: Worker, call: Call, answer: Any, now: float) -> None:
+        waited = round(now - worker.requested, 3)
+        if call is Call.NODE:
             worker.arrived, worker.node = now, answer
-            waited = round(now - worker.requested, 3)
-            self._events.add("worker_opening", worker=worker.name, node=worker.node, seconds=waited)
+            self._events.add(WorkerOpening(worker=worker.name, node=worker.node, seconds=waited))
             return
         worker.opened = answer
         self._tally.start()
         self._events.add(
-            "worker_started",
-            worker=worker.name,
-            place=worker.lineage.number,
-            node=worker.node,
-            seconds=round(now - worker.requested, 3),
-            **answer._asdict(),
+            WorkerStarted(
+                worker=worker.name,
+                place=worker.lineage.number,
+                node=worker.node,
+                seconds=waited,
+                **answer._asdict(),
+            )
         )
 
     def _raised(self, worker: Worker, attempt: Attempt | None, error: Exception) -> None:
@@ -232,48 +256,53 @@ class Dispatcher:
             for waiting in worker.attempts:
                 self._backlog.give_back(waiting.task)
             self._pool.quarantine(worker)
-            self._events.add("worker_put_aside", worker=worker.name, place=worker.lineage.number, detail=cause.detail)
+            place = worker.lineage.number
+            self._events.add(WorkerQuarantined(worker=worker.name, place=place, detail=cause.detail))
+        # By name, since torch may be too old to have it: a CUDA context does not recover from such an error.
         elif type(error).__name__ == "AcceleratorError":
             self._lose(worker, Cause(Blame.LOST, "its GPU context is broken"))
 
     def _lose(self, worker: Worker, cause: Cause) -> None:
-        """A worker is dead or has to die; only the part that it was at is charged with that."""
-        at = worker.begun[0] if worker.begun is not None else None
-        if at is None and cause.blame is Blame.WORKER_CRASHED and worker.attempts:
-            at = worker.attempts[0]  # what it said last may have died with it
-        for attempt in reversed(worker.attempts):
-            if attempt is not at:
+        """A worker is dead or has to be ended; only the part that it was scoring is charged with that."""
+        current = worker.begun[0] if worker.begun is not None else None
+        if current is None and cause.blame is Blame.WORKER_CRASHED and worker.attempts:
+            current = worker.attempts[0]  # that it had begun with it may not have reached the driver before its death
+        for attempt in reversed(worker.attempts):  # each is put in front of the backlog: the order stays
+            if attempt is not current:
                 self._backlog.give_back(attempt.task)
         self._last_death = cause.detail
         # Of a part that was suspect before, the death may well be the part's fault and not that of the worker's place.
-        own_death = cause.blame.own and (at is None or not at.task.suspect)
-        if at is not None:
-            self._charge(at.task, cause, worker)
+        own_death = cause.blame.own and (current is None or not current.task.suspect)
+        if current is not None:
+            self._charge(current.task, cause, worker)
         successor = self._pool.replace(worker, own_death=own_death)
         self._events.add(
-            "worker_lost",
-            worker=worker.name,
-            place=worker.lineage.number,
-            cause=cause.blame.value,
-            detail=cause.detail,
-            successor=successor.name if successor else None,
+            WorkerLost(
+                worker=worker.name,
+                place=worker.lineage.number,
+                cause=cause.blame.value,
+                detail=cause.detail,
+                successor=successor.name if successor else None,
+            )
         )
 
     def _charge(self, task: Task, cause: Cause, worker: Worker) -> None:
         failure = self._backlog.failed(task, cause, worker.name)
         self._events.add(
-            "attempt_failed",
-            part=task.name,
-            rows=task.part.rows,
-            worker=worker.name,
-            cause=cause.blame.value,
-            detail=cause.detail,
-            own=task.own,
-            lost=task.lost,
+            AttemptFailed(
+                part=task.name,
+                rows=task.part.rows,
+                worker=worker.name,
+                cause=cause.blame.value,
+                detail=cause.detail,
+                own=task.own,
+                lost=task.lost,
+            )
         )
         if failure is None:
             return
         receipt = failure_receipt(self._plan, task.part, failure, self._lease.epoch, worker)
+        # Confirmed: its worker scores others, or it failed on two workers, and the run is able to score at all.
         if self._pool.successes and (worker.scored or len(task.blamed) > 1):
             self._publish(task.part, receipt)
             return
@@ -282,7 +311,7 @@ class Dispatcher:
             self._abort()
 
     def _resolve_unconfirmed_failures(self) -> None:
-        """Nothing else is left: variants that one worker failed at are failed, if others were scored before."""
+        """Nothing else is left to score: these variants have failed, unless no variant of the run was ever scored."""
         if not self._tally.variants_done:
             self._abort()
         for task, receipt in self._unconfirmed_failures:
@@ -302,6 +331,8 @@ class Dispatcher:
         self._publishing[self._publishers.submit(self._publish_if_ours, receipt)] = part
 
     def _publish_if_ours(self, receipt: Receipt) -> Receipt:
+        # A driver that was replaced while this one was scored must stop; that its receipt might be published in the
+        # moment after the check is harmless, since of two receipts the first one stays.
         self._lease.check()
         return publish(self._plan.store, receipt)
 
@@ -309,19 +340,20 @@ class Dispatcher:
         for future in [future for future in self._publishing if future.done()]:
             part, receipt = self._publishing.pop(future), future.result()
             self._tally.done(part, receipt)
-            self._tell(part, receipt)
+            self._record_event(part, receipt)
             self._on_progress(self._tally.progress())
 
-    def _tell(self, part: Part, receipt: Receipt) -> None:
+    def _record_event(self, part: Part, receipt: Receipt) -> None:
         name = layout.part_name(part.shard.shard, part.path)
         if receipt.failure is not None:
-            self._events.add("variant_failed", part=name, **receipt.failure.model_dump())
+            self._events.add(VariantFailed(part=name, **receipt.failure.model_dump()))
             return
         self._events.add(
-            "part_scored",
-            part=name,
-            rows=receipt.rows,
-            worker=receipt.worker,
-            batch_size=receipt.batch_size,
-            **receipt.timings.model_dump(),
+            PartScored(
+                part=name,
+                rows=receipt.rows,
+                worker=receipt.worker,
+                batch_size=receipt.batch_size,
+                **receipt.timings.model_dump(),
+            )
         )

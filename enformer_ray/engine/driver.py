@@ -1,4 +1,4 @@
-"""The driver: hands shards to worker actors, replaces those that die, and alone publishes receipts."""
+"""The driver: scores a planned run on a Ray cluster, under the lease of the run directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from enformer_ray.engine.progress import Progress, RunMetrics, RunOutcome, RunTa
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import RunInterruptedError
 from enformer_ray.plan.plan import Plan, load_plan, refuse_other_scorer
-from enformer_ray.rundir.events import EventLog
+from enformer_ray.rundir.events import EventLog, RunFinished, RunStarted, RunStopped
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.receipts import received
 from enformer_ray.rundir.store import RunStore
@@ -82,29 +82,21 @@ def _run(
     where: tuple[str | None, int | None, int | None],
     on_progress: Callable[[Progress], None],
 ) -> int:
-    """Score what is waiting and tell the event log how it ended; returns the number of workers."""
+    """Score the backlog and record how that ended; returns the number of workers that scored."""
     address, workers, token_cache_mb = where
-    events.add(
-        "run_started",
-        shards=tally.shards_total,
-        shards_done=tally.shards_done,
-        variants=tally.variants_total,
-        variants_done=tally.variants_done,
-        workers=workers,
-        address=address,
-        fingerprint=plan.document.fingerprint,
-    )
-    how, why = "stopped", ""
+    events.add(_run_started(plan, tally, workers, address))
+    ending: type[RunFinished] = RunStopped
+    why = ""
     try:
         with interruptible() as watch, ray_session(address, workers or local_lanes(plan.document.config)):
-            watch()  # ray.init puts its own handler of SIGTERM in the place of ours
+            watch()  # ray.init has replaced our handler of SIGTERM with its own
             resources = _resources(plan, address)
             with Pool(ScoringWorker, (plan.store.uri, token_cache_mb), lease.epoch, resources) as pool:
                 room = room_for(resources, workers, address)
                 metrics = RunMetrics(plan.document.fingerprint, plan.document.config.scoring.batch_size or 1)
                 events.listen(metrics.see)
                 Dispatcher(plan, lease, backlog, tally, events, pool, room, on_progress, metrics).run()
-                how = "finished"
+                ending = RunFinished
                 return len(pool.used)
     except RunInterruptedError as stop:
         why = str(stop)
@@ -118,11 +110,23 @@ def _run(
         raise
     finally:
         try:
-            events.add(f"run_{how}", shards_done=tally.shards_done, variants_done=tally.variants_done, why=why)
+            events.add(ending(shards_done=tally.shards_done, variants_done=tally.variants_done, why=why))
             events.write()
         except OSError as error:
-            # What the run ended with, and its exit status, must not give way to this one.
+            # Not raised: it would hide the error that the run ended with, and its exit status.
             _log.warning("the event log of %s could not be written to the end: %s", plan.store.uri, error)
+
+
+def _run_started(plan: Plan, tally: RunTally, workers: int | None, address: str | None) -> RunStarted:
+    return RunStarted(
+        shards=tally.shards_total,
+        shards_done=tally.shards_done,
+        variants=tally.variants_total,
+        variants_done=tally.variants_done,
+        workers=workers,
+        address=address,
+        fingerprint=plan.document.fingerprint,
+    )
 
 
 def _resources(plan: Plan, address: str | None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Worker actors: requested, replaced when they die, put aside when only they fail, let go when work runs out."""
+"""The worker actors of a run: requested, replaced when they die, quarantined when faulty, let go when not needed."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, NamedTuple
 
 from enformer_ray.engine.backlog import Blame, Cause, Task
+from enformer_ray.engine.progress import LiveState
 from enformer_ray.engine.worker import Opened, ScoringWorker
+from enformer_ray.errors import shortened
 from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.shards import Part
 from enformer_ray.rundir.receipts import Failure, Receipt, Timings
 
 SHARDS_IN_FLIGHT = 2
-"""For each worker: one that it scores, one that waits, so that it never does."""
+"""Of each worker: one that it scores, and one that waits so that the worker never does."""
 
 REPLACEMENTS = 3
 """Successors in a row of a worker that score nothing, after which its place is closed."""
 
 FAULTY_SHARDS = 3
-"""Shards in a row that only this worker fails at, after which it is put aside."""
+"""Shards in a row that only this worker fails at, after which it is quarantined."""
 
 OPENING_SECONDS = 1800.0
 """For opening the reference and loading the weights; a worker that takes longer counts as hung."""
 
+_MAX_DETAIL = 1000
+
 
 class Attempt(NamedTuple):
-    """A part that a worker has.
+    """A part that was assigned to a worker.
 
     Attributes:
         task: the part.
@@ -42,7 +47,7 @@ class Attempt(NamedTuple):
 
 @dataclass(eq=False)
 class Lineage:
-    """A place in the pool: a worker, and those that replace it one after the other.
+    """A place in the pool: a worker, and its successors one after the other.
 
     Attributes:
         number: of the place.
@@ -63,13 +68,13 @@ class Worker:
         actor: Ray's handle.
         requested: monotonic time.
         arrived: monotonic time at which it had a machine.
-        opened: what it says of itself.
-        attempts: what it was given, in the order in which it takes them.
-        begun: what it is at, and since when.
-        due: when it should have begun with the first of its attempts.
+        opened: where it runs; None until it is ready.
+        attempts: what was assigned to it, in the order in which it takes them.
+        begun: the attempt that it is scoring, and since when (monotonic).
+        due: when it should have begun with the first of its attempts (monotonic).
         scored: parts that it scored.
         faulty_shards: shards that it failed at since it last scored one.
-        successes_before: receipts of all workers when it first failed at one of them.
+        successes_before: parts that all workers had scored when it first failed at one of these shards.
     """
 
     name: str
@@ -88,27 +93,36 @@ class Worker:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can score."""
+        """Whether it has loaded the weights, so that it can score."""
         return self.opened is not None
 
     @property
-    def state(self) -> str:
-        """`requested` (waits for a machine), `starting`, `idle` or `scoring`."""
+    def state(self) -> LiveState:
+        """What it does now."""
         if self.arrived is None:
             return "requested"
         return "starting" if self.opened is None else "scoring" if self.attempts else "idle"
 
 
+class Call(Enum):
+    """Methods of a worker whose answers the driver waits for."""
+
+    NODE = "node"
+    OPEN = "open"
+    BEGIN = "begin"
+    SCORE = "score"
+
+
 class PendingCall(NamedTuple):
-    """What a reference stands for: `where`, `opening`, `begun` or `receipt` of a worker."""
+    """A call of a worker without an answer so far; `attempt` where it is about a part."""
 
     worker: Worker
-    what: str
-    attempt: Attempt | None
+    call: Call
+    attempt: Attempt | None = None
 
 
 class Pool:
-    """Workers of a run. Ray is told never to restart one: the driver knows what each was doing and replaces it itself.
+    """Workers of a run. Ray never restarts one: the driver knows what each was doing and replaces it itself.
 
     Args:
         worker_class: of the actors.
@@ -128,13 +142,13 @@ class Pool:
 
         self._arguments, self._epoch = arguments, epoch
         remote: Any = ray.remote
-        # Reading ahead is asked for while the actor is busy scoring.
+        # A thread of its own for `expect`: the actor's other one is busy scoring.
         groups = {"ahead": 1}
         self._actor = remote(**resources, max_restarts=0, max_task_retries=0, concurrency_groups=groups)(worker_class)
         self._requests = self._places = 0
-        self._owed: dict[Any, PendingCall] = {}
+        self._pending: dict[Any, PendingCall] = {}  # by Ray's reference to the answer
         self.workers: list[Worker] = []
-        self.aside = self.closed = self.successes = 0
+        self.quarantined = self.closed = self.successes = 0
         self.used: set[str] = set()
 
     def __enter__(self) -> Pool:
@@ -145,23 +159,21 @@ class Pool:
             self.remove(worker)
 
     def resize(self, room: int, left: int) -> list[Worker]:
-        """Request workers, or let go of those that wait for a machine or for work, as many as there is use for.
+        """Request workers, or let go of those without a part, as many as there is use for; returns the new ones.
 
         Args:
-            room: workers at most; closed places and those of workers that were put aside stay empty.
+            room: workers at most; places that were closed and those of quarantined workers stay empty.
             left: parts that are not scored yet.
-
-        Returns:
-            Workers that were requested.
         """
-        wanted = min(room - self.closed - self.aside, left)
+        target = min(room - self.closed - self.quarantined, left)
         new = []
-        while len(self.workers) < wanted:
+        while len(self.workers) < target:
             new.append(self._request(Lineage(self._places)))
             self._places += 1
+        # Those without a machine go first: nothing is lost with them. One that is loading the weights stays.
         idle = [w for w in self.workers if not w.attempts and (w.arrived is None or w.is_open)]
         idle.sort(key=lambda worker: worker.is_open)
-        for worker in idle[: max(0, len(self.workers) - max(1, wanted))]:
+        for worker in idle[: max(0, len(self.workers) - max(1, target))]:
             self.remove(worker)
         return new
 
@@ -170,40 +182,42 @@ class Pool:
         self._requests += 1
         actor = self._actor.remote(*self._arguments, name, self._epoch)
         worker = Worker(name, lineage, actor, time.monotonic())
-        self._owed[actor.node.remote()] = PendingCall(worker, "where", None)
-        self._owed[actor.open.remote()] = PendingCall(worker, "opening", None)
+        self._pending[actor.node.remote()] = PendingCall(worker, Call.NODE)
+        self._pending[actor.open.remote()] = PendingCall(worker, Call.OPEN)
         self.workers.append(worker)
         return worker
 
     def give(self, worker: Worker, task: Task) -> Attempt:
-        """Let a worker score a part as soon as it has done what it has."""
+        """Let a worker score a part as soon as it is done with those that it has."""
         attempt = Attempt(task, uuid.uuid4().hex[:12])
         if worker.attempts:
             worker.actor.expect.options(concurrency_group="ahead").remote(task.part)
         else:
             worker.due = time.monotonic()
+        # Two calls, which an actor takes in order: the answer of the first one says when the second one begins.
         begun = worker.actor.begin.remote(task.part)
-        self._owed[begun] = PendingCall(worker, "begun", attempt)
+        self._pending[begun] = PendingCall(worker, Call.BEGIN, attempt)
         receipt = worker.actor.score.remote(task.part, attempt.name)
-        self._owed[receipt] = PendingCall(worker, "receipt", attempt)
+        self._pending[receipt] = PendingCall(worker, Call.SCORE, attempt)
         worker.attempts.append(attempt)
         return attempt
 
     def ready(self, seconds: float) -> Iterator[tuple[Any, PendingCall]]:
-        """References whose answers have come, at most `seconds` from now. What a removed worker owed is forgotten."""
+        """References whose answers have come, at most `seconds` from now; calls of removed workers are forgotten."""
         import ray
 
-        references = list(self._owed)
-        if not references:
+        references = list(self._pending)
+        if not references:  # ray.wait would return at once
             time.sleep(seconds)
             return
         first, _ = ray.wait(references, num_returns=1, timeout=seconds)
         if first:
             came, _ = ray.wait(references, num_returns=len(references), timeout=0)
             for reference in came:
-                owed = self._owed.pop(reference, None)
-                if owed is not None:
-                    yield reference, owed
+                # The caller may have removed the worker of a later one while it handled this one.
+                call = self._pending.pop(reference, None)
+                if call is not None:
+                    yield reference, call
 
     def settle(self, worker: Worker, attempt: Attempt) -> None:
         """A worker has answered for a part."""
@@ -221,7 +235,7 @@ class Pool:
         worker.faulty_shards.clear()
 
     def is_faulty(self, worker: Worker, task: Task) -> bool:
-        """Note that a worker failed at a part; whether it is the worker that is bad, since others succeed meanwhile."""
+        """Note that a worker failed at a part; whether the worker is to blame, since others succeeded meanwhile."""
         if not worker.faulty_shards:
             worker.successes_before = self.successes
         worker.faulty_shards.add(task.part.shard.shard)
@@ -233,16 +247,14 @@ class Pool:
         return any(worker.arrived is not None and not worker.is_open for worker in self.workers)
 
     def quarantine(self, worker: Worker) -> None:
-        """End a bad worker and leave its place empty."""
+        """End a faulty worker and leave its place empty."""
         self.remove(worker)
-        self.aside += 1
+        self.quarantined += 1
 
     def replace(self, worker: Worker, own_death: bool) -> Worker | None:
         """End a worker and request its successor; None when its place is closed.
 
-        Args:
-            worker: the worker.
-            own_death: whether it died of itself, with no part and no machine to blame.
+        `own_death`: it died by its own fault, with no part and no machine to blame.
         """
         self.remove(worker)
         lineage = worker.lineage
@@ -253,31 +265,24 @@ class Pool:
         return self._request(lineage)
 
     def remove(self, worker: Worker) -> None:
-        """End a worker. One that is only out of reach must not go on writing beside its successor."""
+        """End a worker. One that is only out of reach must not go on writing while its successor does."""
         import ray
 
         ray.kill(worker.actor)
         self.workers.remove(worker)
-        for reference in [reference for reference, owed in self._owed.items() if owed.worker is worker]:
-            del self._owed[reference]
+        for reference in [reference for reference, call in self._pending.items() if call.worker is worker]:
+            del self._pending[reference]
 
     def hung(self, worker: Worker, seconds: float, now: float) -> bool:
-        """Whether a worker is at a part, or at opening, for longer than it may be."""
+        """Whether a worker takes longer than it may for a part, or for loading the weights."""
         if worker.attempts:
+            # Until its answer that it has begun arrives, the time counts from when it could begin.
             return now - (worker.begun[1] if worker.begun is not None else worker.due) > seconds
         return worker.arrived is not None and not worker.is_open and now - worker.arrived > OPENING_SECONDS
 
 
-_MAX_DETAIL = 1000
-
-
 def death_of(error: Exception, node: str) -> Cause:
-    """Why a worker is gone.
-
-    Args:
-        error: Ray's error in the place of an answer.
-        node: hex id of the node that the worker was on; empty where it had none yet.
-    """
+    """Why a worker is gone, from Ray's error and the hex id of the node that it was on (empty before it had one)."""
     import ray
 
     detail = describe_error(error)
@@ -292,8 +297,7 @@ def death_of(error: Exception, node: str) -> Cause:
 
 def describe_error(error: BaseException) -> str:
     """Class and message of an error, in one line."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return text if len(text) <= _MAX_DETAIL else text[: _MAX_DETAIL - 3] + "..."
+    return shortened(f"{type(error).__name__}: {' '.join(str(error).split())}", _MAX_DETAIL)
 
 
 def failure_receipt(plan: Plan, part: Part, failure: Failure, epoch: int, worker: Worker) -> Receipt:

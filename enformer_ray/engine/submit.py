@@ -1,4 +1,4 @@
-"""Submit a job to a running Ray cluster through its Jobs API, and follow it."""
+"""Submit a job to a running Ray cluster through its Jobs API, with the files that it needs, and follow its log."""
 
 from __future__ import annotations
 
@@ -25,74 +25,19 @@ from enformer_ray.errors import ConfigError, SubmissionError
 JOB_FILE = "enformer_ray_job.yaml"
 """Name of the job file in the working directory."""
 
-LARGEST_PACKAGE = 100 * 2**20
-"""Bytes. Larger inputs belong where every machine reads them, not in the memory of the head (Ray takes 512 MiB)."""
+MAX_PACKAGE_BYTES = 100 * 2**20
+"""Larger inputs belong where every machine reads them, not in the memory of the head (Ray takes 512 MiB)."""
 
+# The Jobs API sets RAY_ADDRESS for the entry point. `exec`: signals and exit status are the program's own.
+ENTRYPOINT = f'exec python -m enformer_ray score --config {JOB_FILE} --address "$RAY_ADDRESS"'
 
-@contextmanager
-def packed(job: JobConfig, folder: Path | None, ship_code: bool) -> Iterator[Path]:
-    """A folder that holds everything that a submitted job brings along.
+LOST_AFTER = 300.0
+"""Seconds without an answer of the cluster after which following ends; the job is not touched."""
 
-    Args:
-        job: written as the job file, without the address.
-        folder: its entries go along, so that relative paths of the job mean files in it; hidden entries stay behind.
-        ship_code: put this program into it, for clusters whose machines have another version or only what it imports.
-
-    Raises:
-        ConfigError: a path of the job would not be there on the cluster, or the folder is missing or too large.
-    """
-    _check_paths(job, folder)
-    with TemporaryDirectory(prefix="enformer-ray-job-") as name:
-        package = Path(name)
-        for entry in _entries(folder) if folder else ():
-            (package / entry.name).symlink_to(entry.resolve())
-        if ship_code:
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(Path(enformer_ray.__file__).parent, package / "enformer_ray", ignore=ignore)
-        # Only what was asked for, so that a cluster with another version can still read it.
-        values = job.model_dump(mode="json", exclude_unset=True, exclude={"address"})
-        (package / JOB_FILE).write_text(yaml.safe_dump(values, sort_keys=False))
-        yield package
-
-
-def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ConfigError(f"--working-dir {folder} is no folder.")
-    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name not in (JOB_FILE, "enformer_ray")]
-    files = [f for e in entries for f in (e.rglob("*") if e.is_dir() else (e,)) if f.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    if size > LARGEST_PACKAGE:
-        largest = max(files, key=lambda file: file.stat().st_size)
-        raise ConfigError(
-            f"--working-dir {folder} holds {size / 2**20:,.0f} MiB, more than the {LARGEST_PACKAGE // 2**20} MiB that "
-            f"a job may bring along (largest: {largest}). Put large inputs where every machine of the cluster reads "
-            "them, and name them by absolute path."
-        )
-    return sorted(entries)
-
-
-def _check_paths(job: JobConfig, folder: Path | None) -> None:
-    """Relative paths would point into a folder on the cluster that is made for the job and deleted after it."""
-    if not _is_absolute(job.output):
-        raise ConfigError(
-            f"output: {job.output} is a relative path, and the folder that a submitted job runs in is deleted. Give a "
-            "URI (s3://, gs://) or the absolute path of a directory that every machine of the cluster sees."
-        )
-    from enformer_ray.plan.job import named_paths  # loads torch
-
-    for key, path in named_paths(job):
-        if _is_absolute(path) or (folder is not None and (folder / path).exists()):
-            continue
-        where = f"is not in --working-dir {folder}" if folder else "is a relative path, and no --working-dir goes along"
-        raise ConfigError(
-            f"{key}: {path} {where}. Give an absolute path or URI that every machine of the cluster reads, or a "
-            "--working-dir that holds the file (small ones only)."
-        )
-
-
-def _is_absolute(path: str) -> bool:
-    return "://" in path or Path(path).is_absolute()
-
+_ANSWER_WITHIN = 20.0  # seconds
+_SILENT = 120.0  # seconds
+_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+_STOPPED = 143  # the Jobs API stops a job with SIGTERM and keeps no exit status of it
 
 _LOOKS_SECRET = {
     "a user name or password in a URI": re.compile(r"://[^/?#\s]*@"),
@@ -109,52 +54,9 @@ _LOOKS_SECRET = {
 }
 
 
-def refuse_credentials(job: JobConfig) -> None:
-    """Refuse a job with a value that looks like a credential.
-
-    Raises:
-        ConfigError: naming the keys, never the values.
-    """
-    found = [
-        f"  {key}: {name}"
-        for key, text in _strings(job.model_dump(mode="json"))
-        for name, pattern in _LOOKS_SECRET.items()
-        if pattern.search(text)
-    ]
-    if found:
-        raise ConfigError(
-            "the job holds what looks like a credential:\n" + "\n".join(found) + "\nA job is kept in the run "
-            "directory, on the cluster and in logs. Take it out; machines get credentials from their own environment "
-            "(instance role, service account, Secret: see cluster/README.md)."
-        )
-
-
-def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _strings(item, f"{key}.{name}".lstrip("."))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item, key)
-
-
-# The Jobs API sets RAY_ADDRESS for the entry point. `exec`: signals and exit status are the program's own.
-ENTRYPOINT = f'exec python -m enformer_ray score --config {JOB_FILE} --address "$RAY_ADDRESS"'
-
-LOST_AFTER = 300.0
-"""Seconds without an answer of the cluster after which following gives up; the job is not touched."""
-
-_ANSWER_WITHIN = 20.0  # seconds
-_SILENT = 120.0  # seconds
-_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_STOPPED = 143  # the Jobs API stops a job with SIGTERM and keeps no exit status of it
-
-
 @dataclass(frozen=True)
-class Placement:
-    """What the driver of a job reserves, which decides where it runs; the head when nothing is reserved.
+class DriverResources:
+    """What the driver of a job reserves, which decides where it runs; on the head when nothing is reserved.
 
     Attributes:
         cpus: CPUs.
@@ -186,7 +88,7 @@ def submit(
     working_dir: Path | None = None,
     ship_code: bool = False,
     submission_id: str | None = None,
-    placement: Placement | None = None,
+    driver: DriverResources | None = None,
 ) -> Submission:
     """Have a cluster score a job.
 
@@ -195,7 +97,7 @@ def submit(
         working_dir: folder whose files go along; relative paths of the job mean files in it.
         ship_code: send this program along instead of using the one that is installed on the cluster.
         submission_id: name of the job on the cluster; the cluster makes one when None.
-        placement: what the driver reserves.
+        driver: what the driver reserves.
 
     Raises:
         ConfigError: the job cannot be used as written, or holds a credential.
@@ -203,26 +105,22 @@ def submit(
     """
     address = dashboard_address(job)
     refuse_credentials(job)
-    placement = placement or Placement()
+    driver = driver or DriverResources()
     with packed(job, working_dir, ship_code) as package, _jobs_api(address) as client:
         name: str = client.submit_job(
             entrypoint=ENTRYPOINT,
             submission_id=submission_id,
-            # No env_vars: whatever of this machine's environment a job needed would lie readable on the cluster.
+            # No env_vars: they would be readable for everybody who may look at the cluster's jobs.
             runtime_env={"working_dir": str(package)},
             metadata={"enformer-ray": __version__, "output": job.output},
-            entrypoint_num_cpus=placement.cpus,
-            entrypoint_resources=dict(placement.resources) or None,
+            entrypoint_num_cpus=driver.cpus,
+            entrypoint_resources=dict(driver.resources) or None,
         )
     return Submission(name, address, job.output)
 
 
 def dashboard_address(job: JobConfig) -> str:
-    """Address of the dashboard to submit to: the job's own, else that of Ray's environment variables.
-
-    Raises:
-        ConfigError: there is none, or it is not one of a dashboard.
-    """
+    """Address of the dashboard to submit to: the job's own, else that of Ray's environment variables."""
     address = job.address or next((os.environ[name] for name in _ADDRESS_VARIABLES if os.environ.get(name)), None)
     if address is None or not address.startswith(("http://", "https://")) or "@" in address:
         given = "submit needs --address" if address is None else "the address is not that of a Ray dashboard"
@@ -310,7 +208,7 @@ class _UnreachableError(SubmissionError):
 
 @contextmanager
 def _jobs_api(address: str) -> Iterator[Any]:
-    """Ray's client, its errors as one of ours."""
+    """Ray's client, whose errors become SubmissionError."""
     import aiohttp
     import requests
     from ray.exceptions import AuthenticationError
@@ -320,13 +218,13 @@ def _jobs_api(address: str) -> Iterator[Any]:
         logging.getLogger(f"ray.dashboard.modules.{'job.' * (name == 'sdk')}{name}").setLevel(logging.WARNING)
     logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
     try:
-        # Ray's client waits for ever for a machine that does not answer.
+        # Asked first, with a time limit: Ray's client waits for ever for a machine that does not answer.
         requests.get(f"{address}/api/version", timeout=_ANSWER_WITHIN)
         with _without(_ADDRESS_VARIABLES):  # Ray would prefer them to the address that it is given
             client = JobSubmissionClient(address)
         yield client
     except AuthenticationError as error:
-        raise SubmissionError(_token_in_words(address, error)) from None
+        raise SubmissionError(_token_advice(address, error)) from None
     except (requests.exceptions.RequestException, aiohttp.ClientError, ConnectionError, TimeoutError) as error:
         if isinstance(error, SubmissionError):  # it is a ConnectionError as well
             raise
@@ -348,7 +246,7 @@ def _without(variables: tuple[str, ...]) -> Iterator[None]:
         os.environ.update(kept)
 
 
-def _token_in_words(address: str, error: Exception) -> str:
+def _token_advice(address: str, error: Exception) -> str:
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
         here = "here RAY_AUTH_MODE is not `token`, so none was sent"
     elif os.environ.get("RAY_AUTH_TOKEN"):
@@ -368,3 +266,90 @@ def _paragraph(text: str) -> str:
     if "Traceback (most recent call last)" in text:
         text = [line for line in text.splitlines() if line.strip(" .")][-1]
     return " ".join(text.split())[:600].strip()
+
+
+@contextmanager
+def packed(job: JobConfig, folder: Path | None, ship_code: bool) -> Iterator[Path]:
+    """A folder with everything that a submitted job brings along: its job file and the entries of `folder`.
+
+    Hidden entries stay behind. `ship_code` adds this program, for clusters whose machines have another version or only
+    the packages that it imports. A path of the job that would not exist on the cluster is a ConfigError.
+    """
+    _check_paths(job, folder)
+    with TemporaryDirectory(prefix="enformer-ray-job-") as name:
+        package = Path(name)
+        for entry in _entries(folder) if folder else ():
+            (package / entry.name).symlink_to(entry.resolve())
+        if ship_code:
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(Path(enformer_ray.__file__).parent, package / "enformer_ray", ignore=ignore)
+        # Only keys that were given, so that a cluster with another version can still read the file.
+        values = job.model_dump(mode="json", exclude_unset=True, exclude={"address"})
+        (package / JOB_FILE).write_text(yaml.safe_dump(values, sort_keys=False))
+        yield package
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ConfigError(f"--working-dir {folder} is no folder.")
+    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name not in (JOB_FILE, "enformer_ray")]
+    files = [f for e in entries for f in (e.rglob("*") if e.is_dir() else (e,)) if f.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if size > MAX_PACKAGE_BYTES:
+        largest = max(files, key=lambda file: file.stat().st_size)
+        raise ConfigError(
+            f"--working-dir {folder} holds {size / 2**20:,.0f} MiB, more than the {MAX_PACKAGE_BYTES // 2**20} MiB "
+            f"that a job may bring along (largest: {largest}). Put large inputs where every machine of the cluster "
+            "reads them, and name them by absolute path."
+        )
+    return sorted(entries)
+
+
+def _check_paths(job: JobConfig, folder: Path | None) -> None:
+    """Relative paths would point into a folder on the cluster that is made for the job and deleted after it."""
+    if not _is_absolute(job.output):
+        raise ConfigError(
+            f"output: {job.output} is a relative path, and the folder that a submitted job runs in is deleted. Give a "
+            "URI (s3://, gs://) or the absolute path of a directory that every machine of the cluster sees."
+        )
+    from enformer_ray.plan.job import named_paths  # loads torch
+
+    for key, path in named_paths(job):
+        if _is_absolute(path) or (folder is not None and (folder / path).exists()):
+            continue
+        where = f"is not in --working-dir {folder}" if folder else "is a relative path, and no --working-dir goes along"
+        raise ConfigError(
+            f"{key}: {path} {where}. Give an absolute path or URI that every machine of the cluster reads, or a "
+            "--working-dir that holds the file (small ones only)."
+        )
+
+
+def _is_absolute(path: str) -> bool:
+    return "://" in path or Path(path).is_absolute()
+
+
+def refuse_credentials(job: JobConfig) -> None:
+    """Refuse a job with a value that looks like a credential; the ConfigError names the keys, never the values."""
+    found = [
+        f"  {key}: {name}"
+        for key, text in _strings(job.model_dump(mode="json"))
+        for name, pattern in _LOOKS_SECRET.items()
+        if pattern.search(text)
+    ]
+    if found:
+        raise ConfigError(
+            "the job holds what looks like a credential:\n" + "\n".join(found) + "\nA job is kept in the run "
+            "directory, on the cluster and in logs. Take it out; machines get credentials from their own environment "
+            "(instance role, service account, Secret: see cluster/README.md)."
+        )
+
+
+def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _strings(item, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item, key)

@@ -1,4 +1,4 @@
-"""The worker: owns a FASTA handle and a model replica, scores whole shards, and leaves their files in staging."""
+"""The worker process: owns a FASTA handle and a model replica, scores shards, and writes their files to staging."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import torch
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import DatasetCorruptError, PlanMismatchError
+from enformer_ray.files import sha256_of
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.hub import load_enformer
@@ -31,7 +32,6 @@ from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.plan.shards import Part
 from enformer_ray.plan.variants import PlannedVariants, audited_in, audited_variants, direct_options
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.layout import score_writer
 from enformer_ray.rundir.receipts import Receipt, StagedFile, Timings
 from enformer_ray.rundir.store import RunStore, open_store
@@ -45,7 +45,10 @@ Value = TypeVar("Value")
 
 
 class Prefetcher(Generic[Key, Value]):
-    """Reads what will be asked for in a thread of its own, which never keeps the process alive.
+    """Reads values in a thread of its own before they are needed.
+
+    Unlike `files.read_ahead` it learns of keys one by one, in another thread than the one that takes the values.
+    Its own thread is a daemon: a read that hangs must not keep alive a process that is to end.
 
     Args:
         read: called in that thread alone.
@@ -59,11 +62,11 @@ class Prefetcher(Generic[Key, Value]):
         threading.Thread(target=self._work, name="prefetch", daemon=True).start()
 
     def expect(self, key: Key) -> None:
-        """Begin to read what `take` will soon be called for; any thread may call this, also beside `take`."""
+        """Begin to read what `take` will soon be called for; any thread may call this, also during `take`."""
         self._future(key)
 
     def take(self, key: Key) -> Value:
-        """The value, when it is there; an error of reading it is raised here."""
+        """Wait for the value; an error of reading it is raised here."""
         try:
             return self._future(key).result()
         finally:
@@ -93,9 +96,9 @@ class Opened(NamedTuple):
     """Where a worker runs.
 
     Attributes:
-        device: in words.
+        device: its name.
         host: name of the machine.
-        pid: process there.
+        pid: its process number.
     """
 
     device: str
@@ -106,8 +109,8 @@ class Opened(NamedTuple):
 class ScoringWorker:
     """Scores shards, or parts of them, of one plan. The driver makes a Ray actor of this class; it needs no Ray itself.
 
-    The driver calls `expect` as soon as it has chosen a part (in a thread of its own: the actor may be busy), then
-    `begin` and `score`, which the actor takes in this order: the answer of `begin` tells which part it is at.
+    The driver calls `expect` as soon as it has chosen a part (it runs in a thread of its own: the actor may be busy),
+    then `begin` and `score`, which the actor takes in this order: the answer of `begin` says which part it scores now.
 
     Args:
         store_uri: the run directory.
@@ -126,11 +129,9 @@ class ScoringWorker:
         return str(ray.get_runtime_context().get_node_id()) if ray is not None and ray.is_initialized() else ""
 
     def open(self) -> Opened:
-        """Open the reference and load the weights; apart from the constructor, so that errors keep their class.
+        """Open the reference and load the weights.
 
-        Raises:
-            PlanMismatchError: the weights found here are not those of the plan.
-            ReferenceFastaError, WeightsError, DeviceError: as on any machine.
+        Not done by the constructor: Ray reports an error there as the death of the actor, without the error's class.
         """
         log_in_worker()
         self._store = open_store(self._uri)
@@ -169,19 +170,19 @@ class ScoringWorker:
         self._variants.expect(part)
 
     def begin(self, part: Part) -> None:
-        """Report that a part is what the worker is at from now on."""
+        """Report by its answer that the worker begins with a part."""
         set_part(layout.part_name(part.shard.shard, part.path))
         _log.info("begins with %d variants of chromosome %s", part.rows, part.shard.chromosome)
 
     def score(self, part: Part, attempt: str) -> dict[str, Any]:
-        """Score a part and leave one file a statistic in staging; score again what the audit samples of it.
+        """Score a part, write a file for each statistic to staging, and score again the part's share of the audit.
 
         Args:
             part: the shard, or a part of it.
-            attempt: name that no other attempt has: nothing that an earlier one left can be taken for this one's.
+            attempt: name that no other attempt has: files of a previous one cannot be taken for this one's.
 
         Returns:
-            The receipt as JSON values; it is the driver that publishes it.
+            The receipt as JSON values; the driver publishes it.
         """
         set_part(layout.part_name(part.shard.shard, part.path))
         try:
@@ -196,10 +197,10 @@ class ScoringWorker:
         tables, batch_size = self._score_in_memory(variants)
         watch.lap("score")
         audited = [variants[row] for row in audited_in(self._sample, part.first_variant, part.rows)]
-        plain = self._auditor.score(audited) if audited else {}
+        direct = self._auditor.score(audited) if audited else {}
         watch.lap("audit")
         files = self._stage(part, attempt, "", tables)
-        audit = self._stage(part, attempt, "audit-", plain)
+        audit = self._stage(part, attempt, "audit-", direct)
         watch.lap("write")
         self._idle_since = time.monotonic()
         _log.info("scored %d variants in %.1f s", len(variants), sum(watch.laps.values()))
@@ -255,7 +256,7 @@ def device_name(device: torch.device) -> str:
 
 
 def load_planned_model(plan: Plan, device: torch.device) -> Enformer:
-    """The network of a plan; PlanMismatchError when the weights found here are others."""
+    """The network of a plan; PlanMismatchError when this machine finds other weights."""
     config = plan.document.config
     model = load_enformer(
         config.weights,
@@ -275,7 +276,7 @@ def load_planned_model(plan: Plan, device: torch.device) -> Enformer:
 
 
 def open_planned_reference(plan: Plan) -> ReferenceGenome:
-    """The reference of a plan; it raises ReferenceChangedError where bases are others than those of the plan."""
+    """The reference of a plan; reading bases that are not those of the plan raises ReferenceChangedError."""
     reference = ReferenceGenome(plan.document.config.reference)
     for chromosome, digests in plan.reference_digests().items():
         reference.resolve(chromosome)
@@ -287,7 +288,7 @@ def _stage(store: RunStore, table: pa.Table, scratch: Path, path: str) -> Staged
     local = scratch / "scores.parquet"
     with score_writer(local, table.schema) as writer:
         writer.write_table(table, row_group_size=max(1, table.num_rows))
-    # A writer that failed half-way leaves a file that reads well: only the footer tells how many rows there are.
+    # A Parquet writer that failed half-way leaves a file that reads well: only its footer says how many rows it has.
     rows = pq.read_metadata(local).num_rows
     if rows != table.num_rows:
         raise DatasetCorruptError(f"{local} was written with {rows} rows instead of {table.num_rows}.")

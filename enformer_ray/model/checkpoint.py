@@ -10,8 +10,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from enformer_ray.errors import WeightsError
+from enformer_ray.files import atomic_path
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.keys import (
@@ -125,22 +125,10 @@ def save_weights(model: Enformer, path: Path) -> None:
     """
     tensors = hub_state(model.config, model.state_dict())
     try:
-        with replacing(path) as unfinished:
-            save_file(tensors, unfinished, metadata={CONFIG_KEY: json.dumps(model.config.to_dict())})
+        with atomic_path(path) as part:
+            save_file(tensors, part, metadata={CONFIG_KEY: json.dumps(model.config.to_dict())})
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"weights cannot be written to {path}: {error}.") from None
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write that becomes `path` at the end; after an error it is removed, and `path` stays as it was."""
-    # Renamed into place: whoever reads `path` meanwhile sees the old file or the new one, never half of it.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def convert_sonnet(directory: Path, to: Path) -> str:

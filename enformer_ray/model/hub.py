@@ -16,6 +16,7 @@ from torch import Tensor
 
 from enformer_ray.config import OFFICIAL_WEIGHTS
 from enformer_ray.errors import DownloadError, OfflineError, TrackTableError, WeightsError
+from enformer_ray.files import atomic_path
 from enformer_ray.model.checkpoint import (
     CONFIG_FILE,
     PICKLE_FILE,
@@ -24,7 +25,6 @@ from enformer_ray.model.checkpoint import (
     read_config,
     read_own_file,
     read_tensors,
-    replacing,
 )
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
@@ -272,7 +272,7 @@ def _download(url: str) -> bytes:
 def _write(content: bytes, to: Path) -> None:
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(to) as unfinished:
-            unfinished.write_bytes(content)
+        with atomic_path(to) as part:
+            part.write_bytes(content)
     except OSError as error:
         raise DownloadError(f"the track table cannot be written to {to}: {error}.") from None

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.catalogue.variant import FIRST_ROW, GENE_COLUMNS
@@ -44,7 +44,7 @@ from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import score_schema
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, account
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, read_document
 from enformer_ray.runtime.process import interruptible
 from enformer_ray.scoring.tables import KEY_COLUMNS
 
@@ -172,13 +172,15 @@ def load_plan(store: RunStore) -> Plan:
             f"{store.uri} holds no plan ({layout.PLAN} is missing): it is no run directory, or planning was "
             "interrupted. `enformer-ray score ... --output` with this folder makes one."
         )
-    try:
-        document = PlanDocument.model_validate_json(store.read_bytes(layout.PLAN))
-    except ValidationError as error:
-        raise PlanMismatchError(
-            f"{store.uri}/{layout.PLAN} was not written by this version of enformer-ray ({error.errors()[0]['msg']}). "
-            "Resume with the version that planned it, or give the job another --output."
-        ) from None
+    document = read_document(
+        store,
+        layout.PLAN,
+        PlanDocument.model_validate_json,
+        lambda why: PlanMismatchError(
+            f"{store.uri}/{layout.PLAN} was not written by this version of enformer-ray ({why}). Resume with the "
+            "version that planned it, or give the job another --output."
+        ),
+    )
     if document.format_version != FORMAT_VERSION:
         raise PlanMismatchError(
             f"{store.uri}/{layout.PLAN} has format {document.format_version}; this version of enformer-ray reads "

@@ -22,7 +22,7 @@ from enformer_ray.model.tracks import TrackTable
 from enformer_ray.plan.job import Job, compare_identities, ranges, variant_score_identity
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.manifest import finished_manifest
-from enformer_ray.rundir.store import open_store
+from enformer_ray.rundir.store import open_store, read_run_json
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.tables import stored_for
 
@@ -74,10 +74,11 @@ class PreviousRun:
     @cached_property
     def parts(self) -> Mapping[str, Any]:
         """The identity of its scores: `parts` of run.json."""
-        try:
-            parts: Mapping[str, Any] = json.loads(self.store.read_bytes(layout.RUN))["parts"]
-        except (ValueError, KeyError):
-            raise self.damaged(layout.RUN, "does not say what made the scores") from None
+
+        def damaged(_: str) -> EnformerRayError:
+            return self.damaged(layout.RUN, "does not say what made the scores")
+
+        parts: Mapping[str, Any] = read_run_json(self.store, "parts", damaged)
         return parts
 
     @cached_property

@@ -27,7 +27,7 @@ from enformer_ray.plan.shards import Part
 from enformer_ray.plan.variants import PlannedVariants, with_sums
 from enformer_ray.publish.staged import ReceivedPart, audit_table, disagrees, part_tables, read_received
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, read_document
 
 Values = NDArray[np.float64]
 
@@ -145,12 +145,14 @@ def read_audit(store: RunStore) -> AuditReport:
     Raises:
         DatasetCorruptError: its run.json has none.
     """
-    try:
-        return AuditReport.model_validate(json.loads(store.read_bytes(layout.RUN))["audit"])
-    except (KeyError, ValueError):
-        raise DatasetCorruptError(
+    return read_document(
+        store,
+        layout.RUN,
+        lambda content: AuditReport.model_validate(json.loads(content)["audit"]),
+        lambda _: DatasetCorruptError(
             f"{store.uri}/{layout.RUN} holds no audit of this version of enformer-ray; its scores are as they were."
-        ) from None
+        ),
+    )
 
 
 class NoiseFloors(NamedTuple):

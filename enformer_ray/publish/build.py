@@ -13,18 +13,18 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
+from enformer_ray.files import read_ahead, sha256_of
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.publish.audit import Values
 from enformer_ray.publish.merge import PlannedFile, ScoreFileWriter, VariantRange, merged_tables, row_group_rows
 from enformer_ray.publish.staged import ReceivedPart, changed, part_tables
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import read_ahead, sha256_of
 from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, ContentHash, Scores, blocks, row_digests, track_columns
-from enformer_ray.rundir.store import RunStore, open_store, open_with_digest
+from enformer_ray.rundir.store import RunStore, find_document, open_store, open_with_digest
 from enformer_ray.runtime.cluster import cpus_and_one, ray_session, run_tasks
 
 _BUILD_FORMAT = 1
@@ -206,13 +206,9 @@ def _check_finite(plan: Plan, statistic: str, rows: pa.Table, values: Scores) ->
 
 def _read_result(store: RunStore, task: BuildTask) -> BuiltFile | None:
     """A result whose digests are still there."""
-    if not store.exists(task.result_path):
-        return None
-    try:
-        built = BuiltFile.model_validate_json(store.read_bytes(task.result_path))
-    except ValidationError:
-        return None  # another version's: the file is built again
-    return built if store.size(built.digests) == built.rows * ROW_DIGEST_BYTES else None
+    # None for one that another version wrote, too: the file is built again.
+    built = find_document(store, task.result_path, BuiltFile.model_validate_json)
+    return built if built is not None and store.size(built.digests) == built.rows * ROW_DIGEST_BYTES else None
 
 
 def content_hash(plan: Plan, files: Sequence[BuiltFile]) -> str:

@@ -29,7 +29,7 @@ from enformer_ray.publish.staged import ReceivedPart, changed
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.manifest import AccountLine, ScoredGenes
 from enformer_ray.rundir.receipts import FailureReason
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, read_document
 
 FAILURES_LISTED = 1000
 """Failed variants that run.json lists; variants/ has them all."""
@@ -248,11 +248,12 @@ def run_document(plan: Plan, totals: RunTotals, account: Sequence[AccountLine], 
 
 def read_failures(store: RunStore) -> list[FailedVariant]:
     """The first failed variants of a finished run, at most FAILURES_LISTED."""
-    try:
-        listed = json.loads(store.read_bytes(layout.RUN))["failures"]
-        return [FailedVariant.model_validate(failure) for failure in listed]
-    except (KeyError, ValueError):
-        raise DatasetCorruptError(
+    return read_document(
+        store,
+        layout.RUN,
+        lambda content: [FailedVariant.model_validate(failure) for failure in json.loads(content)["failures"]],
+        lambda _: DatasetCorruptError(
             f"{store.uri}/{layout.RUN} lists no failures in the way of this version of enformer-ray; "
             f"{layout.VARIANTS} has them with the status `failed`."
-        ) from None
+        ),
+    )

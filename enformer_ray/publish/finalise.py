@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from enformer_ray.config import Statistic
 from enformer_ray.errors import RunInterruptedError
+from enformer_ray.files import sha256_of
 from enformer_ray.plan.plan import Plan, load_plan
 from enformer_ray.publish.audit import Audit, read_audited_scores
 from enformer_ray.publish.build import BuildTask, BuiltFile, build_task, content_hash, previous_result, run_builds
@@ -21,7 +22,6 @@ from enformer_ray.publish.documents import RunTotals, run_document, scored_genes
 from enformer_ray.publish.merge import planned_files
 from enformer_ray.publish.staged import ReceivedShards, read_received
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import sha256_of
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, Manifest, ManifestFile, read_manifest
 from enformer_ray.rundir.store import RunStore

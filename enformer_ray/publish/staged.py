@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, StoreError
+from enformer_ray.files import read_ahead
 from enformer_ray.plan.plan import Plan
 from enformer_ray.plan.shards import Part, Shard, covering
 from enformer_ray.plan.variants import PlannedVariants, audited_in, audited_variants
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import read_ahead
 from enformer_ray.rundir.receipts import Receipt, StagedFile, read_receipt, received
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.edits import convention

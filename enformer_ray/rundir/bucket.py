@@ -1,4 +1,4 @@
-"""Requests to a bucket: where it is, how long one waits for it, what is tried again, and failures in words."""
+"""Requests to a bucket of S3 or Google Cloud Storage: connections, retries, and errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -40,13 +40,7 @@ class UnsupportedError(StoreError):
 class Bucket:
     """A prefix of a bucket, for two kinds of requests: small ones, which are soon given up and tried again, and bulk.
 
-    Args:
-        uri: `s3://bucket/prefix` or `gs://bucket/prefix`.
-        patience: seconds after which a failing request is given up.
-
-    Raises:
-        ConfigError: the URI names no bucket, or its prefix has characters that globs and URIs interpret.
-        StoreError: the environment's credentials cannot be used.
+    `patience`: seconds after which a request that fails again and again is given up.
     """
 
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
@@ -55,17 +49,17 @@ class Bucket:
         names = _ENDPOINTS[self._scheme]
         self._endpoint = next((value for name in names if (value := os.environ.get(name))), "")
         self._patience, self._reached, self._confirmed = patience, False, False
-        # A reading that stands still is noticed by read_timeout; the whole of a large file may take its time.
+        # read_timeout ends a transfer that stalls; a large file as a whole may take long.
         self.small = self._connect({"timeout": "20s"})
         self.bulk = self._connect({"timeout": "1h", "read_timeout": "120s"})
 
     def call(self, what: str, path: str, request: Callable[[], T]) -> T:
-        """Make a request, again and again while its failure may pass.
+        """Make a request, which must be repeatable, again and again while its failure may pass.
 
         Args:
             what: the request does, for a message: "read".
-            path: in the run directory.
-            request: repeatable.
+            path: in the run directory, for a message.
+            request: makes it.
 
         Raises:
             FileNotFoundError, AlreadyExistsError: the store's answer.
@@ -79,7 +73,7 @@ class Bucket:
             except _ANSWERS as answer:
                 if _lacks_bucket(answer):
                     raise self.explained(what, path, answer) from None
-                # An upload in parts that was finished, or thrown away, while its answer was lost.
+                # NoSuchUpload: an upload in parts was completed, or discarded, and the answer lost. It is made again.
                 if not _code(answer, "NoSuchUpload") or not self._worthwhile(answer, began):
                     self._reached = True
                     raise
@@ -93,16 +87,17 @@ class Bucket:
             else:
                 self._reached = self._confirmed = True
                 return result
+            # At random times: workers that a server refused at one moment must not come back at one moment.
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, 10.0)
 
     def check(self) -> None:
-        """Raise StoreError when there is no such bucket: of an object alone the answer may be just 'not found'."""
+        """Raise StoreError when the bucket does not exist: asked for an object, a store may say just 'not found'."""
         if not self._confirmed:
             self.call("listed", "", lambda: next(iter(self.small.list(chunk_size=1)), None))
 
     def explained(self, what: str, path: str, error: Exception) -> StoreError:
-        """An error for people."""
+        """The error to show, which says where, what and what to do."""
         where = f"{self.uri}/{path}" if path else self.uri
         return StoreError(
             f"the run directory {self.uri} cannot be used: {where} cannot be {what} ({_reason(error)}). "
@@ -118,10 +113,12 @@ class Bucket:
     def _worthwhile(self, error: Exception, began: float) -> bool:
         status = _status(error)
         if _without_credentials(error):
+            # Where they worked before, the metadata server that renews them may be out of reach for a moment.
             return self._reached and time.monotonic() - began < self._patience
         if not (status is None or status in _PASSING_CODES or _code(error, "RequestTimeout", "NoSuchUpload")):
             return False
         known = self._reached or status is not None
+        # obstore itself repeats a request for `_FIRST_CONTACT` before it reports a failure.
         return time.monotonic() - began < (self._patience if known else min(self._patience, _FIRST_CONTACT) / 2)
 
     def _connect(self, timeouts: ClientConfig) -> S3Store | GCSStore:

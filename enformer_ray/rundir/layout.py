@@ -1,6 +1,7 @@
-"""The content hash: the same rows and scores give the same hash, however they are divided into files and row groups.
+"""The layout of a run directory: paths of its files, columns and encoding of its tables, and the content hash.
 
-Each row has a digest of its own, which any process can compute; the hash of a statistic is that of their sequence.
+The same rows and scores give the same content hash, however they are divided into files and row groups: each row has a
+digest of its own, which any process can compute, and the hash of a statistic is that of their sequence.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _RECEIPT = re.compile(rf"{RECEIPTS}/(?P<shard>\d{{5,}})(\.(?P<part>[01](\.[01])*
 _LEASE = re.compile(rf"{LEASE}/(?P<epoch>\d{{6,}})\.json")
 
 PLANNING = frozenset({PLAN_FOLDER, TRACKS, LEASE, EVENTS})
-"""All that a directory may hold in which planning was interrupted."""
+"""Entries that a directory may have in which planning was interrupted."""
 
 
 def plan_inputs(chromosome: str) -> str:
@@ -58,22 +59,22 @@ def plan_variants(chromosome: str) -> str:
 
 
 def plan_scored(chromosome: str) -> str:
-    """Those of the planned variants of a chromosome that are scored, where earlier runs have others."""
+    """Planned variants of a chromosome that are scored, where previous runs have the scores of others."""
     return f"plan/scored/chr-{_file_name(chromosome)}.parquet"
 
 
 def shard_name(shard: int) -> str:
-    """Shard number as it stands in file names."""
+    """Shard number as in file names."""
     return f"{shard:05d}"
 
 
 def staged(shard: int, attempt: str, statistic: str) -> str:
-    """Scores of one statistic as one attempt at a shard left them."""
+    """Scores of one statistic that one attempt at a shard wrote."""
     return f"{STAGING}/{shard_name(shard)}/{attempt}/{statistic}.parquet"
 
 
 def part_name(shard: int, part: str) -> str:
-    """A shard, or a part of one (`plan/shards.py`), as it stands in file names: `00012` or `00012.0.1`."""
+    """A shard, or a part of one (`plan/shards.py`), as in file names: `00012` or `00012.0.1`."""
     return f"{shard_name(shard)}.{part}" if part else shard_name(shard)
 
 
@@ -105,7 +106,7 @@ def lease_epoch(path: str) -> int | None:
 
 
 def scores(statistic: str, chromosome: str, number: int) -> str:
-    """Finished scores of one statistic on one chromosome, piece by piece."""
+    """Finished scores of one statistic on one chromosome, in numbered files."""
     return f"{SCORES}/{statistic}/chr-{_file_name(chromosome)}-{number}.parquet"
 
 
@@ -115,7 +116,7 @@ def scored_chromosome(path: str) -> str:
 
 
 def compacted(path: str, key: str) -> str:
-    """Folder in which the finished file `path` is built from just the receipts that `key` stands for."""
+    """Folder in which the finished file `path` is built from the receipts that `key` stands for."""
     return f"{FINALISING}/{path.removesuffix('.parquet')}/{key}"
 
 
@@ -130,16 +131,11 @@ def _file_name(chromosome: str) -> str:
 
 
 ROW_COLUMNS = (*KEY_COLUMNS, "indel_convention")
-"""What every score file has before its tracks; gene scores have GENE_COLUMNS behind these."""
+"""Columns of every score file before its tracks; scores of genes have GENE_COLUMNS after these."""
 
 
 def score_schema(tracks: Sequence[int], genes: bool = False) -> pa.Schema:
-    """Columns of every score file.
-
-    Args:
-        tracks: indices of the selected tracks in the head, in order.
-        genes: whether the scores are those of genes.
-    """
+    """Columns of a score file; `tracks` are indices in the head, in order."""
     return _score_schema(tuple(tracks), genes)
 
 
@@ -151,12 +147,12 @@ def _score_schema(tracks: tuple[int, ...], genes: bool) -> pa.Schema:
 
 
 def row_columns(names: Sequence[str]) -> list[str]:
-    """Those columns of a score file that say which row it is."""
+    """Columns of a score file that identify a row."""
     return [name for name in (*ROW_COLUMNS, *GENE_COLUMNS) if name in names]
 
 
 def track_columns(names: Sequence[str]) -> list[str]:
-    """Those columns of a score file that are tracks."""
+    """Columns of a score file that are tracks."""
     return [name for name in names if name not in ROW_COLUMNS and name not in GENE_COLUMNS]
 
 
@@ -186,8 +182,9 @@ Scores = NDArray[np.float32]
 
 
 def blocks(table: pa.Table) -> Iterator[tuple[pa.Table, Scores]]:
-    """A table of scores in consecutive pieces, each with its scores as (rows, tracks); NaN where there is none."""
+    """A table of scores in consecutive pieces, each with its scores as (rows, tracks); NaN for one that is null."""
     tracks = track_columns(table.column_names)
+    # Arrow has columns and rows are hashed: transposed block by block, since that of a whole table misses the cache.
     rows = max(1, _BLOCK_VALUES // max(1, len(tracks)))
     by_track = np.empty((len(tracks), table.num_rows), dtype="<f4")
     for i, name in enumerate(tracks):
@@ -197,16 +194,13 @@ def blocks(table: pa.Table) -> Iterator[tuple[pa.Table, Scores]]:
 
 
 def row_digests(rows: pa.Table, scores: Scores) -> bytes:
-    """The sha256 of each row, one behind the other.
+    """The sha256 of each row, concatenated; `scores` are (rows, tracks).
 
-    A row is its ROW_COLUMNS (and GENE_COLUMNS, where it has them) as UTF-8 (numbers in decimal) with a NUL behind each,
-    then its scores as little-endian float32; a score that is null is the NaN 0x7fc00000.
-
-    Args:
-        rows: a table with these columns.
-        scores: (rows, tracks), of the same rows.
+    A row is its ROW_COLUMNS (and GENE_COLUMNS, where it has them) as UTF-8 (numbers in decimal), a NUL after each, then
+    its scores as little-endian float32; a score that is null is the NaN 0x7fc00000.
     """
     cells = zip(*(rows.column(name).to_pylist() for name in row_columns(rows.column_names)), strict=True)
+    # One NaN for all: the hash must not depend on the bits of a NaN, which are not the same everywhere.
     values = np.where(np.isnan(scores), np.float32(np.nan), scores).astype("<f4", copy=False)
     digests = []
     for row, row_values in zip(cells, values, strict=True):
@@ -217,17 +211,13 @@ def row_digests(rows: pa.Table, scores: Scores) -> bytes:
 
 
 class ContentHash:
-    """sha256 over the names and types of the columns, then over the digests of all rows in the order of `variant`.
-
-    Args:
-        schema: columns of the score files.
-    """
+    """sha256 over the names and types of the columns, then over the digests of all rows in the order of `variant`."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._hash = hashlib.sha256(_json([[field.name, str(field.type)] for field in schema]))
 
     def update(self, digests: bytes) -> None:
-        """Go on with the digests of the next rows."""
+        """Add the digests of the next rows."""
         self._hash.update(digests)
 
     def hexdigest(self) -> str:
@@ -236,7 +226,7 @@ class ContentHash:
 
 
 def combined(hashes: Mapping[str, str]) -> str:
-    """Hash of a dataset from the hash of each statistic, in whatever order they come."""
+    """Hash of a dataset from the hash of each statistic, in any order."""
     return hashlib.sha256(_json(sorted(hashes.items()))).hexdigest()
 
 

@@ -1,9 +1,9 @@
 """The lease: which driver a run directory belongs to.
 
-Each driver claims the next epoch by a document that is created once, so of two claimants one succeeds, and renews a
-heartbeat beside it. A driver whose lease has ended (released, expired, dead on this machine, or taken over on request)
-is followed by one of the next epoch, and finds that out before it publishes anything. Clocks and heartbeats only decide
-how soon a claim is allowed: that nothing is published twice rests on documents that are created once.
+Each driver claims the next epoch by a document that is created once, so of two claimants one succeeds, and renews its
+heartbeat. A driver whose lease has ended (released, expired, dead on this machine, or taken over on request) is
+followed by one of the next epoch, and notices that before it publishes anything. Clocks and heartbeats only decide how
+soon a claim is allowed: that nothing is published twice rests on documents that are created once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.errors import LeaseHeldError, LeaseLostError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, find_document
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRES_SECONDS = 60.0
@@ -39,7 +39,7 @@ class Claim(BaseModel):
         epoch: counts drivers of the run directory, from 1.
         driver: random name.
         host: name of the machine.
-        pid: process there.
+        pid: its process number.
         machine: this boot of the machine and its process namespace, and when the process began; empty where unknown.
         began: UTC, ISO 8601.
     """
@@ -56,7 +56,7 @@ class Claim(BaseModel):
 
 
 class Heartbeat(BaseModel):
-    """Last sign of life of a driver: when (UTC, ISO 8601), and whether it has let go."""
+    """Last sign of life of a driver: when (UTC, ISO 8601), and whether it has released the lease."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,15 +76,11 @@ class Lease:
         return self.claim.epoch
 
     def check(self) -> None:
-        """Raise unless the run directory still belongs to this process; called before anything is published.
-
-        Raises:
-            LeaseLostError: another driver has taken it over.
-        """
+        """Raise LeaseLostError when another driver has taken over; called before anything is published."""
         if self._store.exists(layout.lease(self.epoch + 1)):
             raise LeaseLostError(
                 f"the run directory {self._store.uri} has been taken over by another driver "
-                f"({_in_words(_claim(self._store, self.epoch + 1))}), so this one stops; it published nothing since. "
+                f"({_describe(_claim(self._store, self.epoch + 1))}), so this one stops; it published nothing since. "
                 "`enformer-ray status` tells how far the run is."
             )
 
@@ -96,14 +92,9 @@ class Lease:
 
 @contextmanager
 def hold(store: RunStore, take_over: bool = False) -> Iterator[Lease]:
-    """Claim a run directory, renew the claim in the background, let it go at the end.
+    """Claim a run directory, renew the claim in the background, release it at the end.
 
-    Args:
-        store: the run directory.
-        take_over: claim it even from a driver that seems to be alive.
-
-    Raises:
-        LeaseHeldError: another driver is at work there.
+    LeaseHeldError when another driver works there; `take_over` claims it even from one that seems to be alive.
     """
     lease = _claim_next(store, take_over)
     ended = threading.Event()
@@ -113,11 +104,11 @@ def hold(store: RunStore, take_over: bool = False) -> Iterator[Lease]:
         yield lease
     finally:
         ended.set()
-        beats.join(HEARTBEAT_SECONDS)  # a store that is away must not keep the process
+        beats.join(HEARTBEAT_SECONDS)  # a store that is out of reach must not keep the process
         try:
             lease.beat(released=True)
         except OSError as error:  # of the store, or of this machine's disk
-            # The lease expires by itself; an error of the run, if there is one, must not give way to this one.
+            # Not raised: the lease expires by itself, and this would hide the error that the run ended with.
             _log.warning("the lease of %s could not be released: %s", store.uri, error)
 
 
@@ -133,9 +124,9 @@ def holder(store: RunStore) -> tuple[Claim, Heartbeat | None, bool] | None:
 
 def _claim_next(store: RunStore, take_over: bool) -> Lease:
     epoch = _newest(store)
-    before = _claim(store, epoch) if epoch else None
-    if before is not None and not take_over:
-        _wait_for_end(store, before)
+    previous = _claim(store, epoch) if epoch else None
+    if previous is not None and not take_over:
+        _wait_for_end(store, previous)
     claim = Claim(
         epoch=epoch + 1,
         driver=uuid.uuid4().hex[:12],
@@ -146,25 +137,24 @@ def _claim_next(store: RunStore, take_over: bool) -> Lease:
         began=_now().isoformat(timespec="seconds"),
     )
     created = store.create(layout.lease(claim.epoch), claim.model_dump_json(indent=1).encode())
-    # Read back: where a store has no conditional put, the later one of two claims stands there.
-    there = _claim(store, claim.epoch)
-    if not created or there != claim:
-        raise _held(store, there, None)
+    # Read back: in a store without conditional puts both of two claimants succeed, and the later one's claim remains.
+    found = _claim(store, claim.epoch)
+    if not created or found != claim:
+        raise _held(store, found, None)
     lease = Lease(store, claim)
     lease.beat()
     return lease
 
 
 def _wait_for_end(store: RunStore, claim: Claim) -> None:
-    """Return when a lease is over; a driver elsewhere that was killed lets its own expire, and nothing else tells.
+    """Return when a lease has ended; LeaseHeldError when its driver is alive: here, or as its next heartbeat shows.
 
-    Raises:
-        LeaseHeldError: its driver is alive: on this machine, or as its next heartbeat shows.
+    That a driver on another machine was killed shows only by its lease expiring.
     """
     first = beat = _heartbeat(store, claim.epoch)
     began = time.monotonic()
     if _ended(claim, beat) is None and not _is_here(claim):
-        _log.warning("%s is held by %s: looking whether that is alive", store.uri, _in_words(claim))
+        _log.warning("%s is held by %s: looking whether that is alive", store.uri, _describe(claim))
     while _ended(claim, beat) is None:
         if _is_here(claim) or beat != first:
             raise _held(store, claim, beat)
@@ -184,9 +174,10 @@ def _keep_beating(lease: Lease, ended: threading.Event) -> None:
 
 
 def _ended(claim: Claim, beat: Heartbeat | None) -> str | None:
-    """Why a lease is over; None while its driver may be at work."""
+    """Why a lease has ended; None while its driver may be at work."""
     if beat is not None and beat.released:
         return "released"
+    # Process numbers are used again: only with the time at which it began does one identify the process of the claim.
     if _is_here(claim) and claim.process != (_process(claim.pid) or ""):
         return "dead"
     last = datetime.fromisoformat(beat.at if beat is not None else claim.began)
@@ -203,30 +194,24 @@ def _newest(store: RunStore) -> int:
 
 
 def _claim(store: RunStore, epoch: int) -> Claim | None:
-    try:
-        return Claim.model_validate_json(store.read_bytes(layout.lease(epoch)))
-    except ValidationError:
-        return None  # another version's: that it is there counts, and only who it was can not be said
+    # None for one of another version: the claim still counts by its name, only its owner cannot be shown.
+    return find_document(store, layout.lease(epoch), Claim.model_validate_json)
 
 
 def _heartbeat(store: RunStore, epoch: int) -> Heartbeat | None:
-    path = layout.heartbeat(epoch)
-    try:
-        return Heartbeat.model_validate_json(store.read_bytes(path)) if store.exists(path) else None
-    except ValidationError:
-        return None
+    return find_document(store, layout.heartbeat(epoch), Heartbeat.model_validate_json)
 
 
 def _held(store: RunStore, claim: Claim | None, beat: Heartbeat | None) -> LeaseHeldError:
     last = f", last sign of life at {beat.at}" if beat is not None else ""
     return LeaseHeldError(
-        f"another driver is at work in {store.uri} ({_in_words(claim)}{last}). Wait for it, or stop it; if it is dead, "
+        f"another driver is at work in {store.uri} ({_describe(claim)}{last}). Wait for it, or stop it; if it is dead, "
         f"its lease ends {EXPIRES_SECONDS:.0f} seconds after its last sign of life, and --take-over claims the run "
         "directory at once: a driver that was alive after all then stops without publishing."
     )
 
 
-def _in_words(claim: Claim | None) -> str:
+def _describe(claim: Claim | None) -> str:
     return f"process {claim.pid} on {claim.host} since {claim.began}" if claim else "unknown"
 
 
@@ -244,7 +229,7 @@ def _machine() -> str:
 
 
 def _process(pid: int) -> str | None:
-    """When a process of this machine began, in ticks since boot; None when there is none."""
+    """When a process of this machine began, in ticks since boot; None when it does not exist."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

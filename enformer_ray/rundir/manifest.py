@@ -1,15 +1,15 @@
-"""The manifest: every file of a finished dataset; written last, its presence makes the dataset."""
+"""The manifest of a finished dataset: its files, rows and hashes. It is written last: a run with one is finished."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, read_document
 
 if TYPE_CHECKING:
     from enformer_ray.catalogue.build import Catalogue
@@ -68,7 +68,7 @@ class Manifest(_Frozen):
         rows: of each statistic: variants, or variants at transcription starts.
         failed: how many of them have no score.
         account: input alleles by final status and reason.
-        genes: what the rows are of, where scores are those of genes.
+        genes: counts of variants, where scores are those of genes and rows are more.
         files: every file of the dataset, in the order of its rows.
         created: time, UTC.
     """
@@ -85,15 +85,7 @@ class Manifest(_Frozen):
     created: str
 
     def statistic(self, name: str | None, uri: str) -> str:
-        """The statistic of that name; the first one when None.
-
-        Args:
-            name: of a statistic.
-            uri: run directory, for the message.
-
-        Raises:
-            ConfigError: the dataset has none of that name.
-        """
+        """The statistic of that name, the first one when None; ConfigError, which names `uri`, if it has none."""
         if name is None:
             return next(iter(self.statistics))
         if name not in self.statistics:
@@ -104,14 +96,7 @@ class Manifest(_Frozen):
         return name
 
     def refuse_genes(self, uri: str) -> None:
-        """Refuse what needs one row a variant.
-
-        Args:
-            uri: run directory, for the message.
-
-        Raises:
-            ConfigError: the dataset has a row for each variant and transcription start.
-        """
+        """Raise ConfigError, which names `uri`, where scores are those of genes: a caller needs one row a variant."""
         if self.genes is not None:
             raise ConfigError(
                 f"{uri} has scores of genes, a row for each variant and transcription start, and this needs one score "
@@ -125,24 +110,22 @@ class Manifest(_Frozen):
 
 
 def read_manifest(store: RunStore) -> Manifest | None:
-    """The manifest of a run directory; None while the run is not finished.
-
-    Raises:
-        DatasetCorruptError: the file is no manifest.
-    """
+    """The manifest of a run directory; None while the run is not finished."""
     if not store.exists(layout.MANIFEST):
         return None
-    try:
-        return Manifest.model_validate_json(store.read_bytes(layout.MANIFEST))
-    except ValidationError as error:
-        raise DatasetCorruptError(
-            f"{store.uri}/{layout.MANIFEST} is not a manifest of this version of enformer-ray "
-            f"({error.errors()[0]['msg']}); it has been changed, or another version wrote it."
-        ) from None
+    return read_document(
+        store,
+        layout.MANIFEST,
+        Manifest.model_validate_json,
+        lambda why: DatasetCorruptError(
+            f"{store.uri}/{layout.MANIFEST} is not a manifest of this version of enformer-ray ({why}); it has been "
+            "changed, or another version wrote it."
+        ),
+    )
 
 
 def finished_manifest(store: RunStore) -> Manifest:
-    """The manifest of a finished run whose files are there with their sizes.
+    """The manifest of a finished run, whose files exist with their sizes.
 
     Raises:
         RunIncompleteError: the run is not finished.
@@ -165,7 +148,7 @@ def finished_manifest(store: RunStore) -> Manifest:
 
 
 def damaged(store: RunStore, path: str, found: str) -> DatasetCorruptError:
-    """The error that a finished file is not what the manifest lists, and what to do."""
+    """The error for a finished file that is not as the manifest lists it."""
     return DatasetCorruptError(
         f"{store.uri}/{path} {found}: it is not the file that {layout.MANIFEST} lists. Copy it again from where the "
         "dataset is whole, or score the variants again in a new run directory."

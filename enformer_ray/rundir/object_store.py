@@ -1,4 +1,4 @@
-"""A run directory under a prefix of an S3 or Google Cloud Storage bucket."""
+"""The store of a run directory in a bucket: a prefix on S3 or Google Cloud Storage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -15,18 +14,22 @@ import pyarrow.fs as pafs
 from obstore.exceptions import AlreadyExistsError
 
 from enformer_ray.errors import StoreError
+from enformer_ray.files import read_ahead
 from enformer_ray.rundir.bucket import PATIENCE, Bucket, UnsupportedError
-from enformer_ray.rundir.files import LocalCopies, RangeFiles, Source
+from enformer_ray.rundir.remote_files import LocalCopies, RangeFiles, Source
 
 _SMALL = 2**20
 """Bytes of a file that is read as a document."""
 
 _PART = 8 * 2**20
-"""Bytes of a part of an upload, or of a download; four are on their way at a time."""
+"""Bytes of a part of an upload, or of a download; `_CONCURRENT` are on their way at a time."""
 
 _CONCURRENT = 4
 _CONCURRENT_READS = 16
+
 _CONFLICTS = 20
+"""How often an object may vanish between a refused `create` and the look at it."""
+
 _PROBE = ".probe-"
 
 T = TypeVar("T")
@@ -38,10 +41,6 @@ class ObjectStore:
     Args:
         uri: `s3://bucket/prefix` or `gs://bucket/prefix`.
         patience: seconds after which a request that fails again and again is given up.
-
-    Raises:
-        ConfigError: a URI that names no bucket or has characters that are patterns.
-        StoreError: credentials in the environment that cannot be used.
     """
 
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
@@ -53,6 +52,7 @@ class ObjectStore:
         self._probing, self._appending, self._last_segment = threading.Lock(), threading.Lock(), 0
 
     def __reduce__(self) -> tuple[type[ObjectStore], tuple[str, float]]:
+        # Connections and locks cannot be pickled: the worker that gets a store opens its own.
         return type(self), (self.uri, self._patience)
 
     @property
@@ -64,15 +64,15 @@ class ObjectStore:
             return self._conditional
 
     def exists(self, path: str) -> bool:
-        """Whether there is such an object."""
+        """Whether an object exists."""
         return self.size(path) is not None
 
     def size(self, path: str) -> int | None:
-        """Bytes of an object; None when there is none."""
+        """Bytes of an object; None when it does not exist."""
         try:
             return self._call("read", path, lambda: self._bucket.small.head(path))["size"]
         except FileNotFoundError:
-            # The answer about an object has no body that would tell a missing object from a missing bucket.
+            # An answer to HEAD has no body that could distinguish a missing object from a missing bucket.
             self._bucket.check()
             return None
 
@@ -93,11 +93,7 @@ class ObjectStore:
         return list(self.sizes(prefix))
 
     def read_bytes(self, path: str) -> bytes:
-        """Content of an object.
-
-        Raises:
-            StoreError: there is no such object, or it cannot be read.
-        """
+        """Content of an object; StoreError when it does not exist."""
         try:
             return self._get(path)
         except FileNotFoundError:
@@ -105,12 +101,11 @@ class ObjectStore:
 
     def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
         """Contents of small objects, in order; 16 are on their way at a time."""
-        with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
-            for first in range(0, len(paths), 64 * _CONCURRENT_READS):
-                yield from pool.map(self.read_bytes, paths[first : first + 64 * _CONCURRENT_READS])
+        # More are waiting than are read: one that is slow does not stop the others.
+        return read_ahead(self.read_bytes, paths, 4 * _CONCURRENT_READS, threads=_CONCURRENT_READS)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write an object unless it is there: False, and nothing changed, when it was.
+        """Write an object unless it exists: False, and nothing changed, when it does.
 
         On a server that ignores the condition (`conditional` is False) the object is looked for first, which leaves a
         moment in which two can both succeed.
@@ -123,13 +118,14 @@ class ObjectStore:
         return self._create(path, data)
 
     def replace(self, path: str, data: bytes) -> None:
-        """Write a small object over what is there."""
-        self._copies.forget(path)
+        """Write a small object, over the existing one."""
+        self._copies.forget(path)  # else this process would go on reading the old content
         self._put(path, data)
 
     def append(self, path: str, data: bytes) -> None:
-        """Add to what `read_appended` returns: objects do not grow, so that this is a new one beside the others."""
+        """Add to what `read_appended` returns: objects cannot grow, so this is a new one in a folder of them."""
         with self._appending:
+            # Names are in the order of appending, also of two within a tick of the clock, or when it is set back.
             self._last_segment = max(time.time_ns(), self._last_segment + 1)
             name = f"{self._last_segment:020d}-{uuid.uuid4().hex[:8]}{PurePosixPath(path).suffix}"
         self._put(f"{_segments(path)}/{name}", data)
@@ -169,14 +165,14 @@ class ObjectStore:
         return self._copies.workspace(prefix)
 
     def delete_tree(self, prefix: str) -> None:
-        """Remove an object, or a folder and all under it, if it is there."""
+        """Remove an object, or a folder and all under it, if it exists."""
         self._copies.forget(prefix)
         paths = [prefix]
         while paths:
             try:
                 self._call("deleted", prefix, partial(self._bucket.bulk.delete, paths))
             except FileNotFoundError:
-                # Google Cloud Storage says so of what is gone already; others of the list may still be there.
+                # Google Cloud Storage says so of objects that are gone already; others of the list may still exist.
                 self._bucket.check()
             paths = self.list(prefix)
 
@@ -203,10 +199,10 @@ class ObjectStore:
                 self._call("written", path, lambda: self._bucket.small.put(path, data, mode="create"))
             except AlreadyExistsError:
                 try:
-                    # Ours, when the store did what it was asked and the answer was lost on its way.
+                    # Ours, when the store wrote it, the answer was lost, and the repeated request found it there.
                     return self._get(path) == data
                 except FileNotFoundError:
-                    time.sleep(0.1)  # another one's, which was refused or deleted in the meantime
+                    time.sleep(0.1)  # another client's, which was refused or deleted in the meantime
             else:
                 return True
         raise StoreError(f"{self.uri}/{path} cannot be written: others create and delete it all the time.")
@@ -245,11 +241,10 @@ class ObjectStore:
             raise self._absent(path)
         parts = [(start, min(start + _PART, size)) for start in range(0, size, _PART)]
         try:
-            with local.open("wb") as file, ThreadPoolExecutor(_CONCURRENT) as pool:
+            with local.open("wb") as file:
                 # A few at a time: what is ahead of the disk is held in memory.
-                for first in range(0, len(parts), 4 * _CONCURRENT):
-                    some = parts[first : first + 4 * _CONCURRENT]
-                    file.writelines(pool.map(lambda part: self._read_range(path, *part), some))
+                ahead = 4 * _CONCURRENT
+                file.writelines(read_ahead(lambda part: self._read_range(path, *part), parts, ahead, _CONCURRENT))
         except StoreError:
             raise
         except OSError as error:

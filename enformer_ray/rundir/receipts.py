@@ -1,15 +1,16 @@
-"""Receipts: a shard is scored when its receipt is there, and never because files of it are."""
+"""Receipts, the documents that make shards scored: files of scores count only when a receipt lists them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import RunStore, read_document
 
 FailureReason = Literal["scoring_error", "worker_crashed", "timed_out"]
 """Why a variant has no score although it was planned; docs/run_directory.md says what each means."""
@@ -32,8 +33,8 @@ class Failure(_Frozen):
     """Why the one variant of a part could not be scored.
 
     Attributes:
-        reason: as it stands in the dataset.
-        detail: what the last attempt said.
+        reason: as in the dataset.
+        detail: error of the last attempt.
         attempts: how often the variant was tried alone.
     """
 
@@ -43,14 +44,14 @@ class Failure(_Frozen):
 
 
 class Timings(_Frozen):
-    """When a worker was at a part.
+    """When a worker scored a part, and how long each step took.
 
     Attributes:
         started: UTC, ISO 8601.
         waited: seconds that the worker had nothing to do before it.
         read: seconds for reading its variants, as far as the worker had to wait for them.
         score: seconds for scoring.
-        audit: seconds for plain passes.
+        audit: seconds for the direct passes of audited variants.
         write: seconds for writing, hashing and staging.
     """
 
@@ -63,7 +64,7 @@ class Timings(_Frozen):
 
 
 class Receipt(_Frozen):
-    """What one attempt at a shard, or at a part of one, left in staging.
+    """What one attempt at a shard, or at a part of one, wrote to staging.
 
     Attributes:
         shard: number of the shard.
@@ -73,12 +74,12 @@ class Receipt(_Frozen):
         first_row: first variant of the part, counted from the shard's first.
         rows: variants of the part.
         files: staged file of each statistic; none for a variant that failed.
-        audit: staged file of each statistic of the variants that were scored again by plain passes.
+        audit: staged file of each statistic of the variants that were scored again by direct passes.
         counts: variants by indel convention.
         failure: why the part's only variant has no score; None for a part that was scored.
         batch_size: sequences in one pass; fewer than planned where memory was short.
         timings: when and how long.
-        device: what computed, in words.
+        device: name of the GPU or CPU.
         host: name of the machine.
         worker: name of the worker, unique in the run.
     """
@@ -100,11 +101,14 @@ class Receipt(_Frozen):
     worker: str
 
 
+WORK_STEPS = ("read", "score", "audit", "write")
+"""Fields of Timings for which the worker works."""
+
 _WHOLE_SHARD = frozenset({""})
 
 
 def publish(store: RunStore, receipt: Receipt) -> Receipt:
-    """Make a part scored; the receipt that was there first wins and is returned."""
+    """Make a part scored; returns its receipt, which is another one where that was published first."""
     path = layout.receipt(receipt.shard, receipt.part)
     if store.create(path, receipt.model_dump_json(indent=1).encode()):
         return receipt
@@ -124,17 +128,9 @@ def received(store: RunStore) -> dict[int, frozenset[str]]:
 
 
 def read_receipt(store: RunStore, shard: int, part: str = "") -> Receipt:
-    """One receipt.
-
-    Raises:
-        StoreError: there is none.
-        DatasetCorruptError: the file is no receipt of that part.
-    """
+    """One receipt; StoreError when it does not exist, DatasetCorruptError when the file is no receipt of that part."""
     path = layout.receipt(shard, part)
-    try:
-        receipt = Receipt.model_validate_json(store.read_bytes(path))
-    except ValidationError as error:
-        raise _no_receipt(store, path, error.errors()[0]["msg"]) from None
+    receipt = read_document(store, path, Receipt.model_validate_json, partial(_no_receipt, store, path))
     if (receipt.shard, receipt.part) != (shard, part):
         raise _no_receipt(store, path, f"it says that it is of shard {receipt.shard}, part {receipt.part!r}")
     return receipt

@@ -1,4 +1,4 @@
-"""A Ray session for one run: a small local one on loopback, or the cluster at an address."""
+"""Ray for one command: a session (a small local one, or the cluster at an address), its capacity, and tasks on it."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ import torch
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ClusterUnreachableError, DeviceError, EnformerRayError, WorkersLostError
 
-_LOCAL_OBJECT_STORE = 128 * 2**20
-"""Bytes. Only shard descriptions and receipts pass through the object store; 75 MiB is the least Ray accepts."""
+RETRIES = 3
+"""How often a task is started again whose process died."""
 
+_LOCAL_OBJECT_STORE = 128 * 2**20
+"""Bytes. Only shard descriptions and receipts pass through the object store; Ray accepts no less than 75 MiB."""
 
 _PATIENCE = 30.0
 """Seconds for the head of a cluster to answer."""
 
+Result = TypeVar("Result")
+
 
 @contextmanager
 def ray_session(address: str | None, lanes: int) -> Iterator[None]:
-    """Connect to Ray, and leave it as it was found.
+    """Connect to Ray, and leave it as it was found; ClusterUnreachableError when the cluster cannot be joined.
 
     Args:
         address: Ray cluster; None starts one on this machine that ends with the session.
         lanes: workers that the local cluster has room for.
-
-    Raises:
-        ClusterUnreachableError: the cluster cannot be joined.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None:
-        # Without it Ray listens on the machine's outer address even when nobody else is to join.
+        # Without it Ray listens on the machine's public address, although nobody else may join.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
-    if ray.is_initialized():
+    if ray.is_initialized():  # by a caller from Python, whose session must not end with this one
         yield
         return
     if address is None:
@@ -66,7 +67,7 @@ def _join(address: str) -> None:
 
     try:
         _knock(address)
-        # Workers log to files of their nodes; what matters of it comes back as answers and events.
+        # Workers log to files of their nodes; what the driver needs comes back in answers.
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachableError(
@@ -113,15 +114,12 @@ def cpus_of_a_worker(threads: int) -> int:
 
 
 def room_for(resources: Mapping[str, float], workers: int | None, address: str | None) -> Callable[[], int]:
-    """How many workers are wanted at most, asked again and again: nodes come and go.
+    """A function that returns the number of workers at most; called again and again, as nodes join and leave.
 
     Args:
         resources: `num_cpus` and `num_gpus` of one worker.
-        workers: how many were asked for; None is as many as the cluster has room for.
+        workers: how many were asked for; None is as many as the cluster has room for. DeviceError where that is none.
         address: Ray cluster; None is a local one, which has room for what it was started with.
-
-    Raises:
-        DeviceError: the plan computes on CUDA, the number of workers was not given, and the cluster has no GPU.
     """
     if workers is not None:
         return lambda: workers
@@ -129,10 +127,11 @@ def room_for(resources: Mapping[str, float], workers: int | None, address: str |
     def room() -> int:
         import ray
 
-        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         if resources["num_gpus"]:
-            return int(there.get("GPU", 0) / resources["num_gpus"] + 1e-9)
-        return 1 if address is None else max(1, int(there.get("CPU", 0) // resources["num_cpus"]))
+            # Shares of a GPU are floats: a quotient just below a whole number must not lose a worker.
+            return int(total.get("GPU", 0) / resources["num_gpus"] + 1e-9)
+        return 1 if address is None else max(1, int(total.get("CPU", 0) // resources["num_cpus"]))
 
     if room() == 0:
         raise DeviceError(
@@ -140,12 +139,6 @@ def room_for(resources: Mapping[str, float], workers: int | None, address: str |
             "asked for them, or start Ray where there are GPUs, or plan again in a new directory with --device cpu."
         )
     return room
-
-
-Result = TypeVar("Result")
-
-RETRIES = 3
-"""How often a task is started again whose process died."""
 
 
 def run_tasks(
@@ -170,8 +163,7 @@ def run_tasks(
 
     Raises:
         WorkersLostError: the process of a task died again and again.
-        EnformerRayError: an error of this project in a task.
-        OSError: a task could not read or write a file.
+        EnformerRayError, OSError: as a task raised it.
     """
     import ray
 
@@ -185,7 +177,7 @@ def run_tasks(
                 yield _next(running, in_order, task, advice)
         while running:
             yield _next(running, in_order, task, advice)
-    finally:
+    finally:  # also when the caller stops taking results
         for reference in running:
             ray.cancel(reference, force=True)
 

@@ -1,7 +1,7 @@
-"""Log lines of the driver and of workers: each carries the run, the epoch, the worker and the part at work.
+"""Signals and logs of a process: interruptions become errors; log lines carry the run, epoch, worker and part.
 
-What a process works at is the same for all of its threads, so it is kept once a process. Only the logger of this
-project is touched: what Ray and other libraries say goes where they send it.
+What a process works on is the same for all of its threads, so it is kept once a process. Only the logger of this
+project is touched: lines of Ray and other libraries go where they send them.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _NAMES = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Told to stop (SIGTERM)
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Raise RunInterruptedError on Ctrl-C and SIGTERM inside; outside the main thread signals are left alone.
+    """Raise RunInterruptedError on Ctrl-C and SIGTERM in the block; outside the main thread signals are left alone.
 
     Yields:
-        A function that puts the handlers in place again, for when a library has put its own there.
+        A function that installs the handlers again, after a library has installed its own.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread set handlers
         yield lambda: None
         return
-    before = {number: signal.getsignal(number) for number in _NAMES}
+    previous = {number: signal.getsignal(number) for number in _NAMES}
     received: list[signal.Signals] = []
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -54,7 +54,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
         first = received[0] if received else signal.SIGINT
         raise RunInterruptedError(_NAMES[first], 128 + first) from None
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
@@ -65,7 +65,7 @@ PROJECT = "enformer_ray"
 
 @dataclass(frozen=True)
 class Work:
-    """What a process works at; empty where it is not known.
+    """What a process works on; empty where it is not known.
 
     Attributes:
         run: fingerprint of the plan.
@@ -80,8 +80,8 @@ class Work:
     part: str = ""
 
     def __str__(self) -> str:
-        said = {"run": self.run[:8], "epoch": self.epoch, "worker": self.worker, "part": self.part}
-        return " ".join(f"{name}={value}" for name, value in said.items() if value not in ("", None))
+        values = {"run": self.run[:8], "epoch": self.epoch, "worker": self.worker, "part": self.part}
+        return " ".join(f"{name}={value}" for name, value in values.items() if value not in ("", None))
 
 
 class _Process:
@@ -89,24 +89,24 @@ class _Process:
 
 
 def set_work(work: Work) -> None:
-    """State what this process works at from now on."""
+    """State what this process works on from now on."""
     _Process.work = work
 
 
 def set_part(part: str) -> None:
-    """State which part this process is at from now on; empty for none."""
+    """State the part that this process works on from now on; empty for none."""
     _Process.work = replace(_Process.work, part=part)
 
 
 @contextmanager
 def working(work: Work) -> Iterator[None]:
-    """State what this process works at inside, and what it did before again behind."""
-    before = _Process.work
+    """State what this process works on in the block; after it, the previous statement holds again."""
+    previous = _Process.work
     set_work(work)
     try:
         yield
     finally:
-        set_work(before)
+        set_work(previous)
 
 
 class WorkFormatter(logging.Formatter):
@@ -116,7 +116,7 @@ class WorkFormatter(logging.Formatter):
         super().__init__("%(at)s %(levelname)s%(work)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record in one line, with what the process works at."""
+        """The record in one line, with what the process works on."""
         work = str(_Process.work)
         record.at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         record.work = f" [{work}]" if work else ""
@@ -124,7 +124,7 @@ class WorkFormatter(logging.Formatter):
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at the moment: a progress bar puts itself in front of it, and steps aside."""
+    """Writes to the current standard error, which a progress bar replaces while it is shown."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,11 +141,7 @@ class _StandardError(logging.StreamHandler[TextIO]):
 
 
 def log_to_stderr(level: Level) -> None:
-    """Let this process write the log lines of this project to standard error, once each.
-
-    Args:
-        level: the least that is written.
-    """
+    """Let this process write the log lines of this project, from a level on, to standard error, once each."""
     logger = logging.getLogger(PROJECT)
     if not any(isinstance(handler, _StandardError) for handler in logger.handlers):
         logger.addHandler(_StandardError())

@@ -8,7 +8,7 @@ import pytest
 
 from enformer_ray.plan.plan import make_plan
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.analysis.hostile import hostile_run
 from tests.run_fixtures import score_without_ray
 from tests.small_world import make_world, small_job

@@ -11,7 +11,7 @@ from PIL import Image
 
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.publish.verify import verify
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.end_to_end.conftest import Command, command
 
 __all__ = ["command"]

@@ -11,7 +11,7 @@ from enformer_ray.analysis.profiles import pick_one, pick_top, strongest, top_pr
 from enformer_ray.analysis.sweep import sweep
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import ConfigError, ProfileError
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 
 
 def test_a_profile_adds_up_to_the_score(demo: Path) -> None:

@@ -11,7 +11,7 @@ from enformer_ray.analysis.report.page import collect, render
 from enformer_ray.config import CatalogueConfig, JobConfig, ScoringConfig
 from enformer_ray.plan.plan import make_plan
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.analysis.browser import chromium, find_chromium
 from tests.analysis.test_report_page import INKED, POINT
 from tests.run_fixtures import score_without_ray

@@ -16,7 +16,7 @@ from enformer_ray.analysis.report import contents
 from enformer_ray.analysis.report.contents import Disturbances, timeline
 from enformer_ray.analysis.report.page import collect, render
 from enformer_ray.analysis.sweep import sweep
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.analysis.browser import Browser, chromium, find_chromium
 from tests.analysis.hostile import NAMES
 

@@ -15,7 +15,7 @@ from enformer_ray.dataset.rows import StatisticRows
 from enformer_ray.dataset.selection import choose_tracks
 from enformer_ray.errors import ConfigError, RunIncompleteError, TrackSelectionError
 from enformer_ray.rundir.layout import ROW_COLUMNS
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.analysis.hostile import DESCRIPTIONS
 from tests.dataset.test_dataset import upload
 

@@ -8,8 +8,8 @@ import pytest
 
 from enformer_ray.analysis.report import contents as module
 from enformer_ray.analysis.report.contents import read_disturbances, read_timeline, timeline
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Failure, Receipt, Timings
+from enformer_ray.rundir.store import LocalStore
 
 
 def receipt(shard: int, worker: str, second: float, rows: int = 10, failure: Failure | None = None) -> Receipt:

@@ -15,8 +15,8 @@ from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.tables import score_tables
 
 Scores = Callable[[Sequence[Variant]], NDArray[np.float32]]

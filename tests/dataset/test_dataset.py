@@ -20,8 +20,7 @@ from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteE
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.layout import ROW_COLUMNS
-from enformer_ray.rundir.local import LocalStore
-from enformer_ray.rundir.store import RunStore, open_store
+from enformer_ray.rundir.store import LocalStore, RunStore, open_store
 from tests.faulty_proxy import FAULTS
 from tests.run_fixtures import ALLELES, SNVS, score_without_ray, write_genome, write_vcf, write_weights
 from tests.s3 import Faulty

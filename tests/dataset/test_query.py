@@ -21,7 +21,7 @@ from enformer_ray.errors import QueryError, StoreError
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.publish import merge
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.dataset.generated import finished_run
 from tests.dataset.study import make_study
 from tests.dataset.test_dataset import upload

@@ -21,8 +21,8 @@ from enformer_ray.model.hub import load_enformer
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.plan.shards import whole
 from enformer_ray.plan.variants import PlannedVariants
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
 from enformer_ray.scoring.targets import TssTarget
 from tests.end_to_end.conftest import Command

@@ -16,7 +16,7 @@ import yaml
 
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.end_to_end.conftest import Command, Finished
 from tests.end_to_end.test_two_drivers import stopped
 from tests.small_world import World

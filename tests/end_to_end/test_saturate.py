@@ -23,8 +23,8 @@ from enformer_ray.model.hub import load_enformer
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.scorer import ReuseScorer
 from tests.end_to_end.conftest import Command
 from tests.run_fixtures import score_without_ray, write_genome, write_weights

@@ -28,8 +28,8 @@ from enformer_ray.plan.plan import make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import read_events
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, read_receipt, received
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.runtime.cluster import ray_session, room_for
 from tests import workers
 from tests.run_fixtures import SNVS
@@ -141,7 +141,7 @@ SCRIPT = """
 import os, pathlib, signal, sys
 from enformer_ray.errors import EnformerRayError
 from enformer_ray.engine import driver
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests import workers
 
 def on_progress(progress):

@@ -18,9 +18,9 @@ from enformer_ray.publish import documents
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import AccountLine
 from enformer_ray.rundir.receipts import Failure, read_receipt
+from enformer_ray.rundir.store import LocalStore
 from tests.publish.test_finalise import published
 from tests.receipts import publish_failure, publish_halves, replace, restage, shard_number
 from tests.run_fixtures import ALLELES, SNVS

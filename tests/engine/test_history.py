@@ -1,20 +1,24 @@
-"""What events tell, without a store."""
+"""The history of a run from its events, without a store."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from enformer_ray.engine.status import MIN_PARTS, WINDOW_SECONDS, History, WorkerStatus
+from enformer_ray.engine.progress import MIN_PARTS, WINDOW_SECONDS, History, WorkerStatus
+from enformer_ray.rundir.events import EVENTS
 
 BEGAN = datetime.fromisoformat("2026-01-31T12:00:00+00:00")
 
 
 def event(kind: str, after: float, epoch: int = 1, **values: Any) -> dict[str, Any]:
+    """A line of the log; fields that do not matter to the history are made up."""
     at = (BEGAN + timedelta(seconds=after)).isoformat(timespec="milliseconds")
-    return {"at": at, "epoch": epoch, "event": kind, **values}
+    names = [field.name for field in fields(EVENTS[kind])] if kind in EVENTS else []
+    return {"at": at, "epoch": epoch, "event": kind, **dict.fromkeys(names, "-"), **values}
 
 
 def started(seconds: float, epoch: int = 1, worker: str = "1.0") -> list[dict[str, Any]]:
@@ -92,7 +96,15 @@ def test_the_next_driver_begins_anew_and_the_one_before_is_not_heard_any_more() 
 
 def test_an_event_of_another_version_is_passed_over() -> None:
     history = History([*started(0), event("moon_rose", 1), event("moon_rose", 1, worker="1.0")])
+    lacking, more = (
+        event("part_begun", 2, part="00000", worker="1.0"),
+        event("part_begun", 3, worker="1.0", moon="full"),
+    )
+    del lacking["part"]
+    history.see(lacking)
     assert only(history).state == "idle"
+    history.see(more | {"part": "00001"})
+    assert (only(history).state, only(history).part) == ("scoring", "00001")
 
 
 def test_the_rate_counts_from_the_first_worker_that_was_ready() -> None:

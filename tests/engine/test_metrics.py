@@ -16,7 +16,8 @@ from enformer_ray.config import JobConfig
 from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.progress import METRICS, RUN_DIGITS, STEPS, WORKER_STATES, Progress, RunMetrics
 from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.events import AttemptFailed, PartBegun, PartScored, VariantFailed, WorkerLost
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.runtime.cluster import ray_session
 from tests.run_fixtures import SNVS
 
@@ -65,22 +66,26 @@ def values(samples: Samples, name: str, tag: str) -> dict[str, float]:
     return {tags[tag]: value for found, tags, value in samples if found == name}
 
 
-def scored(**changes: Any) -> dict[str, Any]:
+def scored(batch_size: int = 8) -> PartScored:
     steps = dict(zip(STEPS, (1.0, 0.5, 20.0, 2.0, 0.25), strict=True))
-    return {"part": "00000", "rows": 7, "batch_size": 8, **steps, **changes}
+    return PartScored(part="00000", rows=7, worker="1.0", batch_size=batch_size, started="", **steps)
+
+
+def failed(cause: str) -> AttemptFailed:
+    return AttemptFailed(part="00001", rows=7, worker="1.0", cause=cause, detail="", own=0, lost=1)
 
 
 @pytest.mark.usefixtures("ray_here")
 def test_every_metric_reaches_prometheus_under_its_name() -> None:
     metrics = RunMetrics("0123456789abcdef", batch_size=8)
     metrics.measure(Progress(1, 10, 5, 100, 0.0, None), ())
-    metrics.see("part_scored", scored())
-    metrics.see("part_scored", scored(batch_size=2))
-    metrics.see("part_begun", {"part": "00001", "worker": "1.0"})
-    metrics.see("variant_failed", {"part": "00002", "reason": "timed_out"})
-    metrics.see("attempt_failed", {"cause": "lost"})
-    metrics.see("attempt_failed", {"cause": "preempted"})
-    metrics.see("worker_lost", {"cause": "lost"})
+    metrics.see(scored())
+    metrics.see(scored(batch_size=2))
+    metrics.see(PartBegun(part="00001", worker="1.0"))
+    metrics.see(VariantFailed(part="00002", reason="timed_out", detail="", attempts=2))
+    metrics.see(failed("lost"))
+    metrics.see(failed("preempted"))
+    metrics.see(WorkerLost(worker="1.0", place=0, cause="lost", detail="", successor=None))
     metrics.measure(Progress(4, 10, 20, 100, 0.5, 160.0), ())
     run = "0123456789abcdef"[:RUN_DIGITS]
     samples = scrape_until({name for metric in METRICS for name in exported(metric)}, run)

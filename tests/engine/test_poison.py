@@ -19,8 +19,8 @@ from enformer_ray.plan.shards import covering
 from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.events import read_events
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, read_receipt, received
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.runtime.cluster import ray_session
 from tests import workers
 

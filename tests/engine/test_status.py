@@ -21,11 +21,10 @@ from enformer_ray.config import JobConfig
 from enformer_ray.engine.status import RunStatus, run_status
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.events import EventLog
+from enformer_ray.rundir.events import AttemptFailed, EventLog, RunStarted, VariantFailed, WorkerLost, WorkerRequested
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Failure, read_receipt
-from enformer_ray.rundir.store import RunStore, open_store
+from enformer_ray.rundir.store import LocalStore, RunStore, open_store
 from tests.engine.seen_workers import GO, POISON, WAITS_AT
 from tests.run_fixtures import ALLELES, SNVS
 
@@ -119,7 +118,7 @@ def test_a_failure_whose_event_was_lost_is_found(scored: LocalStore) -> None:
     assert (failed.part, failed.reason, failed.attempts) == ("00001.1.0", "timed_out", 2)
     # The whole shard counts where its own receipt is there as well, whatever was said of its halves.
     log = EventLog(scored, 1)
-    log.add("variant_failed", part="00001.1.0", **failure.model_dump())
+    log.add(VariantFailed(part="00001.1.0", **failure.model_dump()))
     log.write()
     assert run_status(scored).variants_failed == 1
     scored.create(layout.receipt(1), whole.model_dump_json().encode())
@@ -130,13 +129,15 @@ def test_many_failures_and_workers_are_cut_short_on_paper_alone(
     scored: LocalStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = EventLog(scored, 1)
-    log.add("run_started")
+    log.add(
+        RunStarted(shards=1, shards_done=0, variants=3, variants_done=0, workers=None, address=None, fingerprint="0123")
+    )
+    died = "its [node] died " + 100 * "x"
     for number in range(50):
-        log.add("worker_requested", worker=f"1.{number}")
-        log.add(
-            "worker_lost", worker=f"1.{number}", cause="lost", detail="its [node] died " + 100 * "x", successor=None
-        )
-        log.add("attempt_failed", part="00000", worker=f"1.{number}", cause="lost", detail="", own=0, lost=number)
+        worker = f"1.{number}"
+        log.add(WorkerRequested(worker=worker))
+        log.add(WorkerLost(worker=worker, place=0, cause="lost", detail=died, successor=None))
+        log.add(AttemptFailed(part="00000", rows=3, worker=worker, cause="lost", detail="", own=0, lost=number))
     log.write()
     text = printed(capsys, scored.uri)
     assert text.count("its [node] died") == 20

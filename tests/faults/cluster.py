@@ -39,7 +39,7 @@ class Cluster:
     """Started when it is made; whoever adopted its processes ends them.
 
     Args:
-        cpus: of each node beside the head.
+        cpus: of each node other than the head.
         folder: for Ray's sessions; its path must be short, since sockets lie in it.
     """
 

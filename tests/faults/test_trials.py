@@ -16,15 +16,15 @@ from enformer_ray.plan.plan import load_plan
 from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Failure, Receipt, publish
+from enformer_ray.rundir.store import LocalStore
 from tests.faults.chaos import KINDS, Fault, draw
 from tests.faults.processes import descendants
 from tests.faults.trial import can_mount
-from tests.faults.trials import LONGEST_WITH_CLEANING, Result, run_apart, table
+from tests.faults.trials import MAX_SECONDS_WITH_CLEANING, Result, run_apart, table
 from tests.faults.world import copy_plan, prepare, problems_of
 
-trial = pytest.mark.timeout(LONGEST_WITH_CLEANING + 60)
+trial = pytest.mark.timeout(MAX_SECONDS_WITH_CLEANING + 60)
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from pathlib import Path
 from random import Random
 
 from enformer_ray.rundir.events import read_events
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import received
+from enformer_ray.rundir.store import LocalStore
 from tests.faults.chaos import DISK_BYTES, Fault, draw, inflict
 from tests.faults.cluster import IMPATIENT, Cluster
 from tests.faults.processes import adopt_orphans, end_all_below
@@ -31,16 +31,16 @@ from tests.faults.world import copy_plan, problems_of, shards_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = ((1, 1), (1, 1), (2, 1), (1, 1, 1))
-"""CPUs of the nodes beside the head; the seed chooses."""
+"""CPUs of the nodes other than the head; the seed chooses."""
 
-LONGEST = 600.0
+MAX_SECONDS = 600.0
 """Seconds after which a trial has failed."""
 
-LONGEST_WITHOUT_HEAD = 120.0
+MAX_SECONDS_WITHOUT_HEAD = 120.0
 """Seconds in which a driver has to end whose cluster is gone."""
 
 STARTS_BEYOND_FAULTS = 3
-NAMED = {0, 1, 4, 130, 143, -9, -15}
+EXPECTED_STATUSES = {0, 1, 4, 130, 143, -9, -15}
 """Exit statuses that a driver may end with. No variant here is at fault: 3 is not among them."""
 
 REASONS = {
@@ -50,7 +50,7 @@ REASONS = {
     "a lost raylet": "The raylet",
     "dead workers": "died one after another",
 }
-"""Why a driver may end with 1, and words of its log that tell."""
+"""Why a driver may end with 1, and the words in its log that show it."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Trial:
         self._random, self._faults = Random(-seed - 1), list(faults)
         self._cpus = self._random.choice(NODES)
         self.result = Result(seed, len(self._cpus), len(faults))
-        self._most_starts = len(faults) + STARTS_BEYOND_FAULTS
+        self._max_starts = len(faults) + STARTS_BEYOND_FAULTS
         self._due: float | None = None
         self._clusters = 0
         self._head_lost: float | None = None
@@ -93,18 +93,18 @@ class Trial:
         self.driver = self._start_driver()
 
     def lose_head(self) -> None:
-        """The cluster of now is gone; the next driver gets another one."""
+        """End the head of the cluster; the next driver gets a new cluster."""
         self.cluster.kill_head()
         self._head_lost = time.monotonic()
 
     def add_node(self) -> None:
-        """Add a node; a cluster without a head gets none, and the next one has all that it should have."""
+        """Add a node, unless the head is lost: the next cluster has all of its nodes from the start."""
         if self._head_lost is None:
             self.cluster.add_node()
 
     def until_done(self) -> None:
         """Disturb the run, and start the driver again whenever it ended, until it ends with 0."""
-        while time.monotonic() - self._began < LONGEST:
+        while time.monotonic() - self._began < MAX_SECONDS:
             self._do_what_is_due()
             status = self.driver.poll()
             if status is not None:
@@ -112,18 +112,20 @@ class Trial:
                 self._judge(status)
                 if status == 0 or self.result.problems:
                     return
-                if len(self.result.statuses) >= self._most_starts:
-                    self.result.problems.append(f"not done after {self._most_starts} starts")
+                if len(self.result.statuses) >= self._max_starts:
+                    self.result.problems.append(f"not done after {self._max_starts} starts")
                     return
                 self._start_again()
-            elif self._head_lost is not None and time.monotonic() - self._head_lost > LONGEST_WITHOUT_HEAD:
-                self.result.problems.append(f"the driver goes on {LONGEST_WITHOUT_HEAD:.0f} s after its head was lost")
+            elif self._head_lost is not None and time.monotonic() - self._head_lost > MAX_SECONDS_WITHOUT_HEAD:
+                self.result.problems.append(
+                    f"the driver goes on {MAX_SECONDS_WITHOUT_HEAD:.0f} s after its head was lost"
+                )
                 return
             time.sleep(0.05)
-        self.result.problems.append(f"not done after {LONGEST:.0f} s")
+        self.result.problems.append(f"not done after {MAX_SECONDS:.0f} s")
 
     def check(self) -> None:
-        """Compare what is there with the undisturbed run, and count what went wrong on the way."""
+        """Compare the run with the undisturbed one, and count what went wrong on the way."""
         self.result.problems += problems_of(self.run, self.world / "undisturbed")
         self.count()
 
@@ -153,12 +155,12 @@ class Trial:
             self._due = None
 
     def _inflict(self, fault: Fault) -> bool:
-        # Until the next driver there is no cluster that anything could be done to.
+        # Until the next driver is started there is no cluster to disturb.
         return self._head_lost is None and inflict(fault.kind, self, self._random)
 
     def _judge(self, status: int) -> None:
         log = self._log().read_text(errors="replace")
-        if status not in NAMED:
+        if status not in EXPECTED_STATUSES:
             self.result.problems.append(f"the driver ended with {status}: {log[-300:]}")
         if "Traceback (most recent call last)" in log:
             self.result.problems.append(f"the driver ended with {status} and a traceback: {log[-1500:]}")
@@ -209,7 +211,7 @@ def _folder(small_disk: bool) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _not_plain(folder: str, names: list[str]) -> list[str]:
+def _left_out(folder: str, names: list[str]) -> list[str]:
     """Sockets of Ray and the ballast of a small disk."""
     return [name for name in names if Path(folder, name).is_socket() or name.startswith(".ballast")]
 
@@ -247,7 +249,7 @@ def run_trial(seed: int, faults: list[Fault], world: Path, keep: Path | None = N
             left = end_all_below(os.getpid())
         result.problems += [f"would not die: {process}" for process in left]
         if keep is not None and result.problems:
-            shutil.copytree(folder, keep / f"seed-{seed}", ignore=_not_plain, symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(folder, keep / f"seed-{seed}", ignore=_left_out, symlinks=True, dirs_exist_ok=True)
     return result
 
 

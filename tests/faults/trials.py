@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tests.faults.chaos import KINDS
 from tests.faults.processes import descendants, end
-from tests.faults.trial import LONGEST, REPOSITORY, Result
+from tests.faults.trial import MAX_SECONDS, REPOSITORY, Result
 from tests.faults.world import prepare
 
-LONGEST_WITH_CLEANING = LONGEST + 120
+MAX_SECONDS_WITH_CLEANING = MAX_SECONDS + 120
 
 
 def run_apart(seed: int, world: Path, keep: Path | None = None, faults: str | None = None) -> Result:
@@ -34,7 +34,7 @@ def run_apart(seed: int, world: Path, keep: Path | None = None, faults: str | No
     command += ["--faults", faults] if faults is not None else []
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as trial:
         try:
-            output, errors = trial.communicate(timeout=LONGEST_WITH_CLEANING)
+            output, errors = trial.communicate(timeout=MAX_SECONDS_WITH_CLEANING)
         except subprocess.TimeoutExpired:
             for pid in [trial.pid, *descendants(trial.pid)]:
                 end(pid)

@@ -17,9 +17,9 @@ from enformer_ray.plan.shards import whole
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import finished_manifest
 from enformer_ray.rundir.receipts import Receipt, publish
+from enformer_ray.rundir.store import LocalStore
 from tests.small_world import make_world, small_job
 
 SHARD_TIMEOUT = 20.0
@@ -97,6 +97,6 @@ def _planned_ids(store: LocalStore) -> list[str]:
 
 
 def _scores(store: LocalStore, statistic: str) -> pa.Table:
-    """All rows of a statistic, in order, whatever files there are beside those of the manifest."""
+    """All rows of a statistic, in order, read from the files of the manifest alone."""
     files = finished_manifest(store).under(f"{layout.SCORES}/{statistic}")
     return pa.concat_tables(pq.read_table(store.local_path(file.path), partitioning=None) for file in files)

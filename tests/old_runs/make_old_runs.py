@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring import SCORER_VERSION
 from tests.genome.gtf import Written, write_gtf
 from tests.old_runs.archive import ARCHIVE, EXPECTED, PLACE, machine

@@ -28,7 +28,7 @@ from enformer_ray.plan.preview import preview
 from enformer_ray.plan.shards import Shard, whole
 from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.scorer import ReuseScorer
 from tests.run_fixtures import ALLELES, GEOMETRY, SNVS, write_weights
 

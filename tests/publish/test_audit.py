@@ -21,8 +21,8 @@ from enformer_ray.publish import audit
 from enformer_ray.publish.audit import BOUND, read_audit
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import read_receipt
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.edits import Strand
 from enformer_ray.scoring.tokens import WindowTokens
 from tests.publish.test_finalise import published

@@ -17,9 +17,9 @@ from enformer_ray.publish.merge import divide_into_files
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import Manifest
 from enformer_ray.rundir.receipts import read_receipt
+from enformer_ray.rundir.store import LocalStore
 from tests.publish.test_finalise import published
 from tests.receipts import replace, restage
 from tests.workers import build_dies_once

@@ -10,6 +10,7 @@ import pytest
 
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInterruptedError
+from enformer_ray.files import sha256_of
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.hub import load_enformer
 from enformer_ray.plan.plan import load_plan
@@ -18,9 +19,8 @@ from enformer_ray.plan.variants import PlannedVariants
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.files import sha256_of
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.receipts import Receipt, publish, read_receipt
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.scorer import ReuseScorer
 from tests.receipts import restage
 from tests.run_fixtures import ALLELES, SNVS

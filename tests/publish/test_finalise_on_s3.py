@@ -13,9 +13,8 @@ from enformer_ray.publish import build, merge
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import dataset_paths, verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
 from enformer_ray.rundir.manifest import Manifest
-from enformer_ray.rundir.store import RunStore, open_store
+from enformer_ray.rundir.store import LocalStore, RunStore, open_store
 from tests.receipts import publish_failure
 
 

@@ -17,7 +17,7 @@ from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, blocks, row_digests
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.genome.gtf import Written, write_gtf
 from tests.receipts import publish_failure, restage
 from tests.run_fixtures import ALLELES, score_without_ray

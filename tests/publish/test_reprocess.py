@@ -28,8 +28,7 @@ from enformer_ray.publish.audit import read_audit
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
-from enformer_ray.rundir.store import open_store
+from enformer_ray.rundir.store import LocalStore, open_store
 from tests.dataset.generated import finished_run
 from tests.previous_runs import counted, origins, planned, scores, with_fewer
 from tests.receipts import publish_failure

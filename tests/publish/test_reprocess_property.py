@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.plan.plan import load_plan
 from enformer_ray.publish import merge
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.previous_runs import (
     FORMATS,
     Record,

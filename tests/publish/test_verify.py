@@ -16,7 +16,7 @@ from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import VerifyProgress, dataset_paths, verify
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import score_writer
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.run_fixtures import SNVS
 
 SCORES = "scores/log2_ratio/chr-1-0.parquet"
@@ -60,7 +60,7 @@ def test_damage_is_named(finished: LocalStore, path: str, damage: Callable[[byte
 
 def relist(store: LocalStore, path: str, **other: object) -> None:
     """Let the manifest list a file as it is now."""
-    from enformer_ray.rundir.files import sha256_of
+    from enformer_ray.files import sha256_of
 
     local = store.root / path
     manifest = json.loads(store.read_bytes(layout.MANIFEST))

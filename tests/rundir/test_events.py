@@ -1,12 +1,27 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.events import EventLog, read_events
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.events import (
+    EVENTS,
+    Event,
+    EventLog,
+    RunFinished,
+    RunStarted,
+    WorkerLost,
+    event_of,
+    read_events,
+)
+from enformer_ray.rundir.receipts import Timings
+from enformer_ray.rundir.store import LocalStore
+
+STARTED = RunStarted(
+    shards=3, shards_done=0, variants=9, variants_done=0, workers=None, address=None, fingerprint="0123"
+)
 
 
 def test_drivers_add_to_one_log(tmp_path: Path) -> None:
@@ -14,8 +29,8 @@ def test_drivers_add_to_one_log(tmp_path: Path) -> None:
     assert list(read_events(store)) == []
     for epoch in (1, 2):
         log = EventLog(store, epoch)
-        log.add("run_started", shards=3)
-        log.add("run_finished", why="")
+        log.add(STARTED)
+        log.add(RunFinished(shards_done=3, variants_done=9, why=""))
         log.write()
         log.write()
     events = list(read_events(store))
@@ -31,7 +46,7 @@ def test_drivers_add_to_one_log(tmp_path: Path) -> None:
 def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     log = EventLog(store, 1)
-    log.add("run_started")
+    log.add(STARTED)
     log.write()
     whole = store.read_appended(layout.EVENTS)
     store.append(layout.EVENTS, whole[:-9] + b"\n[1]\n" + whole)
@@ -39,33 +54,30 @@ def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
 
 
 def test_listeners_are_told_what_is_written(tmp_path: Path) -> None:
-    heard: list[tuple[str, Any]] = []
+    heard: list[Event] = []
     log = EventLog(LocalStore(tmp_path), 1)
-    log.add("run_started")
-    log.listen(lambda event, values: heard.append((event, dict(values))))
-    log.add("worker_lost", worker="1.0", cause="lost")
+    log.add(STARTED)
+    log.listen(heard.append)
+    lost = WorkerLost(worker="1.0", place=0, cause="lost", detail="gone", successor=None)
+    log.add(lost)
     log.write()
-    assert heard == [("worker_lost", {"worker": "1.0", "cause": "lost"})]
-    assert json.loads((tmp_path / layout.EVENTS).read_text().splitlines()[1])["cause"] == "lost"
+    assert heard == [lost]
+    line = json.loads((tmp_path / layout.EVENTS).read_text().splitlines()[1])
+    assert (line["event"], line["cause"]) == ("worker_lost", "lost")
+    assert event_of(line) == lost
+    assert event_of(line | {"event": "moon_rose"}) is None
+    del line["cause"]
+    assert event_of(line) is None
 
 
 def test_every_event_is_documented() -> None:
-    """What the driver tells stands in docs/run_directory.md with the names of its fields."""
-    import ast
-
-    root = Path(__file__).parents[2]
-    documented = (root / "docs" / "run_directory.md").read_text()
-    told: dict[str, set[str]] = {}
-    for path in (root / "enformer_ray").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add"):
-                continue
-            if ast.unparse(node.func.value) not in ("events", "self._events") or not node.args:
-                continue
-            name = ast.literal_eval(node.args[0]) if isinstance(node.args[0], ast.Constant) else "run_finished"
-            told.setdefault(name, set()).update(keyword.arg for keyword in node.keywords if keyword.arg)
-    assert {"part_scored", "part_begun", "run_started", "run_finished", "worker_lost"} <= set(told)
-    rows = {line.split("`")[1]: line for line in documented.splitlines() if line.startswith("| `")}
-    for name, fields in told.items():
-        assert name in rows, name
-        assert [field for field in sorted(fields) if f"`{field}`" not in rows[name]] == [], name
+    """Each kind stands in docs/run_directory.md with the names of its fields, and no other does."""
+    documented = (Path(__file__).parents[2] / "docs" / "run_directory.md").read_text()
+    section = documented.partition("\n## Events\n")[2].partition("\n| cause |")[0]
+    rows = {}
+    for line in section.splitlines():
+        if line.startswith("| `"):
+            names, described = line.strip("|").split("|")
+            rows |= {kind: set(re.findall("`(.*?)`", described)) for kind in re.findall("`(.*?)`", names)}
+    rows["part_scored"] |= set(Timings.model_fields)  # the timings of its receipt
+    assert rows == {kind: {field.name for field in fields(event)} for kind, event in EVENTS.items()}

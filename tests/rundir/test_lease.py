@@ -19,13 +19,13 @@ from enformer_ray.errors import LeaseHeldError, LeaseLostError
 from enformer_ray.rundir import layout
 from enformer_ray.rundir import lease as module
 from enformer_ray.rundir.lease import Claim, Heartbeat, hold, holder
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 
 HOLDER = """
 import sys, time
 from pathlib import Path
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 with hold(LocalStore(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(600)

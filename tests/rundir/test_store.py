@@ -12,8 +12,7 @@ import pytest
 
 from enformer_ray.errors import ConfigError, StoreError
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.local import LocalStore
-from enformer_ray.rundir.store import RunStore, open_store
+from enformer_ray.rundir.store import LocalStore, RunStore, open_store
 
 
 @pytest.fixture(params=["local", "s3", "gs"])

@@ -18,8 +18,8 @@ from enformer_ray.engine.progress import Progress
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.plan.plan import load_plan, make_plan
 from enformer_ray.plan.shards import whole
-from enformer_ray.rundir.events import EventLog
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.events import EventLog, PartBegun, WorkerLost, WorkerRequested
+from enformer_ray.rundir.store import LocalStore
 from enformer_ray.runtime.cluster import ray_session
 from enformer_ray.runtime.process import (
     Work,
@@ -98,13 +98,13 @@ def test_a_command_logs_warnings_unless_it_is_told_otherwise(
 def test_events_are_logged_by_their_weight(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "enformer_ray")
     log = EventLog(LocalStore(tmp_path), 1)
-    log.add("part_scored", part="00000")
-    log.add("worker_started", worker="1.0")
-    log.add("worker_lost", worker="1.0", cause="lost")
+    log.add(PartBegun(part="00000", worker="1.0"))
+    log.add(WorkerRequested(worker="1.0"))
+    log.add(WorkerLost(worker="1.0", place=0, cause="lost", detail="gone", successor=None))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("DEBUG", "part_scored part=00000"),
-        ("INFO", "worker_started worker=1.0"),
-        ("WARNING", "worker_lost worker=1.0 cause=lost"),
+        ("DEBUG", "part_begun worker=1.0 part=00000"),
+        ("INFO", "worker_requested worker=1.0"),
+        ("WARNING", "worker_lost worker=1.0 place=0 cause=lost detail=gone successor=None"),
     ]
 
 

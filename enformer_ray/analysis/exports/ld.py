@@ -18,9 +18,9 @@ from enformer_ray.analysis.exports.text import bgzip_writer, header, lines
 from enformer_ray.analysis.options import AnnotationOptions
 from enformer_ray.dataset.rows import batch_rows
 from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.files import Outputs
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.readers.text import text_lines
-from enformer_ray.rundir.files import Outputs
 
 CHROMOSOME_SIGN = "@"
 """Stands for the chromosome in the name of .bim files, as in PLINK."""

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
 from enformer_ray.analysis.options import Names
 from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.files import Outputs
 from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.readers.text import text_lines
-from enformer_ray.rundir.files import Outputs
 
 MAX_CATEGORIES = 63
 """Categories that REGENIE accepts."""

@@ -21,7 +21,7 @@ from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
 from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
 from enformer_ray.errors import ExportError
-from enformer_ray.rundir.files import PROTOCOL
+from enformer_ray.rundir.remote_files import PROTOCOL
 from enformer_ray.rundir.store import open_store
 
 SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre"})

@@ -13,8 +13,8 @@ import pysam
 
 from enformer_ray.analysis.exports.source import ExportSource, ExportSummary, as_text
 from enformer_ray.errors import ConfigError, DiskError
+from enformer_ray.files import Outputs
 from enformer_ray.readers.bcf import quiet_htslib
-from enformer_ray.rundir.files import Outputs
 
 MAX_TBI_POSITION = 2**29
 """Positions beyond a .tbi index (SAM specification, "The tabix index file format"); a .csi covers them."""

@@ -22,10 +22,10 @@ from enformer_ray.analysis.exports.source import (
 )
 from enformer_ray.analysis.exports.text import BGZIP_SUFFIXES, bgzip_writer, open_output, write_index
 from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.files import Outputs, refuse_inputs
 from enformer_ray.readers.bcf import is_bcf
 from enformer_ray.readers.text import open_unpacked, read_head, readable
 from enformer_ray.readers.vcf import is_vcf
-from enformer_ray.rundir.files import Outputs, refuse_inputs
 
 _MAGIC = b"BCF\2\2"
 _FIXED = struct.Struct("<iiifII")  # contig, 0-based position, length, quality, alleles and fields, formats and samples

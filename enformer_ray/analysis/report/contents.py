@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,17 @@ from enformer_ray.dataset.selection import labels
 from enformer_ray.errors import DatasetCorruptError, shortened
 from enformer_ray.genome.annotation import Gene
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.events import read_events
-from enformer_ray.rundir.receipts import Receipt
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.events import (
+    AttemptFailed,
+    RunStarted,
+    RunStopped,
+    VariantFailed,
+    WorkerLost,
+    WorkerQuarantined,
+    read_events,
+)
+from enformer_ray.rundir.receipts import WORK_STEPS, Receipt
+from enformer_ray.rundir.store import RunStore, parse_document
 
 MAX_BARS = 20_000
 """Bars of the timeline: in a larger run, consecutive bars of a worker are joined."""
@@ -34,8 +43,7 @@ MAX_RATES = 120
 MAX_LISTED = 50
 """Disturbances that are listed."""
 
-_STEPS = ("read", "score", "audit", "write")
-_DISTURBANCES = ("attempt_failed", "worker_lost", "worker_put_aside", "variant_failed", "run_stopped")
+_DISTURBANCES = [event.kind for event in (AttemptFailed, WorkerLost, WorkerQuarantined, VariantFailed, RunStopped)]
 
 Rows = list[tuple[str, str]]
 """Name and value; the template escapes both."""
@@ -281,10 +289,11 @@ def read_timeline(store: RunStore) -> Timeline:
 
 def _receipts(store: RunStore, paths: list[str]) -> Iterable[Receipt]:
     for path, content in zip(paths, store.read_many(paths), strict=True):
-        try:
-            yield Receipt.model_validate_json(content)
-        except ValueError as error:
-            raise DatasetCorruptError(f"{store.uri}/{path} is not a receipt of this version ({error}).") from None
+        yield parse_document(content, Receipt.model_validate_json, partial(_no_receipt, store, path))
+
+
+def _no_receipt(store: RunStore, path: str, why: str) -> DatasetCorruptError:
+    return DatasetCorruptError(f"{store.uri}/{path} is not a receipt of this version ({why}).")
 
 
 def timeline(receipts: Iterable[Receipt]) -> Timeline:
@@ -292,13 +301,13 @@ def timeline(receipts: Iterable[Receipt]) -> Timeline:
     spans: list[tuple[float, float, int, int]] = []  # start, end, worker, rows
     workers: dict[str, str] = {}
     numbers: dict[str, int] = {}
-    steps = dict.fromkeys(("waited", *_STEPS), 0.0)
+    steps = dict.fromkeys(("waited", *WORK_STEPS), 0.0)
     for receipt in receipts:
         if receipt.failure is not None:
             continue
         times = receipt.timings
         start = datetime.fromisoformat(times.started).timestamp()
-        end = start + sum(getattr(times, step) for step in _STEPS)
+        end = start + sum(getattr(times, step) for step in WORK_STEPS)
         workers.setdefault(receipt.worker, receipt.device)
         spans.append((start, end, numbers.setdefault(receipt.worker, len(numbers)), receipt.rows))
         for step in steps:
@@ -382,7 +391,7 @@ def read_disturbances(store: RunStore) -> Disturbances:
     first: list[dict[str, str]] = []
     epochs: set[int] = set()
     for event in read_events(store):
-        if event["event"] == "run_started":
+        if event["event"] == RunStarted.kind:
             epochs.add(event.get("epoch", 0))
         if event["event"] not in _DISTURBANCES:
             continue

@@ -25,7 +25,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.errors import CalibrationError, CalibrationMismatchError, OutputExistsError, RunIncompleteError
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.analysis.exports.conftest import TRACKS, World, score_of
 from tests.dataset.generated import finished_run
 

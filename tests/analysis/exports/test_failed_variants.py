@@ -20,7 +20,7 @@ from enformer_ray.analysis.options import AnnotationOptions
 from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.publish.finalise import finalise
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.analysis.exports.strict import regenie_sets
 from tests.receipts import publish_failure
 from tests.run_fixtures import job, scored_folder

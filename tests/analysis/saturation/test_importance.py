@@ -13,7 +13,7 @@ from enformer_ray.analysis import saturation as sites_module
 from enformer_ray.analysis.saturation import SiteReader, write_importance
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.publish.verify import verify
-from enformer_ray.rundir.local import LocalStore
+from enformer_ray.rundir.store import LocalStore
 from tests.analysis.saturation.planted import FIRST, LAST, MOTIF, PLANTED, Planted
 from tests.dataset.test_dataset import upload
 from tests.end_to_end.conftest import Command, command
