@@ -29,7 +29,7 @@ from enformer_ray.engine import driver
 from enformer_ray.engine.progress import Progress
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.planning.plan import load_plan, make_plan
 from enformer_ray.rundir.receipts import read_receipt
 from enformer_ray.rundir.store import LocalStore
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.model.geometry import EnformerConfig, pass_flops
-from enformer_ray.plan.shards import DEFAULT_SHARD_SIZE
+from enformer_ray.planning.shards import DEFAULT_SHARD_SIZE
 from enformer_ray.scoring.cost import Alleles, direct_flops, variant_costs
 from enformer_ray.scoring.scorer import ReuseScorer
 

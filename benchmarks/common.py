@@ -61,8 +61,8 @@ def substitutions(reference: ReferenceGenome, positions: Sequence[int]) -> list[
 def finish(job: JobConfig, worker_class: type[ScoringWorker]) -> Path:
     """Plan, score and finalise a job by one worker in this process; returns the run directory."""
     # Here, since a benchmark that only scores should not need what a run needs.
-    from enformer_ray.plan.plan import load_plan, make_plan
-    from enformer_ray.plan.shards import whole
+    from enformer_ray.planning.plan import load_plan, make_plan
+    from enformer_ray.planning.shards import whole_part
     from enformer_ray.publish.finalise import finalise
     from enformer_ray.rundir.receipts import Receipt, publish
     from enformer_ray.rundir.store import LocalStore
@@ -72,7 +72,7 @@ def finish(job: JobConfig, worker_class: type[ScoringWorker]) -> Path:
     worker = worker_class(store.uri)
     worker.open()
     for shard in load_plan(store).shards():
-        publish(store, Receipt.model_validate(worker.score(whole(shard), "only")))
+        publish(store, Receipt.model_validate(worker.score(whole_part(shard), "only")))
     finalise(store)
     return store.root
 

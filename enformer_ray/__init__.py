@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from enformer_ray.api import (
         FinishedRun,
         finalise,
+        plan,
         preview,
         releases,
         reprocess,
@@ -31,6 +32,7 @@ else:
         "finalise": "api",
         "load_enformer": "model.hub",
         "open_scores": "dataset.dataset",
+        "plan": "api",
         "preview": "api",
         "releases": "api",
         "reprocess": "api",
@@ -57,6 +59,7 @@ __all__ = [
     "finalise",
     "load_enformer",
     "open_scores",
+    "plan",
     "preview",
     "releases",
     "reprocess",

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from enformer_ray.dataset.dataset import ScoreDataset
     from enformer_ray.engine.progress import Progress, RunOutcome
     from enformer_ray.engine.status import RunStatus
-    from enformer_ray.plan.plan import Plan
-    from enformer_ray.plan.preview import Preview
+    from enformer_ray.planning.plan import Plan
+    from enformer_ray.planning.preview import Preview
     from enformer_ray.publish.audit import AuditReport
     from enformer_ray.publish.documents import FailedVariant
     from enformer_ray.publish.finalise import FinaliseProgress
@@ -138,7 +138,7 @@ def score(
 
     Raises:
         ConfigError: naming each key that is unknown, missing or wrong.
-        PlanMismatchError: the run directory holds the plan of another job.
+        MismatchError: the run directory holds the plan of another job.
         LeaseHeldError: another driver is at work in it.
         EnformerRayError: another error of `enformer_ray.errors`: of the input, the weights, the cluster, the audit.
     """
@@ -190,7 +190,7 @@ def saturate(
 
     Raises:
         ConfigError: the job names variant files, or the picture has no known ending.
-        RegionError: a region is not inside the reference.
+        SelectionError: a region is not inside the reference.
     """
     from enformer_ray.analysis.saturation import check_logo, draw_logos, write_importance
     from enformer_ray.catalogue.sources import SATURATE
@@ -218,7 +218,7 @@ def preview(job: JobConfig | None = None, /, *, kind: Kind = "score", **options:
     Raises:
         EnformerRayError: as `plan`.
     """
-    from enformer_ray.plan.preview import preview as count
+    from enformer_ray.planning.preview import preview as count
 
     return count(_checked(job, options, kind))
 
@@ -332,7 +332,7 @@ def releases(
 
     Raises:
         ConfigError: a key is unknown, missing or wrong.
-        ReleaseError: there is no such folder, or two releases have the same name.
+        InputFileError: there is no such folder, or two releases have the same name.
         LeaseHeldError: another driver is at work in the folder of runs.
     """
     from enformer_ray.schedule import find, preview_ready, scheduled_job, score_ready
@@ -414,7 +414,7 @@ def _score(job: JobConfig, take_over: bool, report: OnStep) -> FinishedRun:
 
 
 def _plan(job: JobConfig, take_over: bool) -> Plan:
-    from enformer_ray.plan.plan import make_plan
+    from enformer_ray.planning.plan import make_plan
     from enformer_ray.rundir.store import open_store
 
     return make_plan(job, open_store(job.output), take_over)
@@ -422,7 +422,7 @@ def _plan(job: JobConfig, take_over: bool) -> Plan:
 
 @contextmanager
 def _held(run_directory: str | Path, take_over: bool) -> Iterator[tuple[RunStore, Lease]]:
-    from enformer_ray.plan.plan import load_plan
+    from enformer_ray.planning.plan import load_plan
     from enformer_ray.rundir.lease import hold
     from enformer_ray.rundir.store import open_store
 

@@ -1,8 +1,8 @@
 """Every error that a user can meet.
 
-Each class inherits the project's base and the builtin that a library caller would expect. The message is a paragraph
-for a person: it names the file, the record or the option, and says what to do. `exit_status` is what the command
-line returns: 1 error, 2 usage, 4 refused (see DESIGN.md, "The run directory").
+Each class inherits the project's base and the builtin that a library caller would expect. The message names the file,
+the record or the option, and says what to do. `exit_status` is what the command line returns: 1 error, 2 usage, 4
+refused (docs/run_directory.md).
 """
 
 
@@ -18,8 +18,24 @@ class ConfigError(EnformerRayError, ValueError):
     exit_status = 2
 
 
-class ReferenceFastaError(EnformerRayError, ValueError):
-    """A reference FASTA that cannot be read, or an index that is missing or stale."""
+class SelectionError(EnformerRayError, ValueError):
+    """Tracks, variants, regions or SQL that select nothing, or that the head, reference or dataset does not have."""
+
+    exit_status = 2
+
+
+class OutputExistsError(EnformerRayError, FileExistsError):
+    """A file to be written that is there already."""
+
+    exit_status = 2
+
+
+class InputFileError(EnformerRayError, ValueError):
+    """A file that cannot be read as what it claims to be: FASTA, chain, GTF, track table, measurements, a release."""
+
+
+class VariantFileError(InputFileError):
+    """A variant file, or a record in it, that cannot be read."""
 
 
 class UnknownContigError(EnformerRayError, KeyError):
@@ -29,76 +45,20 @@ class UnknownContigError(EnformerRayError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
-class ReferenceChangedError(EnformerRayError, ValueError):
-    """Reference bases that differ from those the plan was made with."""
-
-    exit_status = 4
-
-
-class VariantFileError(EnformerRayError, ValueError):
-    """A variant file that cannot be read as what it claims to be."""
-
-
-class RegionError(EnformerRayError, ValueError):
-    """Regions to saturate that do not lie in the reference, or a BED file that cannot be read."""
-
-    exit_status = 2
-
-
-class ChainFileError(EnformerRayError, ValueError):
-    """A chain file that cannot be read, or does not fit what it is used on."""
-
-
-class AssemblyMismatchError(EnformerRayError, ValueError):
-    """Too many reference alleles differ from the FASTA: probably another assembly."""
-
-
-class EmptyCatalogueError(EnformerRayError, ValueError):
-    """A catalogue that leaves nothing to score."""
+class CatalogueError(EnformerRayError, ValueError):
+    """Variants that cannot be scored as they are: of another assembly than the FASTA, or none left to score."""
 
 
 class WeightsError(EnformerRayError, ValueError):
     """Weights that cannot be found, are not safe to load, or do not fit the network."""
 
 
-class TrackTableError(EnformerRayError, ValueError):
-    """A track table that cannot be read or does not fit the head."""
-
-
-class TrackSelectionError(EnformerRayError, ValueError):
-    """A track selection that names nothing, or names what the head does not have."""
-
-    exit_status = 2
-
-
-class SelectionError(EnformerRayError, ValueError):
-    """A selection of variants of a finished dataset that cannot be read, or that the dataset cannot answer."""
-
-    exit_status = 2
-
-
-class QueryError(EnformerRayError, ValueError):
-    """SQL that cannot be run on a finished dataset, or whose result cannot be written as asked."""
-
-    exit_status = 2
-
-
-class RunsDifferError(EnformerRayError, ValueError):
-    """Runs that do not make one dataset: their scores are of other tracks, statistics or weights."""
-
-    exit_status = 4
+class DownloadError(EnformerRayError, OSError):
+    """A download that failed, brought other bytes than expected, or was forbidden by `--offline`."""
 
 
 class MissingPackageError(EnformerRayError, ImportError):
     """A package that only this use needs, and that is not installed."""
-
-
-class OfflineError(EnformerRayError, RuntimeError):
-    """Something would have to be downloaded although `--offline` was given."""
-
-
-class DownloadError(EnformerRayError, OSError):
-    """A download that failed or brought other bytes than expected."""
 
 
 class DeviceError(EnformerRayError, RuntimeError):
@@ -110,29 +70,21 @@ class StoreError(EnformerRayError, OSError):
 
 
 class DiskError(EnformerRayError, OSError):
-    """A file of this machine, mostly one to work with, that cannot be read or written: its disk is full, say."""
+    """A file of this machine that cannot be read or written, often because its disk is full."""
 
 
-class PlanMismatchError(EnformerRayError, ValueError):
-    """A run directory that holds another plan than the one asked for."""
+class MismatchError(EnformerRayError, ValueError):
+    """Things that must be the same and are not: plan and job, reference and plan, runs of one dataset, a release."""
 
     exit_status = 4
 
 
-class GeneFileError(EnformerRayError, ValueError):
-    """A gene annotation that cannot be read as GTF."""
-
-
-class ProfileError(EnformerRayError, RuntimeError):
-    """Tracks of a variant that cannot be predicted again: weights or reference of the run are not here."""
-
-
-class RunIncompleteError(EnformerRayError, RuntimeError):
-    """Something was asked of a run that is not there yet."""
+class PreviousRunError(EnformerRayError, ValueError):
+    """A run whose scores are to be reused, and which is not there, not finished or has changed."""
 
 
 class LeaseHeldError(EnformerRayError, RuntimeError):
-    """A run directory that another driver is at work in."""
+    """A run directory in which another driver works."""
 
     exit_status = 4
 
@@ -143,58 +95,12 @@ class LeaseLostError(EnformerRayError, RuntimeError):
     exit_status = 4
 
 
-class ShardFailedError(EnformerRayError, RuntimeError):
-    """A shard that could not be scored within its retries, through no fault of its variants."""
+class WorkersLostError(EnformerRayError, RuntimeError):
+    """Worker processes that die, or fail at every shard, through no fault of the variants."""
 
 
-class DatasetCorruptError(EnformerRayError, ValueError):
-    """Files that do not agree with their receipt or manifest."""
-
-
-class PreviousRunError(EnformerRayError, ValueError):
-    """An earlier run whose scores are to be taken, and which is not there, not finished or not what it was."""
-
-
-class ReleaseError(EnformerRayError, ValueError):
-    """Releases that are not where they should be, or that cannot be told apart."""
-
-
-class ReleaseChangedError(EnformerRayError, RuntimeError):
-    """A release that was written to after, or while, it was read."""
-
-    exit_status = 4
-
-
-class AuditError(EnformerRayError, ValueError):
-    """Scores that plain passes of the network do not confirm."""
-
-
-class OutputExistsError(EnformerRayError, FileExistsError):
-    """A file to be written that is there already."""
-
-    exit_status = 2
-
-
-class ExportError(EnformerRayError, ValueError):
-    """An export that the dataset, its input files or a file that goes with them do not allow."""
-
-
-class CalibrationError(EnformerRayError, ValueError):
-    """A calibration table, or variants to make one from, that cannot be used."""
-
-
-class CalibrationMismatchError(EnformerRayError, ValueError):
-    """A calibration table that was made from scores of another kind than those of the run."""
-
-    exit_status = 4
-
-
-class AssociationError(EnformerRayError, ValueError):
-    """Scores and study results that cannot be brought together, or a folder that is not free for what they give."""
-
-
-class MeasuredTableError(EnformerRayError, ValueError):
-    """A table of measured effects that cannot be read, or that has nothing in common with the run."""
+class ClusterError(EnformerRayError, ConnectionError):
+    """A Ray cluster that cannot be reached or joined, refuses the token or the job, or lost a job."""
 
 
 class RunInterruptedError(EnformerRayError, RuntimeError):
@@ -205,16 +111,20 @@ class RunInterruptedError(EnformerRayError, RuntimeError):
         self.exit_status = exit_status
 
 
-class WorkersLostError(EnformerRayError, RuntimeError):
-    """Worker processes that die again and again before any of them scores a shard."""
+class RunIncompleteError(EnformerRayError, RuntimeError):
+    """Something was asked of a run that is not there yet."""
 
 
-class ClusterUnreachableError(EnformerRayError, ConnectionError):
-    """A Ray cluster that does not answer, or does not let this program join."""
+class DatasetCorruptError(EnformerRayError, ValueError):
+    """Files that do not agree with their receipt or manifest."""
 
 
-class SubmissionError(EnformerRayError, ConnectionError):
-    """A Ray cluster that cannot be reached, refuses the token or the job, or lost a job that it had taken."""
+class AuditError(EnformerRayError, ValueError):
+    """Scores that direct passes of the network do not confirm."""
+
+
+class AnalysisError(EnformerRayError, ValueError):
+    """A plot, profile, association or export that the dataset or the files given with it do not allow."""
 
 
 def disk_error(error: OSError) -> DiskError:

@@ -22,10 +22,10 @@ from enformer_ray.errors import (
     ConfigError,
     DatasetCorruptError,
     EnformerRayError,
+    InputFileError,
     LeaseHeldError,
     LeaseLostError,
-    ReleaseChangedError,
-    ReleaseError,
+    MismatchError,
     RunInterruptedError,
 )
 from enformer_ray.rundir import layout
@@ -176,14 +176,16 @@ def find_releases(schedule: Schedule) -> list[Release]:
     """All releases, by name.
 
     Raises:
-        ReleaseError: there is no such folder, or two releases have the same name.
+        InputFileError: there is no such folder, or two releases have the same name.
     """
     found = [_release(path) for path in _paths(schedule)]
     if any(release.name == layout.LEASE for release in found):
-        raise ReleaseError(f"a release cannot be called {layout.LEASE!r}: {schedule.runs} holds a folder of that name.")
+        raise InputFileError(
+            f"a release cannot be called {layout.LEASE!r}: {schedule.runs} holds a folder of that name."
+        )
     for one, other in pairwise(found):
         if one.name == other.name:
-            raise ReleaseError(
+            raise InputFileError(
                 f"the releases {one.path} and {other.path} have the same name, which names their run directory. Put "
                 "the files of a release into a folder with its name, and give --releases (schedule: releases) the "
                 "folder of these."
@@ -195,7 +197,7 @@ def find(schedule: Schedule) -> FoundReleases:
     """All releases and their states.
 
     Raises:
-        ReleaseError: there is no such folder, or two releases have the same name.
+        InputFileError: there is no such folder, or two releases have the same name.
         StoreError: the folder of runs cannot be read.
     """
     return FoundReleases(schedule, tuple(look(schedule)))
@@ -259,7 +261,7 @@ def _attempt(
         report(BegunRelease(seen, one))
         result = replace(result, outcome=act(one))
         if written_since(seen.release):
-            raise ReleaseChangedError(
+            raise MismatchError(
                 f"{seen.release.path} was written to while {seen.run} was made from it, which may hold a part of it. "
                 "Delete that run directory, and the next start scores it again; a larger --settle, or --done-file, "
                 "keeps this from happening."
@@ -292,7 +294,7 @@ def _paths(schedule: Schedule) -> list[Path]:
     elif glob.has_magic(schedule.releases):
         paths = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 (absolute ones, too)
     else:
-        raise ReleaseError(
+        raise InputFileError(
             f"--releases {schedule.releases} (schedule: releases) is no folder. Check its name and whether it is "
             "mounted; a glob in quotes, such as '/data/releases/*.vcf.gz', is the other thing that it may be."
         )

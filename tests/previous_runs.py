@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from enformer_ray.config import JobConfig
-from enformer_ray.plan.plan import Plan, load_plan, make_plan
-from enformer_ray.plan.reuse import ReuseAccount
+from enformer_ray.planning.plan import Plan, load_plan, make_plan
+from enformer_ray.planning.reuse import ReuseAccount
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir.manifest import Manifest

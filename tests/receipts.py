@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from enformer_ray.files import sha256_of
-from enformer_ray.plan.plan import load_plan
-from enformer_ray.plan.shards import Part, Shard, whole
+from enformer_ray.planning.plan import load_plan
+from enformer_ray.planning.shards import Part, Shard, whole_part
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import score_writer
 from enformer_ray.rundir.receipts import Failure, FailureReason, Receipt, StagedFile, publish, read_receipt
@@ -65,7 +65,7 @@ def publish_halves(store: LocalStore, part: Part) -> tuple[Part, Part]:
 
 def publish_failure(store: LocalStore, variant: int, reason: FailureReason = "scoring_error") -> None:
     """Bisect a shard down to one variant, which failed; receipts of what was bisected go."""
-    part = whole(shard_of(store, variant))
+    part = whole_part(shard_of(store, variant))
     while part.rows > 1:
         if store.exists(layout.receipt(part.shard.shard, part.path)):
             publish_halves(store, part)

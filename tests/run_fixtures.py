@@ -15,8 +15,8 @@ from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
-from enformer_ray.plan.plan import make_plan
-from enformer_ray.plan.shards import whole
+from enformer_ray.planning.plan import make_plan
+from enformer_ray.planning.shards import whole_part
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.rundir.store import LocalStore
@@ -76,10 +76,10 @@ def score_without_ray(store: LocalStore) -> None:
     """Every shard, one after the other, in this process."""
     worker = ScoringWorker(store.uri)
     worker.open()
-    from enformer_ray.plan.plan import load_plan
+    from enformer_ray.planning.plan import load_plan
 
     for shard in load_plan(store).shards():
-        publish(store, Receipt.model_validate(worker.score(whole(shard), "first")))
+        publish(store, Receipt.model_validate(worker.score(whole_part(shard), "first")))
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,14 @@ from enformer_ray import api
 from enformer_ray.engine.progress import Progress, RunOutcome
 from enformer_ray.errors import (
     ConfigError,
+    InputFileError,
     LeaseHeldError,
-    PlanMismatchError,
+    MismatchError,
     PreviousRunError,
-    ReleaseError,
     RunIncompleteError,
     VariantFileError,
 )
-from enformer_ray.plan.plan import Plan
+from enformer_ray.planning.plan import Plan
 from enformer_ray.publish.finalise import FinaliseProgress
 from enformer_ray.rundir.lease import hold
 from enformer_ray.rundir.store import LocalStore
@@ -55,14 +55,14 @@ def test_scoring_returns_values_calls_back_and_prints_nothing(
     again = e.score(job.model_copy(update={"output": str(tmp_path / "run")}), on_progress=steps.append)
     assert again.manifest == finished.manifest
     assert [step.shards for step in steps if isinstance(step, RunOutcome)] == [0]
-    with pytest.raises(PlanMismatchError, match="statistics"):
+    with pytest.raises(MismatchError, match="statistics"):
         e.score(**keywords(job, output=tmp_path / "run", scoring={"statistics": ["sad"], "device": "cpu"}))
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_run_in_three_steps(scored: LocalStore, job: e.JobConfig, finished_folder: Path) -> None:
     job = job.model_copy(update={"output": scored.uri})
-    assert api.plan(job).document.planned == e.status(scored.uri).variants_total
+    assert e.plan(job).document.planned == e.status(scored.uri).variants_total
     progress: list[Progress] = []
     assert e.run(scored.root, on_progress=progress.append).shards == 0
     assert progress[-1].variants_done == progress[-1].variants_total
@@ -73,8 +73,8 @@ def test_a_run_in_three_steps(scored: LocalStore, job: e.JobConfig, finished_fol
 
 
 def test_a_job_and_its_keywords_are_the_same_plan(job: e.JobConfig, tmp_path: Path) -> None:
-    whole = api.plan(job.model_copy(update={"output": str(tmp_path / "a")}))
-    by_key = api.plan(**keywords(job, output=tmp_path / "b"))
+    whole = e.plan(job.model_copy(update={"output": str(tmp_path / "a")}))
+    by_key = e.plan(**keywords(job, output=tmp_path / "b"))
     assert by_key.document.fingerprint == whole.document.fingerprint
     assert e.JobConfig(**{**job.model_dump(), "output": "a"}) == job.model_copy(update={"output": "a"})
 
@@ -93,7 +93,7 @@ def test_everything_is_taken_from_a_previous_run(again: e.JobConfig, finished_fo
 
 
 def test_keys_are_checked_as_those_of_a_job_file(job: e.JobConfig) -> None:
-    for function in (e.score, api.plan, e.reprocess, e.saturate, e.score_genes, e.preview):
+    for function in (e.score, e.plan, e.reprocess, e.saturate, e.score_genes, e.preview):
         with pytest.raises(ConfigError, match=r"shfits: unknown key, perhaps `scoring\.shifts`") as caught:
             function(**keywords(job, shfits=4))
         assert caught.value.exit_status == 2
@@ -122,7 +122,7 @@ def test_what_the_command_line_refuses_is_refused_with_the_same_error(job: e.Job
     for function in (e.run, e.finalise, e.verify):
         with pytest.raises(RunIncompleteError):
             function(tmp_path / "run")
-    with pytest.raises(ReleaseError):
+    with pytest.raises(InputFileError):
         e.releases(schedule={"releases": str(tmp_path / "gone"), "runs": str(tmp_path)}, reference="a.fa")
 
 

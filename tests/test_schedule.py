@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from enformer_ray.config import Schedule
-from enformer_ray.errors import ConfigError, DatasetCorruptError, ReleaseError
+from enformer_ray.errors import ConfigError, DatasetCorruptError, InputFileError
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import open_store
 from enformer_ray.schedule import Seen, finished_runs, look, scheduled_job
@@ -193,12 +193,12 @@ def test_releases_that_cannot_be_told_apart_or_found_are_refused(releases: Path)
     for name in ("10", "11"):
         (releases / name).mkdir()
         (releases / name / "all.vcf").write_text("x")
-    with pytest.raises(ReleaseError, match=r"10/all\.vcf and .*11/all\.vcf have the same name"):
+    with pytest.raises(InputFileError, match=r"10/all\.vcf and .*11/all\.vcf have the same name"):
         look(schedule(releases, releases=f"{releases}/*/all.vcf"))
-    with pytest.raises(ReleaseError, match="is no folder"):
+    with pytest.raises(InputFileError, match="is no folder"):
         look(schedule(releases, releases=f"{releases}/12"))
     (releases / "lease").touch()
-    with pytest.raises(ReleaseError, match="cannot be called 'lease'"):
+    with pytest.raises(InputFileError, match="cannot be called 'lease'"):
         look(schedule(releases))
 
 

@@ -14,7 +14,7 @@ import torch
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.engine.worker import Opened, ScoringWorker
 from enformer_ray.errors import StoreError, WeightsError
-from enformer_ray.plan.shards import Part
+from enformer_ray.planning.shards import Part
 from enformer_ray.publish.build import BuildTask, BuiltFile, build_file
 from enformer_ray.scoring.scorer import Scorer
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.analysis.exports.text import BGZIP_SUFFIXES, open_output, write_index
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import CalibrationError, UnknownContigError
+from enformer_ray.errors import InputFileError, UnknownContigError
 from enformer_ray.files import Outputs, refuse_inputs
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.formats import read_batches
@@ -69,7 +69,7 @@ def make_background(
 
     Raises:
         VariantFileError: `like` cannot be read.
-        CalibrationError: it holds no SNVs of the FASTA.
+        InputFileError: it holds no SNVs of the FASTA.
         OutputExistsError: the file exists.
     """
     reference = ReferenceGenome(reference_path)
@@ -77,7 +77,7 @@ def make_background(
     matched, skipped = _read_like(like, reference)
     total = sum(int(snvs.counts.sum()) for snvs in matched.values())
     if not total:
-        raise CalibrationError(f"{like} holds no SNVs whose reference base is that of {reference_path}; check both.")
+        raise InputFileError(f"{like} holds no SNVs whose reference base is that of {reference_path}; check both.")
     quotas = _quotas({name: snvs.counts for name, snvs in matched.items()}, count)
     random = np.random.default_rng(seed)
     drawn = max_position = 0

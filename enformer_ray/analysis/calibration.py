@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
 from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
-from enformer_ray.errors import CalibrationError, CalibrationMismatchError, shortened
+from enformer_ray.errors import InputFileError, MismatchError, shortened
 from enformer_ray.files import Outputs, output_folder
-from enformer_ray.plan.shards import read_reference_digests
+from enformer_ray.planning.shards import read_reference_digests
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import row_columns, score_writer
 from enformer_ray.rundir.store import RunStore, open_store
@@ -74,7 +74,7 @@ def calibrate(
 
     Raises:
         RunIncompleteError: the run is not finished.
-        CalibrationError: too few of its variants have scores.
+        InputFileError: too few of its variants have scores.
         ConfigError: it has no such statistic.
         OutputExistsError: the file exists.
     """
@@ -82,7 +82,7 @@ def calibrate(
     store, manifest = run.store, run.manifest
     scored = manifest.rows - manifest.failed
     if scored < MIN_VARIANTS:
-        raise CalibrationError(
+        raise InputFileError(
             f"{store.uri} has scores of {scored} variants, too few to calibrate by (at least {MIN_VARIANTS}; 10,000 "
             "or more are better). Score a larger background: common variants, or those of `enformer-ray calibrate "
             "background`."
@@ -168,8 +168,8 @@ def apply_calibration(
 
     Raises:
         RunIncompleteError: the run is not finished.
-        CalibrationError: `table_path` is no calibration table.
-        CalibrationMismatchError: it was made from scores of another kind, or lacks statistics or tracks.
+        InputFileError: `table_path` is no calibration table.
+        MismatchError: it was made from scores of another kind, or lacks statistics or tracks.
         OutputExistsError: the folder is not empty.
     """
     run = FinishedRun(open_store(run_directory))
@@ -274,7 +274,7 @@ class CalibrationTable:
         path: the file.
 
     Raises:
-        CalibrationError: it is no such table.
+        InputFileError: it is no such table.
     """
 
     def __init__(self, path: Path) -> None:
@@ -283,11 +283,11 @@ class CalibrationTable:
             file = pq.ParquetFile(path)
             origin = json.loads((file.schema_arrow.metadata or {})[_KEY])
         except (OSError, KeyError, ValueError, pa.ArrowException):
-            raise CalibrationError(
+            raise InputFileError(
                 f"{path} is no calibration table; `enformer-ray calibrate RUN --output` makes one of a finished run."
             ) from None
         if origin["format_version"] != FORMAT_VERSION:
-            raise CalibrationError(f"{path} is of another version of enformer-ray; make it again with this one.")
+            raise InputFileError(f"{path} is of another version of enformer-ray; make it again with this one.")
         self.family: dict[str, Any] = origin["family"]
         self.origin: dict[str, Any] = origin
         listed = file.read(columns=["statistic", "column"]).to_pydict()
@@ -302,16 +302,16 @@ class CalibrationTable:
         """The grids of tracks.
 
         Raises:
-            CalibrationMismatchError: the table lacks one, or describes it differently.
+            MismatchError: the table lacks one, or describes it differently.
         """
         if statistic not in self.statistics:
-            raise CalibrationMismatchError(
+            raise MismatchError(
                 f"{self.path} holds no quantiles of {statistic} (it has {', '.join(self.statistics)}). What differs: "
                 f"statistics. Score the background with --statistics {statistic} as well, or leave it out."
             )
         lacking = [track.column for track in tracks if (statistic, track.column) not in self._listed]
         if lacking:
-            raise CalibrationMismatchError(
+            raise MismatchError(
                 f"{self.path} holds no quantiles of {statistic} for {len(lacking)} of the run's tracks "
                 f"({', '.join(lacking[:5])}). What differs: tracks. Score the background with these tracks as well."
             )
@@ -324,7 +324,7 @@ class CalibrationTable:
             # A run without a track table has no descriptions to compare.
             described = None not in (grid.track.description, track.description)
             if described and grid.track != track:
-                raise CalibrationMismatchError(
+                raise MismatchError(
                     f"{self.path} calls {track.column} {grid.track.description!r}, the run {track.description!r}. What "
                     "differs: the track table. Score both with the same --tracks-table."
                 )
@@ -334,7 +334,7 @@ class CalibrationTable:
         """Refuse a run (parts of its fingerprint, digests of its chromosomes) with scores of another kind.
 
         Raises:
-            CalibrationMismatchError: naming each part that differs. Chromosomes that only one of them has may.
+            MismatchError: naming each part that differs. Chromosomes that only one of them has may.
         """
         own, other = self.family, family(parts)
         differing = [name for name in sorted(own.keys() | other.keys()) if own.get(name) != other.get(name)]
@@ -344,7 +344,7 @@ class CalibrationTable:
                 f"{name}: table {_short(own.get(name))}, run {_short(other.get(name))}" for name in differing
             ]
             differences += [f"reference: other bases on {', '.join(contigs[:5])}"] if contigs else []
-            raise CalibrationMismatchError(
+            raise MismatchError(
                 f"{self.path} was made of scores of another kind than those of {where}, so its quantiles are not "
                 f"theirs. What differs: {'; '.join(differences)}. Score the background as the run was scored, and "
                 "calibrate by that."

@@ -18,7 +18,7 @@ from scipy import stats
 
 from enformer_ray.analysis.association.statistics import q_values
 from enformer_ray.dataset.dataset import ScoreDataset
-from enformer_ray.errors import MeasuredTableError
+from enformer_ray.errors import InputFileError
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.readers.text import text_lines
 
@@ -87,19 +87,19 @@ def read_measured(paths: Sequence[Path]) -> dict[str, list[Measured]]:
         paths: of tables; without a column `element`, each is one element with the file's name.
 
     Raises:
-        MeasuredTableError: a file or a column is missing, or a cell cannot be read.
+        InputFileError: a file or a column is missing, or a cell cannot be read.
         VariantFileError: a packed file is damaged.
     """
     found: dict[str, list[Measured]] = {}
     for path in paths:
         if not path.is_file():
-            raise MeasuredTableError(f"the table {path} does not exist; check the path.")
+            raise InputFileError(f"the table {path} does not exist; check the path.")
         stem = path.name.split(".")[0]
         rows = _parquet_rows(path) if path.suffix in {".parquet", ".pq"} else _text_rows(path)
         for where, cells in rows:
             found.setdefault(cells.get("element") or stem, []).append(_measured(cells, where))
     if not any(found.values()):
-        raise MeasuredTableError(f"there is no row in {', '.join(map(str, paths))}; check that the files are whole.")
+        raise InputFileError(f"there is no row in {', '.join(map(str, paths))}; check that the files are whole.")
     return found
 
 
@@ -143,7 +143,7 @@ def _header(line: str, path: Path) -> _Header | None:
         return _Header(separator, places)
     if line.startswith("#"):
         return None
-    raise MeasuredTableError(
+    raise InputFileError(
         f"{path} has no column for {', '.join(lacking)} in its first line ({line[:80]!r}). A table of measured effects "
         "names its columns Chrom, Pos, Ref, Alt and Value, and as it has them Element, Tags, Confidence."
     )
@@ -152,7 +152,7 @@ def _header(line: str, path: Path) -> _Header | None:
 def _cells(line: str, header: _Header, path: Path, number: int) -> dict[str, str]:
     cells = line.split(header.separator)
     if len(cells) <= max(header.places.values()):
-        raise MeasuredTableError(f"{path}, line {number} has {len(cells)} cells, fewer than the line of column names.")
+        raise InputFileError(f"{path}, line {number} has {len(cells)} cells, fewer than the line of column names.")
     return {role: cells[place].strip().strip('"') for role, place in header.places.items()}
 
 
@@ -160,10 +160,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowInvalid, OSError) as error:
-        raise MeasuredTableError(f"{path} cannot be read as Parquet: {error}") from None
+        raise InputFileError(f"{path} cannot be read as Parquet: {error}") from None
     places = _places(table.schema.names)
     if lacking := _lacking(places):
-        raise MeasuredTableError(f"{path} has no column for {', '.join(lacking)}.")
+        raise InputFileError(f"{path} has no column for {', '.join(lacking)}.")
     columns = {role: table.column(place).to_pylist() for role, place in places.items()}
     for number in range(table.num_rows):
         cells = {role: column[number] for role, column in columns.items()}
@@ -175,7 +175,7 @@ def _measured(cells: dict[str, str], where: str) -> Measured:
         position = int(cells["position"].replace(",", ""))
         value, tags, confidence = (_number(cells.get(role, "")) for role in ("value", "tags", "confidence"))
     except ValueError as error:
-        raise MeasuredTableError(f"{where}: {error}; positions, values, tags and confidence are numbers.") from None
+        raise InputFileError(f"{where}: {error}; positions, values, tags and confidence are numbers.") from None
     return Measured(
         canonical_name(cells["chromosome"]),
         position,
@@ -229,7 +229,7 @@ def compare(
 
     Raises:
         ConfigError: the dataset has several rows a variant.
-        MeasuredTableError: no row of any element is in the run, or a limit is on a column that the table lacks.
+        InputFileError: no row of any element is in the run, or a limit is on a column that the table lacks.
     """
     dataset.manifest.refuse_genes(dataset.uri)
     columns = dataset.track_table.column("column").to_pylist()
@@ -248,7 +248,7 @@ def compare(
     if not any(compared.values()):
         causes = sum(unmatched.values(), Counter())
         listed = "; ".join(f"{number:,}: {UNMATCHED[reason]}" for reason, number in causes.most_common())
-        raise MeasuredTableError(
+        raise InputFileError(
             f"no row of the table can be compared with {dataset.uri} ({listed}). The run should hold the table's "
             "bases, on the same assembly: `enformer-ray saturate` scores all substitutions of a region."
         )
@@ -289,7 +289,7 @@ def _left_out(
         (min_confidence, row.confidence, "--min-confidence", "low_confidence"),
     ):
         if limit is not None and cell is None:
-            raise MeasuredTableError(
+            raise InputFileError(
                 f"{option} was given, but the table of {element} does not say that of "
                 f"{row.chromosome}:{row.position} {row.reference}>{row.alternate}; leave the option out."
             )

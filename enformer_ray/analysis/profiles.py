@@ -17,12 +17,12 @@ from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import Floats, StatisticRows
 from enformer_ray.dataset.selection import assays, choose_tracks, labels
 from enformer_ray.engine.worker import load_planned_model, open_planned_reference
-from enformer_ray.errors import EnformerRayError, ProfileError
+from enformer_ray.errors import AnalysisError, EnformerRayError
 from enformer_ray.genome.annotation import Gene, read_genes
 from enformer_ray.genome.coordinates import Interval
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.planning.plan import Plan, load_plan
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.scorer import DirectScorer
@@ -96,7 +96,7 @@ def _load(plan: Plan) -> tuple[Enformer, ReferenceGenome]:
     try:
         return load_planned_model(plan, resolve_device("auto")), open_planned_reference(plan)
     except EnformerRayError as error:
-        raise ProfileError(
+        raise AnalysisError(
             "reference and alternate tracks of the top variants are predicted with the weights and the reference of "
             f"the run, which cannot be used on this machine: {error} --profiles 0 makes the report without them."
         ) from None
@@ -172,8 +172,8 @@ def top_profiles(
         on_progress: called with the number of predicted profiles.
 
     Raises:
-        ProfileError: weights or reference of the run cannot be used here.
-        GeneFileError: the annotation cannot be read.
+        AnalysisError: weights or reference of the run cannot be used here.
+        InputFileError: the annotation cannot be read.
     """
     if not request.variants:
         return []

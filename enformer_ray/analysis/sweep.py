@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import Floats, StatisticRows, largest_scores
 from enformer_ray.dataset.selection import assays, choose_tracks
-from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.planning.plan import Plan, load_plan
 from enformer_ray.readers.row_groups import RowGroup
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
@@ -87,7 +87,7 @@ def sweep(
 
     Raises:
         RunIncompleteError: the run is not finished.
-        ConfigError, TrackSelectionError: it has no such statistic or track.
+        ConfigError, SelectionError: it has no such statistic or track.
     """
     plan, run = load_plan(store), FinishedRun(store)
     rows = StatisticRows(run, statistic)

@@ -47,13 +47,13 @@ from enformer_ray.errors import ConfigError, UnknownContigError, VariantFileErro
 from enformer_ray.files import made_ahead
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers import conversions
-from enformer_ray.readers.bgzf import Part, PartReader, list_parts
+from enformer_ray.readers.bgzf import FilePart, PartReader, list_parts
 from enformer_ray.readers.schema import PROBLEM_CODES, RECORD_SCHEMA, null_column
 
 OTHER = "other"
 """Name in a catalogue for all contigs that the FASTA does not have."""
 
-Load = Callable[[Sequence[Part], Path], Iterable[LoadedPart]]
+Load = Callable[[Sequence[FilePart], Path], Iterable[LoadedPart]]
 """Loads parts into folders of their own under a folder, in their order."""
 
 _AHEAD = 3
@@ -174,7 +174,7 @@ def _check(builder: ContigBuilder, reference: ReferenceGenome, config: Catalogue
 
 
 def _one_by_one(reference: ReferenceGenome, config: CatalogueConfig) -> Load:
-    def load(parts: Sequence[Part], folder: Path) -> Iterable[LoadedPart]:
+    def load(parts: Sequence[FilePart], folder: Path) -> Iterable[LoadedPart]:
         return (load_part(part, reference, config, folder / str(i)) for i, part in enumerate(parts))
 
     return load
@@ -191,7 +191,7 @@ def _removed_on_error(builder: ContigBuilder) -> Iterator[None]:
         raise
 
 
-def load_parts(parts: Sequence[Part], load: Load, folder: Path) -> list[LoadedPart]:
+def load_parts(parts: Sequence[FilePart], load: Load, folder: Path) -> list[LoadedPart]:
     """Load the parts of all files, so that numbers, order and errors are those of files that are read in one go."""
     loaded: list[LoadedPart] = []
     for number, group in groupby(parts, key=lambda part: part.file):
@@ -205,12 +205,12 @@ def load_parts(parts: Sequence[Part], load: Load, folder: Path) -> list[LoadedPa
         # The message about a bad record names its line, which a part does not know: the file is read again, whole.
         if len(pieces) > 1 and (not found or any(part.problems for part in found)):
             shutil.rmtree(folder / f"{number}-parts", ignore_errors=True)
-            found = list(load([Part(number, pieces[0].path)], folder / f"{number}-whole"))
+            found = list(load([FilePart(number, pieces[0].path)], folder / f"{number}-whole"))
         loaded += found
     return loaded
 
 
-def load_part(part: Part, reference: ReferenceGenome, config: CatalogueConfig, folder: Path) -> LoadedPart:
+def load_part(part: FilePart, reference: ReferenceGenome, config: CatalogueConfig, folder: Path) -> LoadedPart:
     """Read a part of a variant file into scratch files in `folder`, which is made for it."""
     folder.mkdir(parents=True)
     loaded, writer = LoadedPart(part, folder), ScratchWriter(folder)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.files import LoadedPart
 from enformer_ray.catalogue.liftover import Chain
 from enformer_ray.catalogue.normalise import REASONS
-from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError, shortened
+from enformer_ray.errors import CatalogueError, UnknownContigError, shortened
 from enformer_ray.genome.contig import ContigBases
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.genome.reference import ReferenceGenome
@@ -147,7 +147,7 @@ def check_assembly(
     header: Mapping[str, int] | None = None,
     chain: Chain | None = None,
 ) -> None:
-    """Raise AssemblyMismatchError, with the evidence, when a file is of another assembly than the FASTA.
+    """Raise CatalogueError, with the evidence, when a file is of another assembly than the FASTA.
 
     It is when more than `max_ref_mismatch` of its alleles disagree (after lifting by `chain`, if any); or when contig
     lengths (`header`: those that the file states) are of different assemblies, and too few alleles show the contrary.
@@ -166,7 +166,7 @@ def check_assembly(
     if too_many:
         evidence += f"; more than {max_ref_mismatch:.1%} stop the plan"
     sentences = [evidence, "; ".join(agreement.examples), *statements]
-    raise AssemblyMismatchError(
+    raise CatalogueError(
         ". ".join(sentence for sentence in sentences if sentence)
         + ". "
         + _advice(too_many, agreement.harmonised, chain)
@@ -293,14 +293,14 @@ def check_contigs(loaded: Sequence[LoadedPart], files: Sequence[str], total: int
 
 
 def check_not_empty(counts: Counts, planned: int, paths: Sequence[Path]) -> None:
-    """Raise EmptyCatalogueError, with the account, when nothing is left to score."""
+    """Raise CatalogueError, with the account, when nothing is left to score."""
     files = _some([str(path) for path in paths])
     if not counts:
-        raise EmptyCatalogueError(
+        raise CatalogueError(
             f"there is no record in {files}: only a header or blank lines. Check that the file was written to its end."
         )
     if not planned:
-        raise EmptyCatalogueError(
+        raise CatalogueError(
             f"nothing is left to score of {files}: {describe(counts)}. Correct the records, or the options that decide "
             "(--max-allele-length, --max-unknown)."
         )

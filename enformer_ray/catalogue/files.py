@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.harmonise import Orientation
 from enformer_ray.catalogue.liftover import LIFT_SCHEMA
 from enformer_ray.errors import DiskError
-from enformer_ray.readers.bgzf import Part
+from enformer_ray.readers.bgzf import FilePart
 from enformer_ray.readers.schema import RECORD_SCHEMA, null_column
 
 ADDED_SCHEMA = pa.schema([*LIFT_SCHEMA, pa.field("harmonisation", pa.string())])
@@ -121,7 +121,7 @@ class LoadedPart:
         orientation: which allele its first records have as the reference, if the file does not say.
     """
 
-    part: Part
+    part: FilePart
     folder: Path
     rows: int = 0
     records: int = 0

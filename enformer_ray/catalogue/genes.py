@@ -25,7 +25,7 @@ from enformer_ray.catalogue.contig import INPUTS_SCHEMA, VARIANTS_SCHEMA
 from enformer_ray.catalogue.files import RowDigest, open_writer
 from enformer_ray.catalogue.variant import FIRST_ROW, GENE_FIELDS
 from enformer_ray.config import Placement, ScoringConfig
-from enformer_ray.errors import EmptyCatalogueError, GeneFileError
+from enformer_ray.errors import CatalogueError, InputFileError
 from enformer_ray.genome.annotation import Annotation, TranscriptionStart
 from enformer_ray.genome.contig import ContigBases, UnknownBases
 from enformer_ray.genome.coordinates import shift_offsets, window_start
@@ -88,11 +88,11 @@ def gene_rows(
     or as `too_many_unknown_bases` if that is why it has no row.
 
     Raises:
-        GeneFileError: a transcription start is beyond its chromosome, or no chromosome of the FASTA has any.
-        EmptyCatalogueError: no variant is in a window.
+        InputFileError: a transcription start is beyond its chromosome, or no chromosome of the FASTA has any.
+        CatalogueError: no variant is in a window.
     """
     if not annotation.starts.keys() & reference.lengths.keys():
-        raise GeneFileError(
+        raise InputFileError(
             f"{annotation.path} has genes on {', '.join(list(annotation.starts)[:5])}, but {reference.path} has none "
             f"of these: it has {', '.join(reference.chromosomes[:5])}. Give --gtf the annotation of this assembly."
         )
@@ -102,7 +102,7 @@ def gene_rows(
     for number, (name, path) in enumerate(catalogue.inputs.items()):
         joined.add_inputs(name, path, scratch / f"referred-{number:05d}.parquet")
     if not joined.rows:
-        raise EmptyCatalogueError(
+        raise CatalogueError(
             f"nothing is left to score: none of {catalogue.planned:,} variants lies in the window of a transcription "
             f"start of {annotation.path}. Check that it is of the assembly of {reference.path}, or give a larger "
             "--max-distance or other genes."
@@ -191,7 +191,7 @@ class _Joined:
     def _check(self, name: str, starts: list[TranscriptionStart], path: Path) -> None:
         length = self._reference.lengths[name]
         if starts and starts[-1].position > length:
-            raise GeneFileError(
+            raise InputFileError(
                 f"{path} has a transcription start of {starts[-1].gene_name} at {name}:{starts[-1].position:,}, but "
                 f"the chromosome has {length:,} bp in {self._reference.path}. Give --gtf the annotation of this "
                 "assembly."

@@ -22,7 +22,7 @@ from pyliftover.chainfile import LiftOverChain
 
 from enformer_ray.catalogue.allele_match import reverse_complement
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import ChainFileError, ConfigError
+from enformer_ray.errors import ConfigError, InputFileError
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.genome.reference import read_contig_aliases
 
@@ -104,7 +104,7 @@ class Chain:
         aliases: further names of contigs: name in the variants -> contig.
 
     Raises:
-        ChainFileError: the file is missing, damaged, or no chain file.
+        InputFileError: the file is missing, damaged, or no chain file.
     """
 
     def __init__(self, path: Path, aliases: Mapping[str, str] | None = None) -> None:
@@ -114,7 +114,7 @@ class Chain:
         self.targets: list[str] = []
         chains = [self._registered(chain) for chain in _read_chains(path)]
         if not chains:
-            raise ChainFileError(
+            raise InputFileError(
                 f"there is no chain in {path}; a chain file holds lines that begin with `chain`, such as those of "
                 "hg19ToHg38.over.chain.gz. Check that it was downloaded whole."
             )
@@ -175,7 +175,7 @@ class Chain:
             (self.target_lengths, chain.target_name, chain.target_size),
         ):
             if lengths.setdefault(canonical_name(name), size) != size:
-                raise ChainFileError(
+                raise InputFileError(
                     f"{self.path}, chain {chain.id}: contig {name} has {size:,} bp here and "
                     f"{lengths[canonical_name(name)]:,} bp in a chain before. The file mixes assemblies; give the "
                     "chain file of one pair of them."
@@ -215,7 +215,7 @@ def _sweep(blocks: _Blocks) -> tuple[Integers, Integers]:
 
 def _read_chains(path: Path) -> Iterator[LiftOverChain]:
     if not path.is_file():
-        raise ChainFileError(f"the chain file {path} (catalogue.chain, --chain) does not exist or is not a file.")
+        raise InputFileError(f"the chain file {path} (catalogue.chain, --chain) does not exist or is not a file.")
     number = 0
     try:
         with _open(path) as stream:
@@ -226,14 +226,14 @@ def _read_chains(path: Path) -> Iterator[LiftOverChain]:
                     number += len(chain.blocks)
                     yield chain
                 elif line.strip() and not line.startswith(b"#"):
-                    raise ChainFileError(
+                    raise InputFileError(
                         f"{path}, line {number}: {line[:60]!r} does not begin with `chain` where a chain should "
                         "begin. The file is no chain file, or damaged: download it again."
                     )
     except (EOFError, zlib.error, OSError) as error:
-        if isinstance(error, ChainFileError):
+        if isinstance(error, InputFileError):
             raise
-        raise ChainFileError(
+        raise InputFileError(
             f"the chain file {path} cannot be read: {str(error).rstrip('.')}. It is truncated or damaged: download it "
             "again."
         ) from None
@@ -256,8 +256,8 @@ def _parse(header: bytes, stream: BinaryIO, path: Path) -> LiftOverChain:
     return chain
 
 
-def _bad_chain(path: Path, header: bytes, why: str) -> ChainFileError:
-    return ChainFileError(
+def _bad_chain(path: Path, header: bytes, why: str) -> InputFileError:
+    return InputFileError(
         f"{path}: the chain {header.decode('ascii', 'replace').strip()[:120]!r} cannot be used: {why.rstrip('.')}. The "
         "file is truncated or damaged, or not in UCSC's chain format: download it again."
     )
@@ -276,7 +276,7 @@ def chain_of(path: Path, config: CatalogueConfig) -> Chain | None:
     counts. A pattern is a path or the end of one (`old.vcf.gz`, `old/*.vcf.gz`). A process reads a chain file once.
 
     Raises:
-        ChainFileError: the chain file cannot be read.
+        InputFileError: the chain file cannot be read.
     """
     file = next((chain for pattern, chain in _by_pattern(config).items() if path.match(pattern)), None)
     if file is None:

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.errors import RegionError, VariantFileError
-from enformer_ray.genome.coordinates import LAST, Codes, parse_region
+from enformer_ray.errors import SelectionError, VariantFileError
+from enformer_ray.genome.coordinates import MAX_POSITION, Codes, parse_region
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.schema import RECORD_SCHEMA, UNKNOWN_BASE, batch_from_columns
 from enformer_ray.readers.text import open_text
@@ -108,7 +108,7 @@ def stretches(source: str, reference: ReferenceGenome) -> list[Stretch]:
     """The stretches of a source that `is_saturation`, in the order of its BED file.
 
     Raises:
-        RegionError: a stretch is empty or not inside its contig, or the BED file cannot be read as one.
+        SelectionError: a stretch is empty or not inside its contig, or the BED file cannot be read as one.
         SelectionError: the source is neither a region nor a BED file.
         UnknownContigError: the reference has no such contig.
     """
@@ -118,7 +118,7 @@ def stretches(source: str, reference: ReferenceGenome) -> list[Stretch]:
     text = source.removeprefix(SATURATE)
     region = parse_region(text, reference.lengths)
     contig = reference.resolve(region.chromosome)
-    end = reference.lengths[contig] if region.end == LAST else region.end
+    end = reference.lengths[contig] if region.end == MAX_POSITION else region.end
     return [_inside(Stretch(contig, region.start - 1, end), reference, f"the region {text!r}")]
 
 
@@ -181,7 +181,7 @@ def _anchors(stretch: Stretch, reference: ReferenceGenome) -> NDArray[np.int64]:
 
 def _read_bed(path: Path, reference: ReferenceGenome) -> Iterator[Stretch]:
     if not path.is_file():
-        raise RegionError(f"the BED file {path} does not exist; check the path.")
+        raise SelectionError(f"the BED file {path} does not exist; check the path.")
     found = False
     with open_text(path) as text:
         for block in text:
@@ -190,13 +190,13 @@ def _read_bed(path: Path, reference: ReferenceGenome) -> Iterator[Stretch]:
                     found = True
                     yield _bed_line(line, f"{path}, line {number}", reference)
     if not found:
-        raise RegionError(f"the BED file {path} has no line with a region; check that it was written to its end.")
+        raise SelectionError(f"the BED file {path} has no line with a region; check that it was written to its end.")
 
 
 def _bed_line(line: str, where: str, reference: ReferenceGenome) -> Stretch:
     cells = line.split("\t") if "\t" in line else line.split()
     if len(cells) < 3 or not (cells[1].strip().isdecimal() and cells[2].strip().isdecimal()):
-        raise RegionError(
+        raise SelectionError(
             f"{where}: {line[:80]!r} is no line of a BED file, which has a chromosome, a start (0-based) and an end "
             "(one behind the last base), separated by tabs."
         )
@@ -208,7 +208,7 @@ def _bed_line(line: str, where: str, reference: ReferenceGenome) -> Stretch:
 def _inside(stretch: Stretch, reference: ReferenceGenome, where: str) -> Stretch:
     length = reference.lengths[stretch.chromosome]
     if not 0 <= stretch.start < stretch.end <= length:
-        raise RegionError(
+        raise SelectionError(
             f"{where}: the bases {stretch.start + 1:,} to {stretch.end:,} (1-based) are not a stretch of "
             f"{stretch.chromosome}, which has {length:,} bases in {reference.path}. Regions are 1-based with both ends "
             "included; in a BED file the start is 0-based and the end one behind the last base."

@@ -266,7 +266,7 @@ def print_agreement(agreement: Agreement) -> None:
     numbers = ("variants that bear on it", "Spearman", "of all variants", "large effects", "right sign")
     table = _table(["track"], *numbers)
     for track in agreement.tracks:
-        figures = (f"{track.touched}", f"{track.spearman:.3f}", f"{track.spearman_all:.3f}", f"{track.large}")
+        figures = (f"{track.affected}", f"{track.spearman:.3f}", f"{track.spearman_all:.3f}", f"{track.large}")
         table.add_row(Text(track.description), *figures, _share(track.right_sign, track.large))
     console.print(table)
     for kind, (right, of) in agreement.signs.items():

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from enformer_ray.cli.printing import console, cut, print_line
 from enformer_ray.dataset.query import QueryResult
-from enformer_ray.errors import ConfigError, QueryError
+from enformer_ray.errors import ConfigError, SelectionError
 from enformer_ray.files import atomic_path
 
 ResultFormat = Literal["csv", "tsv", "json", "parquet"]
@@ -52,7 +52,9 @@ def query(
             print_table(result, rows)
         return
     if chosen == "parquet" and output is None and sys.stdout.isatty():
-        raise QueryError("Parquet is not printed on a terminal; name a file with --output, or send it to a program.")
+        raise SelectionError(
+            "Parquet is not printed on a terminal; name a file with --output, or send it to a program."
+        )
     with run_query(scores, text) as result, target_of(output) as target:
         WRITERS[chosen or "csv"](result, target)
 
@@ -68,7 +70,7 @@ def _sql(sql: str | None, file: Path | None) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"--file {file} cannot be read: {error}.") from None
+        raise SelectionError(f"--file {file} cannot be read: {error}.") from None
 
 
 def _format_of(output: Path | None) -> ResultFormat | None:
@@ -194,9 +196,9 @@ def target_of(output: Path | None) -> Iterator[BinaryIO]:
         with atomic_path(output) as temporary, temporary.open("wb") as file:
             yield file
     except OSError as error:
-        if isinstance(error, QueryError):
+        if isinstance(error, SelectionError):
             raise
-        raise QueryError(f"--output {output} cannot be written: {error.strerror or error}.") from None
+        raise SelectionError(f"--output {output} cannot be written: {error.strerror or error}.") from None
 
 
 REPORT = "report/report.html"
@@ -293,8 +295,8 @@ def plot_heatmap(
     from enformer_ray.analysis.sweep import sweep
     from enformer_ray.rundir.store import open_store
 
-    sweep_result = sweep(open_store(run_directory), statistic, tracks or [], top)
-    save(output, lambda: draw_heatmap(sweep_result, most_tracks, width))
+    overview = sweep(open_store(run_directory), statistic, tracks or [], top)
+    save(output, lambda: draw_heatmap(overview, most_tracks, width))
     _print_written(output)
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from enformer_ray.engine.progress import Progress, RunOutcome
     from enformer_ray.errors import EnformerRayError
     from enformer_ray.model.enformer import Enformer
-    from enformer_ray.plan.plan import Plan
-    from enformer_ray.plan.preview import Preview
-    from enformer_ray.plan.reuse import Origin, ReuseAccount
+    from enformer_ray.planning.plan import Plan
+    from enformer_ray.planning.preview import Preview
+    from enformer_ray.planning.reuse import Origin, ReuseAccount
     from enformer_ray.publish.audit import AuditReport
     from enformer_ray.publish.documents import FailedVariant
     from enformer_ray.publish.finalise import FinaliseProgress
@@ -315,7 +315,7 @@ class StepPrinter:
         # Whoever reports a step has imported its class; the command line itself starts without them.
         from enformer_ray import api
         from enformer_ray.engine.progress import Progress, RunOutcome
-        from enformer_ray.plan.plan import Plan
+        from enformer_ray.planning.plan import Plan
         from enformer_ray.publish.finalise import FinaliseProgress
 
         match step:

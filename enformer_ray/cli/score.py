@@ -15,7 +15,7 @@ from enformer_ray import api
 from enformer_ray.cli import printing
 from enformer_ray.cli.options import job_command, job_values, origin_of, with_job_options
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import ConfigError, ReleaseChangedError
+from enformer_ray.errors import ConfigError, MismatchError
 
 if TYPE_CHECKING:
     from enformer_ray.schedule import FoundReleases, ReleaseResult, State
@@ -215,7 +215,7 @@ _STATES: dict[State, str] = {
     "started": "not finished",
     "new": "new",
 }
-_STATUSES: dict[State, int] = {"changed": ReleaseChangedError.exit_status, "arriving": ARRIVING}
+_STATUSES: dict[State, int] = {"changed": MismatchError.exit_status, "arriving": ARRIVING}
 """Exit status that a release asks for while it is not scored."""
 
 _RANKS = {0: 3, ARRIVING: 2, FAILED_VARIANTS: 1}

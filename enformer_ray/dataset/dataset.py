@@ -52,7 +52,7 @@ def open_scores(run_directory: str | Path | Sequence[str | Path]) -> ScoreDatase
         ConfigError: no run directory is given, or one twice.
         RunIncompleteError: a run has no manifest yet.
         DatasetCorruptError: a file that the manifest lists is missing or has another size.
-        RunsDifferError: several runs do not make one dataset; the message names the difference.
+        MismatchError: several runs do not make one dataset; the message names the difference.
         StoreError: a run directory cannot be read.
     """
     directories = [run_directory] if isinstance(run_directory, str | Path) else list(run_directory)
@@ -110,7 +110,7 @@ class ScoreDataset:
             The name of the column.
 
         Raises:
-            TrackSelectionError: no track, or more than one, has this name.
+            SelectionError: no track, or more than one, has this name.
         """
         return track_column(self.track_table, track, self.uri)
 
@@ -125,7 +125,7 @@ class ScoreDataset:
             The same variants with the tracks that any of the selectors names, in the order of the selectors, each once.
 
         Raises:
-            TrackSelectionError: a selector cannot be read, or names no track of this dataset.
+            SelectionError: a selector cannot be read, or names no track of this dataset.
         """
         columns = select_columns(self.track_table, selectors, self.uri)
         places = {name: row for row, name in enumerate(self.track_table.column("column").to_pylist())}
@@ -189,7 +189,7 @@ class ScoreDataset:
 
         Raises:
             ConfigError: the dataset has no such statistic.
-            TrackSelectionError: as in the method `tracks`.
+            SelectionError: as in the method `tracks`.
             SelectionError: `p_below` is given, and no input has a p-value.
         """
         return pa.concat_tables([d.to_table() for d in self._datasets(statistic, self._columns(tracks))])

@@ -14,7 +14,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from enformer_ray.dataset.selection import VariantFilter
-from enformer_ray.errors import DatasetCorruptError, RunsDifferError, shortened
+from enformer_ray.errors import DatasetCorruptError, MismatchError, shortened
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import ROW_COLUMNS, row_columns, score_schema
 from enformer_ray.rundir.manifest import Manifest, finished_manifest
@@ -173,7 +173,7 @@ def check_compatible(runs: Sequence[FinishedRun]) -> None:
     for run in runs[1:]:
         differences = _statistics(first, run) or _tracks(first, run) or _parts(first, run)
         if differences:
-            raise RunsDifferError(
+            raise MismatchError(
                 f"{first.store.uri} and {run.store.uri} do not make one dataset: {'; '.join(differences)}. Open them "
                 "one by one, or score the variants of one of them again with the options of the other."
             )

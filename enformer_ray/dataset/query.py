@@ -21,7 +21,7 @@ import pyarrow as pa
 from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.dataset.selection import quoted
 from enformer_ray.dataset.views import DuckDBFiles
-from enformer_ray.errors import EnformerRayError, QueryError
+from enformer_ray.errors import EnformerRayError, SelectionError
 
 _BATCH_VALUES = 2**22
 _BATCH_ROWS = 65_536
@@ -110,7 +110,7 @@ def run_query(scores: ScoreDataset, sql: str, batch_rows: int | None = None) -> 
         The result; it must be consumed inside the block.
 
     Raises:
-        QueryError: it is not one statement that reads, or it cannot be run.
+        SelectionError: it is not one statement that reads, or it cannot be run.
         StoreError: the dataset cannot be read.
     """
     statement = _only_statement(sql)
@@ -157,9 +157,9 @@ def _only_statement(sql: str) -> str:
     except duckdb.Error as error:
         raise _query_error(error) from None
     if len(statements) != 1:
-        raise QueryError(f"the SQL holds {len(statements)} statements; give one SELECT.")
+        raise SelectionError(f"the SQL holds {len(statements)} statements; give one SELECT.")
     if statements[0].type not in _READING:
-        raise QueryError(
+        raise SelectionError(
             f"the SQL is a statement of the kind {statements[0].type.name}; a finished dataset is only read: give a "
             "SELECT (or DESCRIBE, SHOW, SUMMARIZE, PIVOT, EXPLAIN), and --output for a file of its result."
         )
@@ -211,12 +211,12 @@ def _batches(reader: pa.RecordBatchReader, files: DuckDBFiles) -> Iterator[pa.Re
         yield batch
 
 
-def _query_error(error: Exception) -> QueryError:
+def _query_error(error: Exception) -> SelectionError:
     """DuckDB's message without the marked line of SQL, or the last line of the traceback of a Python error in it."""
     lines = [line.strip() for line in str(error).split("\nLINE ")[0].splitlines() if line.strip()]
     text = lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
     ending = "" if text.endswith((".", "?", "!")) else "."
-    return QueryError(
+    return SelectionError(
         f"the SQL cannot be run: {text[:1000]}{ending} `SHOW TABLES` lists the tables, `DESCRIBE inputs` the columns "
         "of one."
     )

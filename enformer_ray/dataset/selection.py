@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from enformer_ray.errors import SelectionError, TrackSelectionError
-from enformer_ray.genome.coordinates import LAST, Region, canonical_name, parse_region
+from enformer_ray.errors import SelectionError
+from enformer_ray.genome.coordinates import MAX_POSITION, Region, canonical_name, parse_region
 from enformer_ray.model.tracks import TrackTable, select_tracks
 from enformer_ray.rundir import layout
 
@@ -61,10 +61,10 @@ class VariantFilter:
 
     def span(self, chromosome: str) -> tuple[int, int] | None:
         """First and last position of a chromosome (1-based, inclusive) that may be kept; None if none is."""
-        start, end = 1, LAST
+        start, end = 1, MAX_POSITION
         if self.regions is not None:
             regions = [region for region in self.regions if region.chromosome == chromosome]
-            start = min((region.start for region in regions), default=LAST)
+            start = min((region.start for region in regions), default=MAX_POSITION)
             end = max((region.end for region in regions), default=0)
         if self.ids is not None:
             positions = self._positions.get(chromosome, np.zeros(0, np.int64))
@@ -185,10 +185,8 @@ def track_column(table: pa.Table, track: str | int, uri: str) -> str:
             return str(table.column("column")[rows[0]])
         if rows:
             some = ", ".join(str(table.column("column")[row]) for row in rows[:5])
-            raise TrackSelectionError(
-                f"{len(rows)} tracks have the {name} {text!r} ({some}); name one of these columns."
-            )
-    raise TrackSelectionError(
+            raise SelectionError(f"{len(rows)} tracks have the {name} {text!r} ({some}); name one of these columns.")
+    raise SelectionError(
         f"{uri} has no track {text!r}; {layout.TRACKS} lists its {table.num_rows} tracks by "
         "column, index, identifier and description."
     )
@@ -201,7 +199,7 @@ def select_columns(table: pa.Table, selectors: Sequence[str | int], uri: str) ->
     list (`0,3,7-9`), `assay:CAGE`, `regex:PATTERN`, `file:PATH`. `uri` is for messages.
 
     Raises:
-        TrackSelectionError: a selector cannot be read or selects nothing of the dataset.
+        SelectionError: a selector cannot be read or selects nothing of the dataset.
     """
     columns: dict[str, None] = {}  # a set that keeps the order
     for selector in selectors:
@@ -273,7 +271,7 @@ def _by_pattern(table: pa.Table, selector: str, uri: str) -> list[str]:
     named = selector[0].isdigit() or selector.startswith("file:")
     absent = [index for index in found if index not in columns]
     if (named and absent) or len(absent) == len(found):
-        raise TrackSelectionError(
+        raise SelectionError(
             f"track selector {selector!r} names tracks that {uri} does not have"
             f"{' (' + ', '.join(map(str, absent[:5])) + ')' if named else ''}; {layout.TRACKS} lists its "
             f"{table.num_rows} tracks."

@@ -235,7 +235,7 @@ class TrackAgreement(NamedTuple):
 
     Attributes:
         description: of the track.
-        touched: variants with a true effect of at least `AFFECTED`.
+        affected: variants with a true effect of at least `AFFECTED`.
         spearman: rank correlation among them.
         spearman_all: among all variants, including those without an effect on the track.
         large: variants with a true effect of at least `LARGE`.
@@ -243,7 +243,7 @@ class TrackAgreement(NamedTuple):
     """
 
     description: str
-    touched: int
+    affected: int
     spearman: float
     spearman_all: float
     large: int

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from enformer_ray.errors import ShardFailedError
-from enformer_ray.plan.shards import WHOLE, Part, Shard, covering, whole
+from enformer_ray.errors import WorkersLostError
+from enformer_ray.planning.shards import WHOLE, Part, Shard, covering, whole_part
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.receipts import Failure, FailureReason
 
@@ -132,7 +132,7 @@ class Backlog:
         alone fails with the second fault.
 
         Returns:
-            Why its only variant has failed; None when the part, or its halves, wait again. ShardFailedError is raised
+            Why its only variant has failed; None when the part, or its halves, wait again. WorkersLostError is raised
             when its budget of lost attempts is spent.
         """
         task.avoid = worker
@@ -157,7 +157,7 @@ class Backlog:
             task.lost += 1
         if task.lost > LOST_RETRIES:
             shard = task.part.shard
-            raise ShardFailedError(
+            raise WorkersLostError(
                 f"shard {task.name} ({task.part.rows} variants of {shard.chromosome}:{shard.start + 1}-{shard.end}) "
                 f"could not be scored in {task.lost} attempts, through no fault of its variants; the last one ended "
                 f"with: {cause.detail}. Receipts of the other shards stay; once the cause is mended, the same command "
@@ -174,4 +174,4 @@ def _missing(shards: Iterable[Shard], received: Mapping[int, frozenset[str]]) ->
         if shard.shard in received:
             yield from covering(shard, received[shard.shard])[1]
         else:
-            yield whole(shard)
+            yield whole_part(shard)

@@ -24,9 +24,9 @@ from enformer_ray.engine.pool import (
     failure_receipt,
 )
 from enformer_ray.engine.progress import Progress, RunMetrics, RunTally
-from enformer_ray.errors import EnformerRayError, ShardFailedError, WorkersLostError
-from enformer_ray.plan.plan import Plan
-from enformer_ray.plan.shards import Part
+from enformer_ray.errors import EnformerRayError, WorkersLostError
+from enformer_ray.planning.plan import Plan
+from enformer_ray.planning.shards import Part
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import (
     AttemptFailed,
@@ -320,7 +320,7 @@ class Dispatcher:
 
     def _abort(self) -> None:
         failure = self._unconfirmed_failures[-1][1].failure
-        raise ShardFailedError(
+        raise WorkersLostError(
             f"none of the variants of {self._plan.store.uri} that were tried could be scored, "
             f"{len(self._unconfirmed_failures)} of them alone, the last one with: {failure.detail if failure else ''}. "
             "The fault is not theirs: check the weights, the GPU and the installation of the workers, then run the "

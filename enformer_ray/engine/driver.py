@@ -13,7 +13,7 @@ from enformer_ray.engine.pool import Pool
 from enformer_ray.engine.progress import Progress, RunMetrics, RunOutcome, RunTally
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import RunInterruptedError
-from enformer_ray.plan.plan import Plan, load_plan, refuse_other_scorer
+from enformer_ray.planning.plan import Plan, load_plan, refuse_other_scorer
 from enformer_ray.rundir.events import EventLog, RunFinished, RunStarted, RunStopped
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.receipts import received
@@ -47,10 +47,10 @@ def run_shards(
         lease: of the run directory, if the caller holds it already.
 
     Raises:
-        PlanMismatchError: the plan was made for another version of the scorer.
+        MismatchError: the plan was made for another version of the scorer.
         LeaseHeldError: another driver is at work in the run directory.
         LeaseLostError: another driver has taken it over meanwhile.
-        ShardFailedError: shards cannot be scored, through no fault of their variants.
+        WorkersLostError: shards cannot be scored, through no fault of their variants.
         WorkersLostError: workers died again and again.
         RunInterruptedError: Ctrl-C or SIGTERM; receipts so far stay.
         EnformerRayError: an error of this project in a worker, as it was raised there.

@@ -14,8 +14,8 @@ from enformer_ray.engine.backlog import Blame, Cause, Task
 from enformer_ray.engine.progress import LiveState
 from enformer_ray.engine.worker import Opened, ScoringWorker
 from enformer_ray.errors import shortened
-from enformer_ray.plan.plan import Plan
-from enformer_ray.plan.shards import Part
+from enformer_ray.planning.plan import Plan
+from enformer_ray.planning.shards import Part
 from enformer_ray.rundir.receipts import Failure, Receipt, Timings
 
 SHARDS_IN_FLIGHT = 2

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
-from enformer_ray.plan.shards import Part, Shard, covering
+from enformer_ray.planning.shards import Part, Shard, covering
 from enformer_ray.rundir.events import (
     AttemptFailed,
     Event,

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from enformer_ray.engine.progress import History, WorkerStatus
-from enformer_ray.plan.plan import Plan, load_plan
-from enformer_ray.plan.shards import WHOLE, Part, covering
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.planning.plan import Plan, load_plan
+from enformer_ray.planning.shards import WHOLE, Part, covering
+from enformer_ray.planning.variants import PlannedVariants
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import VariantFailed, read_events
 from enformer_ray.rundir.lease import Claim, Heartbeat, holder

@@ -20,7 +20,7 @@ import yaml
 import enformer_ray
 from enformer_ray import __version__
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import ConfigError, SubmissionError
+from enformer_ray.errors import ClusterError, ConfigError
 
 JOB_FILE = "enformer_ray_job.yaml"
 """Name of the job file in the working directory."""
@@ -101,7 +101,7 @@ def submit(
 
     Raises:
         ConfigError: the job cannot be used as written, or holds a credential.
-        SubmissionError: the cluster cannot be reached, or refuses the token or the job.
+        ClusterError: the cluster cannot be reached, or refuses the token or the job.
     """
     address = dashboard_address(job)
     refuse_credentials(job)
@@ -139,7 +139,7 @@ def follow(submission: Submission, write: Callable[[str], None]) -> int:
         The exit status of the job.
 
     Raises:
-        SubmissionError: the cluster was not reached for `LOST_AFTER` seconds, or lost the job.
+        ClusterError: the cluster was not reached for `LOST_AFTER` seconds, or lost the job.
     """
     log = _Log(write)
     while True:
@@ -150,7 +150,7 @@ def follow(submission: Submission, write: Callable[[str], None]) -> int:
                 status = exit_status(client.get_job_info(submission.submission_id))
         except _UnreachableError as error:
             if time.monotonic() - log.heard > LOST_AFTER:
-                raise SubmissionError(
+                raise ClusterError(
                     f"{error} The job {submission.submission_id} may well go on: look at its log with `ray job logs "
                     f"--address {submission.address} --follow {submission.submission_id}`."
                 ) from None
@@ -196,19 +196,19 @@ def exit_status(info: Any) -> int | None:
         return code if code >= 0 else 128 - code  # killed by a signal, as shells report it
     if info.status.value == "STOPPED":
         return _STOPPED
-    raise SubmissionError(
+    raise ClusterError(
         f"the cluster lost the job {info.submission_id} before it had an exit status: {_paragraph(info.message or '')} "
         "Submit it again: it goes on from the shards that have a receipt."
     )
 
 
-class _UnreachableError(SubmissionError):
+class _UnreachableError(ClusterError):
     """No connection, now."""
 
 
 @contextmanager
 def _jobs_api(address: str) -> Iterator[Any]:
-    """Ray's client, whose errors become SubmissionError."""
+    """Ray's client, whose errors become ClusterError."""
     import aiohttp
     import requests
     from ray.exceptions import AuthenticationError
@@ -224,9 +224,9 @@ def _jobs_api(address: str) -> Iterator[Any]:
             client = JobSubmissionClient(address)
         yield client
     except AuthenticationError as error:
-        raise SubmissionError(_token_advice(address, error)) from None
+        raise ClusterError(_token_advice(address, error)) from None
     except (requests.exceptions.RequestException, aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-        if isinstance(error, SubmissionError):  # it is a ConnectionError as well
+        if isinstance(error, ClusterError):  # it is a ConnectionError as well
             raise
         raise _UnreachableError(
             f"no Ray dashboard answers at {address} ({type(error).__name__}). Is the cluster up, is this the head's "
@@ -234,7 +234,7 @@ def _jobs_api(address: str) -> Iterator[Any]:
             "`kubectl port-forward`, `ssh -L`)?"
         ) from None
     except RuntimeError as error:
-        raise SubmissionError(f"the Ray cluster at {address} refused: {_paragraph(str(error))}") from None
+        raise ClusterError(f"the Ray cluster at {address} refused: {_paragraph(str(error))}") from None
 
 
 @contextmanager
@@ -312,7 +312,7 @@ def _check_paths(job: JobConfig, folder: Path | None) -> None:
             f"output: {job.output} is a relative path, and the folder that a submitted job runs in is deleted. Give a "
             "URI (s3://, gs://) or the absolute path of a directory that every machine of the cluster sees."
         )
-    from enformer_ray.plan.job import named_paths  # loads torch
+    from enformer_ray.planning.job import named_paths  # loads torch
 
     for key, path in named_paths(job):
         if _is_absolute(path) or (folder is not None and (folder / path).exists()):

@@ -22,15 +22,15 @@ import pyarrow.parquet as pq
 import torch
 
 from enformer_ray.catalogue.variant import Variant
-from enformer_ray.errors import DatasetCorruptError, PlanMismatchError
+from enformer_ray.errors import DatasetCorruptError, MismatchError
 from enformer_ray.files import sha256_of
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import read_track_table
-from enformer_ray.plan.plan import Plan, load_plan
-from enformer_ray.plan.shards import Part
-from enformer_ray.plan.variants import PlannedVariants, audited_in, audited_variants, direct_options
+from enformer_ray.planning.plan import Plan, load_plan
+from enformer_ray.planning.shards import Part
+from enformer_ray.planning.variants import PlannedVariants, audited_in, audited_variants, direct_options
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import score_writer
 from enformer_ray.rundir.receipts import Receipt, StagedFile, Timings
@@ -256,7 +256,7 @@ def device_name(device: torch.device) -> str:
 
 
 def load_planned_model(plan: Plan, device: torch.device) -> Enformer:
-    """The network of a plan; PlanMismatchError when this machine finds other weights."""
+    """The network of a plan; MismatchError when this machine finds other weights."""
     config = plan.document.config
     model = load_enformer(
         config.weights,
@@ -267,7 +267,7 @@ def load_planned_model(plan: Plan, device: torch.device) -> Enformer:
         device=device.type,
     )
     if model.digest != plan.document.parts["weights"]:
-        raise PlanMismatchError(
+        raise MismatchError(
             f"the weights {config.weights} on {platform.node()} have the digest {model.digest}, but the plan was "
             f"made with {plan.document.parts['weights']}. Give every worker the same weights, or plan again in a new "
             "directory."
@@ -276,7 +276,7 @@ def load_planned_model(plan: Plan, device: torch.device) -> Enformer:
 
 
 def open_planned_reference(plan: Plan) -> ReferenceGenome:
-    """The reference of a plan; reading bases that are not those of the plan raises ReferenceChangedError."""
+    """The reference of a plan; reading bases that are not those of the plan raises MismatchError."""
     reference = ReferenceGenome(plan.document.config.reference)
     for chromosome, digests in plan.reference_digests().items():
         reference.resolve(chromosome)

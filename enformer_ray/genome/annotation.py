@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from enformer_ray.errors import GeneFileError
+from enformer_ray.errors import InputFileError
 from enformer_ray.genome.coordinates import BIN, Interval, canonical_name
 
 _ATTRIBUTE = re.compile(r'(?:^|[;\s])(gene_id|gene_name|gene_type|gene_biotype|transcript_id)[ =]"?([^";]*)"?')
@@ -57,13 +57,13 @@ def gtf_records(path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
 
 
 def parse_gtf(lines: Iterable[tuple[int, str]], path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
-    """Records of some features in numbered lines of a GTF; GeneFileError for a line that is not of a GTF."""
+    """Records of some features in numbered lines of a GTF; InputFileError for a line that is not of a GTF."""
     for line_number, line in lines:
         if not line.strip() or line.startswith("#"):
             continue
         cells = line.split("\t", 8)
         if len(cells) < 9 or not (cells[3].isdecimal() and cells[4].isdecimal()):
-            raise GeneFileError(
+            raise InputFileError(
                 f"line {line_number} of {path} is no line of a GTF: nine columns separated by tabs, the fourth and "
                 "fifth being positions. Give --gtf an annotation in GTF, such as GENCODE's, plain or gzip."
             )
@@ -79,7 +79,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rt") if packed else path.open(encoding="utf-8") as text:
             yield from enumerate(text, 1)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise GeneFileError(f"the gene annotation {path} cannot be read ({error}). Give --gtf a GTF file.") from None
+        raise InputFileError(f"the gene annotation {path} cannot be read ({error}). Give --gtf a GTF file.") from None
 
 
 class TranscriptionStart(NamedTuple):
@@ -135,12 +135,12 @@ def read_annotation(path: Path, gene_types: Collection[str] = (), genes: Collect
         genes: gene_id, with or without version, or gene_name of the genes to read; empty for all.
 
     Raises:
-        GeneFileError: the file cannot be read, a line is not of a GTF, or it has no such gene.
+        InputFileError: the file cannot be read, a line is not of a GTF, or it has no such gene.
     """
     names, starts = _gene_starts(path, frozenset(gene_types), frozenset(genes))
     if not starts:
         filters = ", ".join([*gene_types, *genes])
-        raise GeneFileError(
+        raise InputFileError(
             f"{path} has no transcript, exon or gene with a gene_id and a strand"
             f"{f' that is one of {filters}' if filters else ''}. Give --gtf the annotation of the reference's "
             "assembly, and --gene-type or --gene what it has."

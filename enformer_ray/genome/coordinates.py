@@ -81,7 +81,7 @@ def reached_tokens(start: int, end: int, tokens: int) -> tuple[int, int]:
     return min(tokens, max(0, first)), max(0, min(tokens, last + 1))
 
 
-LAST = 2**31 - 1
+MAX_POSITION = 2**31 - 1
 """Largest position: columns are int32."""
 
 _REGION = re.compile(r"(?P<chromosome>.+?):(?P<start>[0-9][0-9,]*)(-(?P<end>[0-9][0-9,]*)?)?")
@@ -127,17 +127,17 @@ def parse_region(text: str, known: Collection[str]) -> Region:
         SelectionError: it is none of these.
     """
     if canonical_name(text) in known or (text and ":" not in text):
-        return Region(canonical_name(text), 1, LAST)
+        return Region(canonical_name(text), 1, MAX_POSITION)
     parts = _REGION.fullmatch(text)
     if parts is None:
         raise SelectionError(
             f"{text!r} is no region; write chr1, chr1:1000 or chr1:1000-2000 (1-based, both ends included)."
         )
     start = int(parts["start"].replace(",", ""))
-    end = start if parts[3] is None else int(parts["end"].replace(",", "")) if parts["end"] else LAST
+    end = start if parts[3] is None else int(parts["end"].replace(",", "")) if parts["end"] else MAX_POSITION
     if not 1 <= start <= end:
         raise SelectionError(f"the region {text!r} ends before it begins; positions are 1-based, both ends included.")
-    return Region(canonical_name(parts["chromosome"]), min(start, LAST), min(end, LAST))
+    return Region(canonical_name(parts["chromosome"]), min(start, MAX_POSITION), min(end, MAX_POSITION))
 
 
 Codes = NDArray[np.uint8]

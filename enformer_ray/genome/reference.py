@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyfaidx
 
-from enformer_ray.errors import ConfigError, ReferenceChangedError, ReferenceFastaError, UnknownContigError
+from enformer_ray.errors import ConfigError, InputFileError, MismatchError, UnknownContigError
 from enformer_ray.genome.coordinates import UNKNOWN, Codes, canonical_name, decode, encode_bytes
 
 BLOCK = 1024
@@ -45,7 +45,7 @@ class ReferenceGenome:
         aliases: further names of contigs: name in the variants -> contig of the FASTA.
 
     Raises:
-        ReferenceFastaError: the file is missing, no FASTA, gzip but not bgzip, or its index cannot be built.
+        InputFileError: the file is missing, no FASTA, gzip but not bgzip, or its index cannot be built.
     """
 
     def __init__(self, path: Path, aliases: Mapping[str, str] | None = None) -> None:
@@ -55,13 +55,13 @@ class ReferenceGenome:
         for contig in self._fasta.keys():  # noqa: SIM118 (iterating a Fasta yields records, not names)
             name = canonical_name(contig)
             if name in self._contigs:
-                raise ReferenceFastaError(
+                raise InputFileError(
                     f"{path} holds both {self._contigs[name]!r} and {contig!r}, which are the same chromosome {name!r} "
                     "to this program; leave one of them out."
                 )
             self._contigs[name] = contig
         if not self._contigs:
-            raise ReferenceFastaError(
+            raise InputFileError(
                 f"{path} holds no contigs by its index; delete the .fai (and .gzi) beside it so that it is built again."
             )
         self.lengths = {name: len(self._fasta[contig]) for name, contig in self._contigs.items()}
@@ -72,7 +72,7 @@ class ReferenceGenome:
     def _checked_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
         unknown = sorted({contig for contig in aliases.values() if canonical_name(contig) not in self.lengths})
         if unknown:
-            raise ReferenceFastaError(
+            raise InputFileError(
                 f"the contig alias table names {', '.join(unknown[:5])}, which {self.path} does not hold; its contigs "
                 f"are {self._some_contigs()}."
             )
@@ -105,7 +105,7 @@ class ReferenceGenome:
         """Codes (uint8) of bases `start`..`end` (0-based half-open); bases beyond the contig are unknown.
 
         Raises:
-            ReferenceChangedError: expected digests were given (`expect`) and the bases differ from them.
+            MismatchError: expected digests were given (`expect`) and the bases differ from them.
         """
         codes = np.full(max(0, end - start), UNKNOWN, dtype=np.uint8)
         inside_start, inside_end = max(0, start), min(end, self.lengths[chromosome])
@@ -134,11 +134,11 @@ class ReferenceGenome:
         """From now on check every base read from this chromosome against the digests in a plan.
 
         Raises:
-            ReferenceChangedError: the chromosome is missing, or is shorter or longer than the digests say.
+            MismatchError: the chromosome is missing, or is shorter or longer than the digests say.
         """
         blocks = -(-self.lengths.get(chromosome, 0) // BLOCK)
         if len(digests) != blocks:
-            raise ReferenceChangedError(
+            raise MismatchError(
                 f"{self.path}: chromosome {chromosome} has {blocks} blocks of {BLOCK} bases, but the plan was made "
                 f"with {len(digests)}. Give every worker the same FASTA, or plan again in a new directory."
             )
@@ -155,13 +155,13 @@ class ReferenceGenome:
         try:
             codes = encode_bytes(self._read(self._contigs[chromosome], start, end))
         except _DAMAGE as error:
-            raise ReferenceFastaError(
+            raise InputFileError(
                 f"{self.path}: contig {self._contigs[chromosome]} cannot be read behind base {start}: {error}. The "
                 "file is damaged or cut short (fetch it again), or its index belongs to another file (delete the .fai "
                 "and .gzi beside it so that they are built again)."
             ) from None
         if len(codes) != end - start:
-            raise ReferenceFastaError(
+            raise InputFileError(
                 f"{self.path}: contig {self._contigs[chromosome]} ends at base {start + len(codes)}, but its index "
                 f"says {self.lengths[chromosome]}; delete the .fai (and .gzi) beside it so that it is built again."
             )
@@ -192,7 +192,7 @@ class ReferenceGenome:
         first = start // BLOCK
         for block, digest in enumerate(block_digests(codes), first):
             if block >= len(expected) or expected[block] != digest:
-                raise ReferenceChangedError(
+                raise MismatchError(
                     f"{self.path}: the bases {chromosome}:{block * BLOCK + 1}-{(block + 1) * BLOCK} are not those that "
                     "the plan was made with. Give every worker the same FASTA, or plan again in a new directory."
                 )
@@ -200,16 +200,16 @@ class ReferenceGenome:
 
 def _open_fasta(path: Path) -> pyfaidx.Fasta:
     if not path.is_file():
-        raise ReferenceFastaError(f"the reference FASTA {path} does not exist or is not a file.")
+        raise InputFileError(f"the reference FASTA {path} does not exist or is not a file.")
     try:
         return pyfaidx.Fasta(str(path), as_raw=True, build_index=True)
     except _DAMAGE as error:
         if _index_refused(error):
-            raise ReferenceFastaError(
+            raise InputFileError(
                 f"the reference FASTA {path} has no index that can be used, and none can be written beside it. "
                 f"Run `samtools faidx {path.name}` where the folder can be written, or copy the FASTA to such a folder."
             ) from None
-        raise ReferenceFastaError(
+        raise InputFileError(
             f"the reference FASTA {path} cannot be read: {str(error).rstrip('.')}. It must be a FASTA with lines of "
             "one length, plain or compressed with bgzip (not gzip); `bgzip` and `samtools faidx` make one. If it is, "
             "the .fai or .gzi beside it is damaged: delete it, and it is built again."

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from enformer_ray.config import OFFICIAL_WEIGHTS
-from enformer_ray.errors import DownloadError, OfflineError, TrackTableError, WeightsError
+from enformer_ray.errors import DownloadError, InputFileError, WeightsError
 from enformer_ray.files import atomic_path
 from enformer_ray.model.checkpoint import (
     CONFIG_FILE,
@@ -77,7 +77,7 @@ def load_enformer(
 
     Raises:
         WeightsError: there are no weights at `source`, they are not safe to load, or do not fit the network.
-        OfflineError: `offline`, and the repository is not in the local cache.
+        DownloadError: `offline`, and the repository is not in the local cache.
         DownloadError: the Hub could not be reached, or sent other bytes than the pinned ones.
         ConfigError: `sequence_length` or `target_length` do not fit the network.
     """
@@ -133,7 +133,7 @@ def fetch_weights(repository: str, revision: str | None, offline: bool) -> tuple
         Paths in the cache: config.json, and model.safetensors or pytorch_model.bin.
 
     Raises:
-        OfflineError: `offline`, and the cache does not hold them.
+        DownloadError: `offline`, and the cache does not hold them.
         DownloadError: the Hub could not be reached, or the bytes are not the pinned ones.
         WeightsError: the Hub has no such repository or revision, or no weights in it.
     """
@@ -156,7 +156,7 @@ def _fetch(repository: str, names: list[str], revision: str | None, offline: boo
             return path
     if offline:
         at_revision = f" --revision {revision}" if revision else ""
-        raise OfflineError(
+        raise DownloadError(
             f"{' or '.join(names)} of {where} is not in the local Hugging Face cache, and --offline forbids "
             f"downloading it. Run once without --offline, or `hf download {repository}{at_revision}` on a connected "
             "machine and copy its cache (HF_HOME), or give the folder that holds the weights."
@@ -231,19 +231,19 @@ def fetch_track_table(head: str, to: Path, *, offline: bool = False, url: str | 
         `to`.
 
     Raises:
-        TrackTableError: no table is published for this head.
-        OfflineError: `offline`, and `to` does not hold the table.
+        InputFileError: no table is published for this head.
+        DownloadError: `offline`, and `to` does not hold the table.
         DownloadError: the address could not be reached, sent other bytes, or `to` cannot be written.
     """
     if head not in TRACK_TABLES:
-        raise TrackTableError(f"no track table is published for the head {head!r}; give your own as tracks_table.")
+        raise InputFileError(f"no track table is published for the head {head!r}; give your own as tracks_table.")
     published, sha256 = TRACK_TABLES[head]
     url = url or published
     # By its content, not its date: a table of another head or a table cut short is fetched again.
     if to.is_file() and hashlib.sha256(to.read_bytes()).hexdigest() == sha256:
         return to
     if offline:
-        raise OfflineError(
+        raise DownloadError(
             f"{to} does not hold the track table of the {head} head, and --offline forbids downloading it; fetch {url} "
             "on a connected machine and put it there."
         )

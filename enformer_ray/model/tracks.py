@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enformer_ray.errors import TrackSelectionError, TrackTableError
+from enformer_ray.errors import InputFileError, SelectionError
 
 ASSAYS = ("DNASE", "ATAC", "CHIP", "CAGE")
 
@@ -77,11 +77,11 @@ def read_track_table(path: Path, head: str, count: int) -> TrackTable:
         count: outputs of the head.
 
     Raises:
-        TrackTableError: the file cannot be read, lacks a column, or has another number of rows than the head outputs.
+        InputFileError: the file cannot be read, lacks a column, or has another number of rows than the head outputs.
     """
     rows = _table_rows(path)
     if len(rows) != count:
-        raise TrackTableError(
+        raise InputFileError(
             f"the track table {path} has {len(rows)} rows, but the {head} head of the network has {count} tracks; give "
             "the table that belongs to this head."
         )
@@ -110,7 +110,7 @@ def select_tracks(selectors: Sequence[str], count: int, table: TrackTable | None
         Sorted, each once.
 
     Raises:
-        TrackSelectionError: a selector cannot be read, selects nothing, or names what the head does not have.
+        SelectionError: a selector cannot be read, selects nothing, or names what the head does not have.
     """
     if not selectors:
         return list(range(count))
@@ -126,7 +126,7 @@ def select_tracks(selectors: Sequence[str], count: int, table: TrackTable | None
         elif kind == "file":
             selected |= _by_file(Path(value), count, table, selector)
         else:
-            raise TrackSelectionError(
+            raise SelectionError(
                 f"track selector {selector!r} begins with {kind!r}, which is none of assay, regex and file."
             )
     return sorted(selected)
@@ -140,10 +140,10 @@ def _table_rows(path: Path) -> list[dict[str, str]]:
             rows = list(reader)
             columns = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrackTableError(f"the track table {path} cannot be read: {error}.") from None
+        raise InputFileError(f"the track table {path} cannot be read: {error}.") from None
     missing = [name for name in ("identifier", "description") if name not in columns]
     if missing:
-        raise TrackTableError(
+        raise InputFileError(
             f"the track table {path} has no column {' and no column '.join(missing)}; its first line must name the "
             "columns, separated by tabs."
         )
@@ -153,9 +153,9 @@ def _table_rows(path: Path) -> list[dict[str, str]]:
 def _check_rows(path: Path, rows: list[dict[str, str]]) -> None:
     for i, row in enumerate(rows):
         if row["identifier"] is None or row["description"] is None:
-            raise TrackTableError(f"line {i + 2} of the track table {path} has fewer columns than its first line.")
+            raise InputFileError(f"line {i + 2} of the track table {path} has fewer columns than its first line.")
         if "index" in row and (not row["index"].isdecimal() or int(row["index"]) != int(rows[0]["index"]) + i):
-            raise TrackTableError(
+            raise InputFileError(
                 f"line {i + 2} of the track table {path} has the index {row['index']!r}, which does not follow the one "
                 "before it; rows must be in the order of the head's outputs."
             )
@@ -163,7 +163,7 @@ def _check_rows(path: Path, rows: list[dict[str, str]]) -> None:
 
 def _needed(table: TrackTable | None, selector: str) -> TrackTable:
     if table is None:
-        raise TrackSelectionError(
+        raise SelectionError(
             f"track selector {selector!r} needs a track table (tracks_table), since weights do not say what "
             "their tracks are."
         )
@@ -175,13 +175,13 @@ def _by_number(text: str, count: int, origin: str) -> set[int]:
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
         if match is None:
-            raise TrackSelectionError(
+            raise SelectionError(
                 f"{origin} has {part!r} where an index (5) or a range (10-20) should stand; assay:CAGE, regex:PATTERN "
                 "and file:PATH are the other forms."
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last or last >= count:
-            raise TrackSelectionError(
+            raise SelectionError(
                 f"{origin} names {part.strip()}; the head has the tracks 0-{count - 1}, and a range goes from "
                 "the lower to the higher."
             )
@@ -193,7 +193,7 @@ def _by_assay(assay: str, table: TrackTable, selector: str) -> set[int]:
     found = {i for i, name in enumerate(table.assay) if name and name == assay.upper()}
     if not found:
         there = ", ".join(name for name in ASSAYS if name in table.assay) or "none"
-        raise TrackSelectionError(f"track selector {selector!r} matches no track; assays of this head: {there}.")
+        raise SelectionError(f"track selector {selector!r} matches no track; assays of this head: {there}.")
     return found
 
 
@@ -201,10 +201,10 @@ def _by_pattern(pattern: str, table: TrackTable, selector: str) -> set[int]:
     try:
         compiled = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
-        raise TrackSelectionError(f"track selector {selector!r} is not a regular expression: {error}.") from None
+        raise SelectionError(f"track selector {selector!r} is not a regular expression: {error}.") from None
     found = {i for i, description in enumerate(table.description) if compiled.search(description)}
     if not found:
-        raise TrackSelectionError(f"track selector {selector!r} matches none of the {len(table)} descriptions.")
+        raise SelectionError(f"track selector {selector!r} matches none of the {len(table)} descriptions.")
     return found
 
 
@@ -212,7 +212,7 @@ def _by_file(path: Path, count: int, table: TrackTable | None, selector: str) ->
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TrackSelectionError(f"track selector {selector!r} names a file that cannot be read: {error}.") from None
+        raise SelectionError(f"track selector {selector!r} names a file that cannot be read: {error}.") from None
     indices: set[int] = set()
     for number, line in enumerate(lines, start=1):
         entry = line.partition("#")[0].strip()
@@ -223,8 +223,8 @@ def _by_file(path: Path, count: int, table: TrackTable | None, selector: str) ->
             continue
         found = {i for i, name in enumerate(_needed(table, f"{selector} ({entry})").identifier) if name == entry}
         if not found:
-            raise TrackSelectionError(f"line {number} of {path} names {entry!r}, which is no track of this head.")
+            raise SelectionError(f"line {number} of {path} names {entry!r}, which is no track of this head.")
         indices |= found
     if not indices:
-        raise TrackSelectionError(f"track selector {selector!r} names a file without a single track.")
+        raise SelectionError(f"track selector {selector!r} names a file without a single track.")
     return indices

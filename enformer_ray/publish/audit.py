@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.model.tracks import column_name
-from enformer_ray.plan.plan import Plan
-from enformer_ray.plan.previous import PreviousRun
-from enformer_ray.plan.shards import Part
-from enformer_ray.plan.variants import PlannedVariants, with_sums
+from enformer_ray.planning.plan import Plan
+from enformer_ray.planning.previous import PreviousRun
+from enformer_ray.planning.shards import Part
+from enformer_ray.planning.variants import PlannedVariants, with_sums
 from enformer_ray.publish.staged import ReceivedPart, audit_table, disagrees, part_tables, read_received
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore, read_document

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from enformer_ray.config import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.files import read_ahead, sha256_of
-from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.planning.plan import Plan, load_plan
 from enformer_ray.publish.audit import Values
 from enformer_ray.publish.merge import PlannedFile, ScoreFileWriter, VariantRange, merged_tables, row_group_rows
 from enformer_ray.publish.staged import ReceivedPart, changed, part_tables

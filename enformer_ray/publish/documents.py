@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict
 import enformer_ray
 from enformer_ray.catalogue.variant import FIRST_ROW
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.plan.plan import Plan
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.planning.plan import Plan
+from enformer_ray.planning.variants import PlannedVariants
 from enformer_ray.publish.audit import AuditReport
 from enformer_ray.publish.merge import numbers_in_dataset
 from enformer_ray.publish.staged import ReceivedPart, changed

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from enformer_ray.config import Statistic
 from enformer_ray.errors import RunInterruptedError
 from enformer_ray.files import sha256_of
-from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.planning.plan import Plan, load_plan
 from enformer_ray.publish.audit import Audit, read_audited_scores
 from enformer_ray.publish.build import BuildTask, BuiltFile, build_task, content_hash, previous_result, run_builds
 from enformer_ray.publish.documents import RunTotals, run_document, scored_genes, write_variants

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from enformer_ray.config import Statistic
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.model.tracks import column_name
-from enformer_ray.plan.plan import Plan, PlanDocument
-from enformer_ray.plan.previous import PreviousRun
-from enformer_ray.plan.shards import Shard
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.planning.plan import Plan, PlanDocument
+from enformer_ray.planning.previous import PreviousRun
+from enformer_ray.planning.shards import Shard
+from enformer_ray.planning.variants import PlannedVariants
 from enformer_ray.publish.staged import ReceivedPart, part_tables
 from enformer_ray.readers.row_groups import NumberedRows
 from enformer_ray.rundir import layout

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, StoreError
 from enformer_ray.files import read_ahead
-from enformer_ray.plan.plan import Plan
-from enformer_ray.plan.shards import Part, Shard, covering
-from enformer_ray.plan.variants import PlannedVariants, audited_in, audited_variants
+from enformer_ray.planning.plan import Plan
+from enformer_ray.planning.shards import Part, Shard, covering
+from enformer_ray.planning.variants import PlannedVariants, audited_in, audited_variants
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.receipts import Receipt, StagedFile, read_receipt, received
 from enformer_ray.rundir.store import RunStore

@@ -159,7 +159,7 @@ def stream_of(path: Path, start: int, end: int) -> BinaryIO:
     return BgzipLines(path, start, end)  # type: ignore[return-value]  # of a stream only `read` is used
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """A variant file, or the records between two offsets of it.
 
     Attributes:
@@ -187,7 +187,7 @@ class PartReader:
         lines: lines of the part, with those of the header, once it has been read.
     """
 
-    def __init__(self, part: Part, config: CatalogueConfig) -> None:
+    def __init__(self, part: FilePart, config: CatalogueConfig) -> None:
         self._part, self._config = part, config
         self.lines = 0
 
@@ -213,11 +213,11 @@ class PartReader:
         self.lines = text.lines_read
 
 
-def list_parts(file: int, path: Path, config: CatalogueConfig) -> list[Part]:
+def list_parts(file: int, path: Path, config: CatalogueConfig) -> list[FilePart]:
     """The parts of a file, in its order: of a large VCF or indexed BCF several, of others one."""
     name = format_of(path, config).name
     if path.is_dir() or path.stat().st_size < SPLIT_BYTES or not is_bgzip(path):
-        return [Part(file, path)]
+        return [FilePart(file, path)]
     if name == "vcf":
         starts = block_starts(path, PART_BYTES)[:-1]
     elif name == "bcf":
@@ -225,4 +225,4 @@ def list_parts(file: int, path: Path, config: CatalogueConfig) -> list[Part]:
     else:
         starts = [0]
     ends: list[int | None] = [*starts[1:], None]
-    return [Part(file, path, start, end) for start, end in zip(starts, ends, strict=True)]
+    return [FilePart(file, path, start, end) for start, end in zip(starts, ends, strict=True)]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import ClusterUnreachableError, DeviceError, EnformerRayError, WorkersLostError
+from enformer_ray.errors import ClusterError, DeviceError, EnformerRayError, WorkersLostError
 
 RETRIES = 3
 """How often a task is started again whose process died."""
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def ray_session(address: str | None, lanes: int) -> Iterator[None]:
-    """Connect to Ray, and leave it as it was found; ClusterUnreachableError when the cluster cannot be joined.
+    """Connect to Ray, and leave it as it was found; ClusterError when the cluster cannot be joined.
 
     Args:
         address: Ray cluster; None starts one on this machine that ends with the session.
@@ -70,7 +70,7 @@ def _join(address: str) -> None:
         # Workers log to files of their nodes; what the driver needs comes back in answers.
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
-        raise ClusterUnreachableError(
+        raise ClusterError(
             f"the Ray cluster at {address} cannot be joined ({' '.join(str(error).split())[:600]}). Is it up, is "
             "--address its head's as HOST:6379 (or `auto` on a machine of it), and does this machine have its version "
             "of Ray and, where it wants one, its token? cluster/README.md describes each kind of cluster. Without "

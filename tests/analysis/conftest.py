@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.plan.plan import make_plan
+from enformer_ray.planning.plan import make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.store import LocalStore
 from tests.analysis.hostile import hostile_run

@@ -7,7 +7,7 @@ import pytest
 
 from enformer_ray.analysis.profiles import nearest_genes
 from enformer_ray.catalogue.variant import Variant
-from enformer_ray.errors import GeneFileError
+from enformer_ray.errors import InputFileError
 from enformer_ray.genome.annotation import read_genes
 from enformer_ray.genome.coordinates import Interval
 
@@ -44,7 +44,7 @@ def test_the_nearest_gene_by_its_start(gtf: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "genes.bed"
     path.write_bytes(content)
-    with pytest.raises(GeneFileError, match=r"genes\.bed.*--gtf"):
+    with pytest.raises(InputFileError, match=r"genes\.bed.*--gtf"):
         read_genes(path, [Interval("1", 0, 100)])
 
 

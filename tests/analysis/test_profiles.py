@@ -10,7 +10,7 @@ import pytest
 from enformer_ray.analysis.profiles import pick_one, pick_top, strongest, top_profiles
 from enformer_ray.analysis.sweep import sweep
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.errors import ConfigError, ProfileError
+from enformer_ray.errors import AnalysisError, ConfigError
 from enformer_ray.rundir.store import LocalStore
 
 
@@ -56,5 +56,5 @@ def test_without_the_weights_it_says_what_to_do(demo: Path, tmp_path: Path) -> N
     plan = run / "plan" / "plan.json"
     plan.write_text(plan.read_text().replace("random_weights", "gone"))
     overview = sweep(LocalStore(run))
-    with pytest.raises(ProfileError, match=r"gone\.safetensors.*--profiles 0"):
+    with pytest.raises(AnalysisError, match=r"gone\.safetensors.*--profiles 0"):
         top_profiles(pick_top(overview, 1))

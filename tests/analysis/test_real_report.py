@@ -9,7 +9,7 @@ import pytest
 
 from enformer_ray.analysis.report.page import collect, render
 from enformer_ray.config import CatalogueConfig, JobConfig, ScoringConfig
-from enformer_ray.plan.plan import make_plan
+from enformer_ray.planning.plan import make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.store import LocalStore
 from tests.analysis.browser import chromium, find_chromium

@@ -13,7 +13,7 @@ from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows
 from enformer_ray.dataset.selection import choose_tracks
-from enformer_ray.errors import ConfigError, RunIncompleteError, TrackSelectionError
+from enformer_ray.errors import ConfigError, RunIncompleteError, SelectionError
 from enformer_ray.rundir.layout import ROW_COLUMNS
 from enformer_ray.rundir.store import LocalStore
 from tests.analysis.hostile import DESCRIPTIONS
@@ -64,7 +64,7 @@ def test_tracks_are_chosen_by_any_name(hostile: Path) -> None:
     assert chosen("assay:DNASE", "4") == [0, 1, 4]
     assert chosen("track_0002") == chosen("ENC2") == chosen(DESCRIPTIONS[2]) == chosen("regex:^CHIP") == [2]
     for wrong in ("nothing", "7", "regex:zzz", "assay:ATAC"):
-        with pytest.raises(TrackSelectionError):
+        with pytest.raises(SelectionError):
             chosen(wrong)
 
 

@@ -20,7 +20,7 @@ from enformer_ray.catalogue.checks import (
 )
 from enformer_ray.catalogue.liftover import Chain, lift_batch
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import AssemblyMismatchError
+from enformer_ray.errors import CatalogueError
 from enformer_ray.genome.reference import ReferenceGenome
 from tests.catalogue.chains import batch_of, reverse_complement, write
 from tests.catalogue.real_data import B37, CHAIN, GRCH38, ear_length, reference_copy
@@ -44,7 +44,7 @@ def refusal(
 ) -> str | None:
     try:
         check_assembly(PATH, agreement, reference, 0.1, header, chain)
-    except AssemblyMismatchError as error:
+    except CatalogueError as error:
         return str(error)
     return None
 
@@ -194,7 +194,7 @@ def plan(path: Path, reference: ReferenceGenome, scratch: Path, chain: Path | No
 
 def test_real_variants_against_the_other_assembly(shared: Path, tmp_path: Path) -> None:
     path = shared / "data/variants/grch38_gtex_variants_cimr.vcf.gz"
-    with pytest.raises(AssemblyMismatchError) as caught:
+    with pytest.raises(CatalogueError) as caught:
         plan(path, reference_copy(shared, tmp_path, B37), tmp_path)
     message = str(caught.value)
     assert "of 611 reference alleles in" in message
@@ -216,13 +216,13 @@ def test_real_variants_lifted_agree(shared: Path, tmp_path: Path) -> None:
     query = "SELECT original_position, position FROM read_parquet(?) JOIN read_parquet(?) USING (variant)"
     files = [[str(paths["1"])] for paths in (catalogue.inputs, catalogue.variants)]
     assert (566_048, 630_668) in duckdb.execute(query, files).fetchall()  # rs6421780
-    with pytest.raises(AssemblyMismatchError, match="is of GRCh37"):
+    with pytest.raises(CatalogueError, match="is of GRCh37"):
         plan(path, reference, tmp_path)
 
 
 def test_real_variants_lifted_twice_over_are_refused(shared: Path, tmp_path: Path) -> None:
     path = shared / "data/variants/grch38_gtex_variants_cimr.vcf.gz"
-    with pytest.raises(AssemblyMismatchError, match=r"after lifting by .*is of GRCh38.*lifts from GRCh37 to GRCh38"):
+    with pytest.raises(CatalogueError, match=r"after lifting by .*is of GRCh38.*lifts from GRCh37 to GRCh38"):
         plan(path, reference_copy(shared, tmp_path, GRCH38), tmp_path, shared / "data" / CHAIN)
 
 
@@ -249,7 +249,7 @@ def test_real_summary_statistics(shared: Path, tmp_path: Path) -> None:
         tally = FileTally(PATH, codes=codes)
         try:
             check_assembly(PATH, tally.agreement, reference, 0.1)
-        except AssemblyMismatchError as error:
+        except CatalogueError as error:
             refusals.append(str(error))
         else:
             refusals.append("")

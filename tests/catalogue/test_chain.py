@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enformer_ray.catalogue.liftover import OUTCOMES, Chain, Lift
-from enformer_ray.errors import ChainFileError
+from enformer_ray.errors import InputFileError
 from tests.catalogue.chains import World, random_world, write
 
 CHAIN = "chains/hg19ToHg38.over.chain.gz"
@@ -182,19 +182,19 @@ def test_agreement_with_two_libraries_on_the_real_chains(shared: Path) -> None:
 )
 def test_what_is_no_chain_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "bad.chain", text)
-    with pytest.raises(ChainFileError, match=message) as caught:
+    with pytest.raises(InputFileError, match=message) as caught:
         Chain(path)
     assert str(path) in str(caught.value)
 
 
 def test_missing_and_damaged_files(tmp_path: Path) -> None:
-    with pytest.raises(ChainFileError, match=r"nowhere\.chain .*does not exist"):
+    with pytest.raises(InputFileError, match=r"nowhere\.chain .*does not exist"):
         Chain(tmp_path / "nowhere.chain")
-    with pytest.raises(ChainFileError, match="is not a file"):
+    with pytest.raises(InputFileError, match="is not a file"):
         Chain(tmp_path)
     packed = gzip.compress((SMALL * 500).encode() + random.Random(1).randbytes(5_000))
     for damaged in (packed[: len(packed) // 2], packed[:40] + b"\0" * 9 + packed[49:]):
         path = tmp_path / "damaged.chain.gz"
         path.write_bytes(damaged)
-        with pytest.raises(ChainFileError, match=r"damaged\.chain\.gz.* download it again"):
+        with pytest.raises(InputFileError, match=r"damaged\.chain\.gz.* download it again"):
             Chain(path)

@@ -13,7 +13,7 @@ from enformer_ray.catalogue.normalise import REASONS, normalise
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.cli.options import job_from
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import ChainFileError, ConfigError
+from enformer_ray.errors import ConfigError, InputFileError
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.schema import RECORD_SCHEMA
 from tests.catalogue.chains import World, batch_of, random_world, reverse_complement, write
@@ -197,7 +197,7 @@ def test_chains_by_file(tmp_path: Path) -> None:
     assert chains({"/d/old.vcf.gz": one, "*": other}) == [one, other, other]
     with pytest.raises(ConfigError, match=r"catalogue\.chain: 'odl\.vcf\.gz' fits none of the variant files \(/d/old"):
         chains({"odl.vcf.gz": other})
-    with pytest.raises(ChainFileError, match=r"absent\.chain"):
+    with pytest.raises(InputFileError, match=r"absent\.chain"):
         chains(tmp_path / "absent.chain")
 
 

@@ -16,10 +16,9 @@ from enformer_ray.catalogue.build import Catalogue, build_catalogue
 from enformer_ray.catalogue.sources import named_file, with_file, write_saturation
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import (
+    CatalogueError,
     ConfigError,
-    EmptyCatalogueError,
     EnformerRayError,
-    RegionError,
     SelectionError,
     UnknownContigError,
 )
@@ -120,11 +119,11 @@ def test_the_catalogue_accounts_for_every_base(reference: ReferenceGenome, tmp_p
     [
         ("saturate:chr1:0-5", SelectionError),
         ("saturate:chr1:9-5", SelectionError),
-        ("saturate:chr1:100-113", RegionError),
+        ("saturate:chr1:100-113", SelectionError),
         ("saturate:chr3:1-5", UnknownContigError),
-        ("saturate:missing.bed", RegionError),
+        ("saturate:missing.bed", SelectionError),
         ("saturate:", SelectionError),
-        ("saturate:chr1:5-6", EmptyCatalogueError),
+        ("saturate:chr1:5-6", CatalogueError),
     ],
 )
 def test_regions_that_are_not_there(
@@ -137,7 +136,7 @@ def test_regions_that_are_not_there(
 @pytest.mark.parametrize("line", ["chr1\t5\t5", "chr1\t5", "chr1\tx\t9", "chr1\t100\t113", "# nothing"])
 def test_bed_files_that_are_none(reference: ReferenceGenome, tmp_path: Path, line: str) -> None:
     (tmp_path / "x.bed").write_text(line + "\n")
-    with pytest.raises(RegionError, match=r"x\.bed"):
+    with pytest.raises(SelectionError, match=r"x\.bed"):
         write_saturation(f"saturate:{tmp_path / 'x.bed'}", reference, False, tmp_path / "made")
 
 

@@ -14,7 +14,7 @@ import yaml
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 
 from enformer_ray.engine.submit import exit_status
-from enformer_ray.errors import SubmissionError
+from enformer_ray.errors import ClusterError
 from tests.cluster.conftest import BIN, Head, free_port
 from tests.cluster.proxy import Proxy
 from tests.end_to_end.conftest import Finished
@@ -169,7 +169,7 @@ def test_exit_status_of_every_end(status: str, code: int | None, expected: int |
 
 def test_a_job_that_the_cluster_lost_is_an_error() -> None:
     message = "Job supervisor actor died: node was terminated"
-    with pytest.raises(SubmissionError, match=message):
+    with pytest.raises(ClusterError, match=message):
         exit_status(JobDetails(type="SUBMISSION", status="FAILED", entrypoint="", message=message))
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import CatalogueConfig, JobConfig, ScoringConfig
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.shards import whole
+from enformer_ray.planning.plan import load_plan, make_plan
+from enformer_ray.planning.shards import whole_part
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.rundir.store import LocalStore
@@ -66,7 +66,7 @@ def finished_run(
     worker.scores = scores
     worker.open()
     for shard in load_plan(store).shards():
-        publish(store, Receipt.model_validate(worker.score(whole(shard), "only")))
+        publish(store, Receipt.model_validate(worker.score(whole_part(shard), "only")))
     finalise(store)
     return store.root
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
 from enformer_ray.dataset.rows import top_rows
-from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError, TrackSelectionError
-from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError, SelectionError
+from enformer_ray.planning.plan import load_plan, make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.layout import ROW_COLUMNS
 from enformer_ray.rundir.store import LocalStore, RunStore, open_store
@@ -78,13 +78,13 @@ def test_a_track_has_many_names(scores: ScoreDataset, track: str | int) -> None:
 
 
 def test_a_description_of_two_tracks_is_refused(scores: ScoreDataset) -> None:
-    with pytest.raises(TrackSelectionError, match="track_0000, track_0001"):
+    with pytest.raises(SelectionError, match="track_0000, track_0001"):
         scores.column("DNASE:liver")
 
 
 @pytest.mark.parametrize("track", ["track_0009", 9, "CAGE", ""])
 def test_an_unknown_track_is_refused(scores: ScoreDataset, track: str | int) -> None:
-    with pytest.raises(TrackSelectionError, match="has no track"):
+    with pytest.raises(SelectionError, match="has no track"):
         scores.column(track)
 
 

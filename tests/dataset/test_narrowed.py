@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
-from enformer_ray.errors import SelectionError, TrackSelectionError
+from enformer_ray.errors import SelectionError
 from enformer_ray.publish import merge
 from enformer_ray.rundir.layout import ROW_COLUMNS
 from tests.dataset.study import Study, make_study
@@ -136,14 +136,14 @@ def test_no_tracks_are_key_columns_alone(scores: ScoreDataset) -> None:
     [("assay:ATAC", "matches no track"), ("regex:(", "regular expression"), ("7", "tracks 0-4"), ("CAGE", "no track")],
 )
 def test_selectors_that_select_nothing_are_refused(run: Path, selector: str, match: str) -> None:
-    with pytest.raises(TrackSelectionError, match=match):
+    with pytest.raises(SelectionError, match=match):
         open_scores(run).tracks(selector)
 
 
 def test_what_was_narrowed_away_is_not_there(run: Path) -> None:
     narrowed = open_scores(run).tracks("1", "4")
     for selector in ("0", "1-2", "assay:CHIP", "DNASE:liver"):
-        with pytest.raises(TrackSelectionError):
+        with pytest.raises(SelectionError):
             narrowed.tracks(selector)
     assert narrowed.tracks("regex:.").track_table.num_rows == 2
 

@@ -17,7 +17,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
 from enformer_ray.dataset.query import names_in, run_query
 from enformer_ray.dataset.views import DuckDBFiles
-from enformer_ray.errors import QueryError, StoreError
+from enformer_ray.errors import SelectionError, StoreError
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.publish import merge
@@ -112,7 +112,7 @@ def test_sql_reads_the_dataset_and_nothing_else(run: Path, tmp_path: Path, sql: 
     filled = sql.format(
         secret=secret, folder=run.parents[1], target=tmp_path / "target.csv", scores=run / path, path=path
     )
-    with pytest.raises(QueryError) as caught:
+    with pytest.raises(SelectionError) as caught:
         answer(open_scores(run), filled)
     assert "\n" not in str(caught.value)
     assert "Traceback" not in str(caught.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.errors import ConfigError, RunsDifferError
+from enformer_ray.errors import ConfigError, MismatchError
 from tests.dataset.study import Study, make_study
 from tests.dataset.test_dataset import upload
 
@@ -75,7 +75,7 @@ def test_incompatible_runs_are_refused_with_the_difference(runs: list[Path], stu
         r"the identifier of track_0000 is 'ENC0' in the first and None": study.run("unnamed", THIRD, table=False),
     }
     for message, other in others.items():
-        with pytest.raises(RunsDifferError, match=message) as caught:
+        with pytest.raises(MismatchError, match=message) as caught:
             open_scores([runs[0], other])
         assert str(runs[0]) in str(caught.value)
         assert str(other) in str(caught.value)

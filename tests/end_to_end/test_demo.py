@@ -56,7 +56,7 @@ def test_says_what_it_did_and_what_the_numbers_are_worth(demo: Finished, run: Pa
 def test_scores_agree_with_the_truth(run: Path) -> None:
     agreement = compare(str(run), run.parent / "input" / "truth.parquet")
     for track in list(agreement.tracks)[: len(rule.BINDING)]:
-        assert track.touched >= 100
+        assert track.affected >= 100
         assert track.spearman >= 0.8
     for right, of in agreement.signs.values():
         assert of >= 100

@@ -18,9 +18,9 @@ from enformer_ray.demo.world import make_world
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.hub import load_enformer
-from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.shards import whole
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.planning.plan import load_plan, make_plan
+from enformer_ray.planning.shards import whole_part
+from enformer_ray.planning.variants import PlannedVariants
 from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
@@ -92,7 +92,7 @@ def score_one_shard(folder: Path, run: Path) -> int:
     worker = ScoringWorker(str(run))
     worker.open()
     second = list(plan.shards())[1]
-    publish(plan.store, Receipt.model_validate(worker.score(whole(second), "earlier")))
+    publish(plan.store, Receipt.model_validate(worker.score(whole_part(second), "earlier")))
     return second.variants
 
 
@@ -107,8 +107,8 @@ def check_rows(run: Path) -> None:
 
     planned = PlannedVariants(plan)
     shards = list(plan.shards())
-    rows = [row for shard in shards for row in planned.variants(whole(shard))]
-    divided = [{(r.chromosome, r.tss_position) for r in planned.variants(whole(shard))} for shard in shards]
+    rows = [row for shard in shards for row in planned.variants(whole_part(shard))]
+    divided = [{(r.chromosome, r.tss_position) for r in planned.variants(whole_part(shard))} for shard in shards]
     sizes = {
         start: sum((r.chromosome, r.tss_position) == start for r in rows) for starts in divided for start in starts
     }
@@ -219,7 +219,7 @@ def test_variants_of_promoters_change_their_genes_as_the_truth_says(tmp_path: Pa
     }
     truth = {row["source_id"]: row for row in pq.read_table(world.truth).to_pylist()}
     first_rows = [at for name in plan.document.variants for at in plan.first_rows(name)]
-    rows = [row for shard in plan.shards() for row in PlannedVariants(plan).variants(whole(shard))]
+    rows = [row for shard in plan.shards() for row in PlannedVariants(plan).variants(whole_part(shard))]
     effects = {
         row: truth[names[at]]["CAGE:K562"]
         for row, at in zip(rows, first_rows, strict=True)

@@ -20,8 +20,8 @@ from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.hub import load_enformer
-from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.shards import whole
+from enformer_ray.planning.plan import load_plan, make_plan
+from enformer_ray.planning.shards import whole_part
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.rundir.store import LocalStore
@@ -68,7 +68,7 @@ def test_an_interrupted_run_is_resumed_by_the_same_command(command: Command, tin
     worker.open()
     shards = list(load_plan(store).shards())
     for shard in shards[:3]:
-        publish(store, Receipt.model_validate(worker.score(whole(shard), "first")))
+        publish(store, Receipt.model_validate(worker.score(whole_part(shard), "first")))
     first = {path.name: path.stat().st_mtime_ns for path in (run / "receipts").iterdir()}
 
     bed = ["saturate", "--bed", tiny / "elements.bed", *options(tiny, run)]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.plan.shards import Part
+from enformer_ray.planning.shards import Part
 
 WAITS_AT = 3
 """Shard that is scored only once there is the file that the environment variable `GO` names."""

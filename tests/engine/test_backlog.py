@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from enformer_ray.engine import backlog as module
 from enformer_ray.engine.backlog import LOST_RETRIES, Backlog, Blame, Cause
-from enformer_ray.errors import ShardFailedError
-from enformer_ray.plan.shards import Shard
+from enformer_ray.errors import WorkersLostError
+from enformer_ray.planning.shards import Shard
 from enformer_ray.rundir.receipts import Failure
 
 
@@ -79,7 +79,7 @@ def test_what_a_shard_is_not_to_blame_for_has_a_budget_of_its_own(
     backlog = backlog_of(4)
     for _ in range(LOST_RETRIES):
         assert fail(backlog, blame) is None
-    with pytest.raises(ShardFailedError, match=r"shard 00000 \(4 variants of 1:1-9\) .* 21 attempts.*: why\."):
+    with pytest.raises(WorkersLostError, match=r"shard 00000 \(4 variants of 1:1-9\) .* 21 attempts.*: why\."):
         fail(backlog, blame)
 
 

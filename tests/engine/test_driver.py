@@ -19,12 +19,12 @@ from enformer_ray.engine.progress import Progress
 from enformer_ray.errors import (
     DeviceError,
     EnformerRayError,
-    PlanMismatchError,
+    MismatchError,
     RunInterruptedError,
     WeightsError,
     WorkersLostError,
 )
-from enformer_ray.plan.plan import make_plan
+from enformer_ray.planning.plan import make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import read_events
@@ -98,7 +98,7 @@ def test_a_plan_of_another_version_is_not_scored(planned: LocalStore, key: str, 
     else:
         document["parts"][key] = 1
     (planned.root / layout.PLAN).write_text(json.dumps(document))
-    with pytest.raises(PlanMismatchError, match=words) as caught:
+    with pytest.raises(MismatchError, match=words) as caught:
         run_shards(planned)
     assert caught.value.exit_status == 4
     assert read_receipts(planned) == {}

@@ -13,7 +13,7 @@ import pytest
 from enformer_ray.cli.main import main
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import AuditError, DatasetCorruptError, RunIncompleteError
-from enformer_ray.plan.shards import whole
+from enformer_ray.planning.shards import whole_part
 from enformer_ray.publish import documents
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
@@ -46,7 +46,7 @@ def test_parts_give_the_dataset_of_the_whole_shard(
 ) -> None:
     expected = undisturbed(scored, tmp_path_factory)
     for shard in (1, 4):
-        _, right = publish_halves(scored, whole(shard_number(scored, shard)))
+        _, right = publish_halves(scored, whole_part(shard_number(scored, shard)))
         publish_halves(scored, right)
         for name in ("", right.path):
             (scored.root / layout.receipt(shard, name)).unlink()
@@ -58,7 +58,7 @@ def test_parts_give_the_dataset_of_the_whole_shard(
 def test_the_whole_shard_wins_over_stale_parts(scored: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A late receipt of the whole shard and one of a half that was reported as failed."""
     expected = undisturbed(scored, tmp_path_factory)
-    left, _ = publish_halves(scored, whole(shard_number(scored, 2)))
+    left, _ = publish_halves(scored, whole_part(shard_number(scored, 2)))
     receipt = read_receipt(scored, 2, left.path)
     scored.local_path(receipt.files["sad"].path).write_bytes(b"cut")
     manifest = finalise(scored)
@@ -67,7 +67,7 @@ def test_the_whole_shard_wins_over_stale_parts(scored: LocalStore, tmp_path_fact
 
 
 def test_a_missing_half_is_missing(scored: LocalStore) -> None:
-    left, _ = publish_halves(scored, whole(shard_number(scored, 2)))
+    left, _ = publish_halves(scored, whole_part(shard_number(scored, 2)))
     for name in ("", left.path):
         (scored.root / layout.receipt(2, name)).unlink()
     with pytest.raises(RunIncompleteError, match=r"1 of 6 shards have no receipt, or not of all.*\(2\)"):

@@ -15,7 +15,7 @@ import pytest
 from enformer_ray.config import JobConfig
 from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.progress import METRICS, RUN_DIGITS, STEPS, WORKER_STATES, Progress, RunMetrics
-from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.planning.plan import load_plan, make_plan
 from enformer_ray.rundir.events import AttemptFailed, PartBegun, PartScored, VariantFailed, WorkerLost
 from enformer_ray.rundir.store import LocalStore
 from enformer_ray.runtime.cluster import ray_session

@@ -13,10 +13,10 @@ from enformer_ray.engine import backlog, driver
 from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.progress import RunOutcome
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.errors import ShardFailedError
-from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.shards import covering
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.errors import WorkersLostError
+from enformer_ray.planning.plan import load_plan, make_plan
+from enformer_ray.planning.shards import covering
+from enformer_ray.planning.variants import PlannedVariants
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.events import read_events
 from enformer_ray.rundir.receipts import Receipt, read_receipt, received
@@ -129,7 +129,7 @@ def test_memory_that_is_short_halves_the_batch_and_poisons_nothing(
 def test_when_nothing_can_be_scored_the_variants_are_not_to_blame(
     planned: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ShardFailedError, match=r"none of the variants .* with: ArithmeticError: no such number"):
+    with pytest.raises(WorkersLostError, match=r"none of the variants .* with: ArithmeticError: no such number"):
         run_with(monkeypatch, workers.RaisesAlways, planned)
     assert received(planned) == {}
 

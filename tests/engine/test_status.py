@@ -19,7 +19,7 @@ from enformer_ray.cli import status as status_module
 from enformer_ray.cli.main import main
 from enformer_ray.config import JobConfig
 from enformer_ray.engine.status import RunStatus, run_status
-from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.planning.plan import load_plan, make_plan
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.events import AttemptFailed, EventLog, RunStarted, VariantFailed, WorkerLost, WorkerRequested
 from enformer_ray.rundir.lease import hold

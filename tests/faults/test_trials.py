@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.plan.plan import load_plan
-from enformer_ray.plan.shards import whole
+from enformer_ray.planning.plan import load_plan
+from enformer_ray.planning.shards import whole_part
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.receipts import Failure, Receipt, publish
@@ -96,7 +96,7 @@ def test_a_failed_variant_is_a_problem(world: Path, tmp_path: Path) -> None:
     worker.open()
     failed = next(shard for shard in plan.shards() if shard.variants == 1)
     for shard in plan.shards():
-        receipt = Receipt.model_validate(worker.score(whole(shard), "first"))
+        receipt = Receipt.model_validate(worker.score(whole_part(shard), "first"))
         if shard == failed:
             failure = Failure(reason="worker_crashed", detail="killed", attempts=2)
             receipt = receipt.model_copy(update={"files": {}, "audit": {}, "counts": {}, "failure": failure})

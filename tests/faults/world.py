@@ -12,8 +12,8 @@ import yaml
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import EnformerRayError
-from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.shards import whole
+from enformer_ray.planning.plan import load_plan, make_plan
+from enformer_ray.planning.shards import whole_part
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
@@ -51,7 +51,7 @@ def prepare(folder: Path) -> None:
     worker = ScoringWorker(store.uri)
     worker.open()
     for shard in plan.shards():
-        publish(store, Receipt.model_validate(worker.score(whole(shard), "first")))
+        publish(store, Receipt.model_validate(worker.score(whole_part(shard), "first")))
     finalise(store)
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from enformer_ray.catalogue.build import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import AssemblyMismatchError, EmptyCatalogueError, UnknownContigError, VariantFileError
+from enformer_ray.errors import CatalogueError, UnknownContigError, VariantFileError
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.formats import format_of, read_batches
 from enformer_ray.readers.schema import RECORD_SCHEMA
@@ -82,7 +82,7 @@ def _catalogue(path: Path, reference: ReferenceGenome, config: CatalogueConfig, 
     """A catalogue, or why there is none."""
     try:
         return build_catalogue([path], reference, config, 256, "binned", folder)
-    except (EmptyCatalogueError, UnknownContigError, AssemblyMismatchError, VariantFileError) as error:
+    except (CatalogueError, UnknownContigError, VariantFileError) as error:
         return str(error)
 
 

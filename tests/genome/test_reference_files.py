@@ -12,7 +12,7 @@ from typing import IO
 import pyfaidx
 import pytest
 
-from enformer_ray.errors import ReferenceFastaError
+from enformer_ray.errors import InputFileError
 from enformer_ray.genome.reference import ReferenceGenome
 from tests.genome.fasta import bgzipped, random_bases, write_fasta
 
@@ -53,7 +53,7 @@ def test_an_index_older_than_its_fasta_is_built_again(plain: Path) -> None:
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.fa", tmp_path):
-        with pytest.raises(ReferenceFastaError, match=f"{path} does not exist or is not a file"):
+        with pytest.raises(InputFileError, match=f"{path} does not exist or is not a file"):
             ReferenceGenome(path)
 
 
@@ -61,7 +61,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 def test_gzip_that_is_not_bgzip(tmp_path: Path, name: str) -> None:
     with gzip.open(tmp_path / name, "wt") as file:
         file.write(">chr1\nACGT\n")
-    with pytest.raises(ReferenceFastaError, match=rf"{name} cannot be read.*bgzip \(not gzip\)"):
+    with pytest.raises(InputFileError, match=rf"{name} cannot be read.*bgzip \(not gzip\)"):
         ReferenceGenome(tmp_path / name)
 
 
@@ -71,20 +71,20 @@ def test_gzip_that_is_not_bgzip(tmp_path: Path, name: str) -> None:
 def test_what_is_no_fasta(tmp_path: Path, text: str) -> None:
     path = tmp_path / "genome.fa"
     path.write_text(text)
-    with pytest.raises(ReferenceFastaError, match=r"genome\.fa cannot be read.*samtools faidx"):
+    with pytest.raises(InputFileError, match=r"genome\.fa cannot be read.*samtools faidx"):
         ReferenceGenome(path)
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
 def test_a_fai_that_cannot_be_written(plain: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(pyfaidx.Faidx, "_open_fai", _refusing(pyfaidx.Faidx._open_fai, "indexname", code))
-    with pytest.raises(ReferenceFastaError, match=r"genome\.fa has no index.*samtools faidx genome\.fa.*copy"):
+    with pytest.raises(InputFileError, match=r"genome\.fa has no index.*samtools faidx genome\.fa.*copy"):
         ReferenceGenome(plain)
 
 
 def test_a_gzi_that_cannot_be_written(compressed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyfaidx.Faidx, "_open_gzi", _refusing(pyfaidx.Faidx._open_gzi, "gzi_indexname", errno.EACCES))
-    with pytest.raises(ReferenceFastaError, match=r"genome\.fa\.gz has no index.*samtools faidx genome\.fa\.gz"):
+    with pytest.raises(InputFileError, match=r"genome\.fa\.gz has no index.*samtools faidx genome\.fa\.gz"):
         ReferenceGenome(compressed)
 
 
@@ -104,7 +104,7 @@ def test_a_fasta_cut_short_behind_its_index(plain: Path) -> None:
     os.truncate(plain, 100_000)
     _index_is_newer(plain)
     genome = ReferenceGenome(plain)
-    with pytest.raises(ReferenceFastaError, match=r"contig chr1 ends at base 98.*index says 200000; delete the \.fai"):
+    with pytest.raises(InputFileError, match=r"contig chr1 ends at base 98.*index says 200000; delete the \.fai"):
         genome.bases("1", 150_000, 150_010)
 
 
@@ -114,14 +114,14 @@ def test_a_bgzip_fasta_cut_short_behind_its_index(compressed: Path, kept: float)
     os.truncate(compressed, int(compressed.stat().st_size * kept))
     _index_is_newer(compressed)
     genome = ReferenceGenome(compressed)
-    with pytest.raises(ReferenceFastaError, match=r"contig chr1 .*cut short"):
+    with pytest.raises(InputFileError, match=r"contig chr1 .*cut short"):
         genome.bases("1", 0, 200_000)
 
 
 @pytest.mark.parametrize("lost", [28, 1000])
 def test_a_bgzip_fasta_cut_short_before_it_has_an_index(compressed: Path, lost: int) -> None:
     os.truncate(compressed, compressed.stat().st_size - lost)
-    with pytest.raises(ReferenceFastaError, match=r"genome\.fa\.gz cannot be read"):
+    with pytest.raises(InputFileError, match=r"genome\.fa\.gz cannot be read"):
         ReferenceGenome(compressed)
 
 
@@ -131,7 +131,7 @@ def test_a_bgzip_fasta_with_damaged_bytes(compressed: Path) -> None:
     data[20_000:20_010] = b"0123456789"
     compressed.write_bytes(data)
     _index_is_newer(compressed)
-    with pytest.raises(ReferenceFastaError, match=r"genome\.fa\.gz.*damaged"):
+    with pytest.raises(InputFileError, match=r"genome\.fa\.gz.*damaged"):
         ReferenceGenome(compressed).digests("1")
 
 
@@ -141,7 +141,7 @@ def test_a_bgzip_fasta_with_damaged_bytes(compressed: Path) -> None:
 def test_a_damaged_index_is_to_be_deleted(plain: Path, index: str, advice: str) -> None:
     plain.with_name("genome.fa.fai").write_text(index)
     _index_is_newer(plain)
-    with pytest.raises(ReferenceFastaError, match=rf"genome\.fa {advice}.*delete"):
+    with pytest.raises(InputFileError, match=rf"genome\.fa {advice}.*delete"):
         ReferenceGenome(plain)
 
 
@@ -149,5 +149,5 @@ def test_the_index_of_another_fasta_is_noticed(plain: Path) -> None:
     """Its lines are longer, so that the bytes it points to hold fewer bases than it says."""
     plain.with_name("genome.fa.fai").write_text("chr1\t200000\t23\t100\t101\n")
     _index_is_newer(plain)
-    with pytest.raises(ReferenceFastaError, match=r"delete the \.fai"):
+    with pytest.raises(InputFileError, match=r"delete the \.fai"):
         ReferenceGenome(plain).digests("1")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.errors import GeneFileError
+from enformer_ray.errors import InputFileError
 from enformer_ray.genome.annotation import GtfRecord, TranscriptionStart, parse_gtf, read_annotation
 from tests.genome.gtf import Written, write_gtf
 
@@ -54,7 +54,7 @@ def test_only_genes_that_are_asked_for(tmp_path: Path) -> None:
     assert list(starts_of(path, gene_types=["lncRNA"])) == ["2"]
     assert list(starts_of(path, genes=["ONE"])) == list(starts_of(path, genes=["G1"])) == ["1"]
     assert list(starts_of(path, genes=["G1.4", "TWO"])) == ["1", "2"]
-    with pytest.raises(GeneFileError, match=r"genes\.gtf has no .* is one of THREE.*--gene"):
+    with pytest.raises(InputFileError, match=r"genes\.gtf has no .* is one of THREE.*--gene"):
         read_annotation(path, genes=["THREE"])
 
 
@@ -69,7 +69,7 @@ def test_the_digest_is_that_of_the_starts(tmp_path: Path) -> None:
 
 def test_lines_without_a_strand_have_no_start(tmp_path: Path) -> None:
     path = write_gtf(tmp_path / "genes.gtf", [ONE._replace(strand=".")])
-    with pytest.raises(GeneFileError, match="strand"):
+    with pytest.raises(InputFileError, match="strand"):
         read_annotation(path)
 
 
@@ -82,5 +82,5 @@ def test_lines_of_another_source_are_parsed_with_their_numbers() -> None:
     lines = [(3, 'chrM\tX\tgene\t5\t9\t.\t-\t.\tgene_id "G";'), (4, "1\tX\texon\t5\t9\t.\t-\t.\t"), (7, "1\t5\t9")]
     records = parse_gtf(lines, Path("genes.gtf"), {"gene"})
     assert next(records) == GtfRecord("MT", "gene", 4, 9, "-", 'gene_id "G";', 3)
-    with pytest.raises(GeneFileError, match=r"line 7 of genes\.gtf"):
+    with pytest.raises(InputFileError, match=r"line 7 of genes\.gtf"):
         next(records)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from enformer_ray.config import OFFICIAL_WEIGHTS
-from enformer_ray.errors import DownloadError, OfflineError, WeightsError
+from enformer_ray.errors import DownloadError, WeightsError
 from enformer_ray.model import hub
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.hub import OFFICIAL_REVISION, load_enformer
@@ -102,7 +102,7 @@ def test_repository_is_fetched_once_then_used_offline(
     fake_hub: FakeHub, tiny_model: Enformer, weight_file: bytes
 ) -> None:
     add_model(fake_hub, tiny_model, weight_file, "lab/mini", "v2")
-    with pytest.raises(OfflineError, match=r"config\.json of lab/mini at revision v2.*hf download lab/mini"):
+    with pytest.raises(DownloadError, match=r"config\.json of lab/mini at revision v2.*hf download lab/mini"):
         load_enformer("lab/mini", revision="v2", offline=True)
     assert fake_hub.requests == []
     assert load_enformer("lab/mini", revision="v2").digest == tiny_model.digest

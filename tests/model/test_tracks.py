@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.errors import TrackSelectionError, TrackTableError
+from enformer_ray.errors import InputFileError, SelectionError
 from enformer_ray.model.tracks import HISTONE_MARKS, TrackTable, column_name, read_track_table, select_tracks
 
 DESCRIPTIONS = ("DNASE:liver", "ATAC:K562", "CHIP:H3K27ac:liver", "CHIP:HDAC2:HepG2", "CAGE:Liver, adult", "RNA:brain")
@@ -65,17 +65,17 @@ def test_every_histone_mark_of_the_published_tables_is_listed_and_nothing_else(s
 def test_table_that_does_not_fit_is_refused(tmp_path: Path, content: str, count: int, named: str) -> None:
     path = tmp_path / "tracks.tsv"
     path.write_text(content)
-    with pytest.raises(TrackTableError) as caught:
+    with pytest.raises(InputFileError) as caught:
         read_track_table(path, "mouse", count)
     assert named in str(caught.value)
     assert str(path) in str(caught.value)
 
 
 def test_table_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(TrackTableError, match="cannot be read"):
+    with pytest.raises(InputFileError, match="cannot be read"):
         read_track_table(tmp_path / "absent.tsv", "human", 3)
     (tmp_path / "binary.tsv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TrackTableError, match="cannot be read"):
+    with pytest.raises(InputFileError, match="cannot be read"):
         read_track_table(tmp_path / "binary.tsv", "human", 3)
 
 
@@ -114,7 +114,7 @@ def test_selector_file(table: TrackTable, tmp_path: Path) -> None:
     ["6", "2-6", "3-2", "-1", "1.5", "", "1,,2", "liver", "assay:RNA", "assay:", "regex:xyz", "regex:(", "track:3"],
 )
 def test_bad_selector_is_named(table: TrackTable, selector: str) -> None:
-    with pytest.raises(TrackSelectionError) as caught:
+    with pytest.raises(SelectionError) as caught:
         select_tracks(["0", selector], 6, table)
     assert repr(selector) in str(caught.value)
     assert caught.value.exit_status == 2
@@ -124,16 +124,16 @@ def test_bad_selector_file_is_named(table: TrackTable, tmp_path: Path) -> None:
     path = tmp_path / "wanted.txt"
     for content, named in (("0\n99\n", f"line 2 of {path}"), ("nothing\n", "'nothing'"), ("# none\n", "single track")):
         path.write_text(content)
-        with pytest.raises(TrackSelectionError, match=named):
+        with pytest.raises(SelectionError, match=named):
             select_tracks([f"file:{path}"], 6, table)
-    with pytest.raises(TrackSelectionError, match="cannot be read"):
+    with pytest.raises(SelectionError, match="cannot be read"):
         select_tracks([f"file:{tmp_path / 'absent'}"], 6, table)
 
 
 def test_selectors_that_need_a_table_say_so(tmp_path: Path) -> None:
     (tmp_path / "wanted.txt").write_text("ENCFF833POA\n")
     for selector in ("assay:CAGE", "regex:liver", f"file:{tmp_path / 'wanted.txt'}"):
-        with pytest.raises(TrackSelectionError, match="needs a track table"):
+        with pytest.raises(SelectionError, match="needs a track table"):
             select_tracks([selector], 6, None)
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from enformer_ray.cli import printing
 from enformer_ray.config import JobConfig, Statistic
-from enformer_ray.errors import AuditError, DatasetCorruptError, PlanMismatchError
+from enformer_ray.errors import AuditError, DatasetCorruptError, MismatchError
 from enformer_ray.genome.coordinates import window_start
-from enformer_ray.plan.plan import Plan, load_plan, make_plan
-from enformer_ray.plan.variants import audited_in, audited_variants
+from enformer_ray.planning.plan import Plan, load_plan, make_plan
+from enformer_ray.planning.variants import audited_in, audited_variants
 from enformer_ray.publish import audit
 from enformer_ray.publish.audit import BOUND, read_audit
 from enformer_ray.publish.finalise import finalise
@@ -169,7 +169,7 @@ def test_a_score_outside_of_the_sample_must_be_a_number(scored: LocalStore) -> N
 
 
 def test_another_audit_is_refused_on_resume(scored: LocalStore, job: JobConfig) -> None:
-    with pytest.raises(PlanMismatchError, match="audit: planned 32, asked 7"):
+    with pytest.raises(MismatchError, match="audit: planned 32, asked 7"):
         make_plan(job.model_copy(update={"audit": 7}), scored)
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.errors import AuditError, DatasetCorruptError, LeaseHeldError, LeaseLostError
-from enformer_ray.plan.shards import Shard
+from enformer_ray.planning.shards import Shard
 from enformer_ray.publish import build, merge
 from enformer_ray.publish.build import BuildTask, BuiltFile
 from enformer_ray.publish.finalise import FinaliseProgress, finalise

@@ -13,9 +13,9 @@ from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, RunInte
 from enformer_ray.files import sha256_of
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.hub import load_enformer
-from enformer_ray.plan.plan import load_plan
-from enformer_ray.plan.shards import whole
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.planning.plan import load_plan
+from enformer_ray.planning.shards import whole_part
+from enformer_ray.planning.variants import PlannedVariants
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir import layout
@@ -39,7 +39,7 @@ def test_the_dataset_holds_every_variant_with_its_own_scores(scored: LocalStore,
     table = pq.read_table(scored.local_path("scores/sad"))
     model, reference = load_enformer(job.weights), ReferenceGenome(job.reference)
     plan = load_plan(scored)
-    variants = [v for shard in plan.shards() for v in PlannedVariants(plan).variants(whole(shard))]
+    variants = [v for shard in plan.shards() for v in PlannedVariants(plan).variants(whole_part(shard))]
     assert table.column("variant_id").to_pylist() == [variant.variant_id for variant in variants]
     scorer = ReuseScorer(model, reference, job.scoring, [4])
     for row in (0, 7, len(variants) - 1):
@@ -97,7 +97,7 @@ def test_finalise_again_returns_the_manifest(scored: LocalStore) -> None:
 def test_content_hash_does_not_depend_on_the_shards_or_attempts(
     scored: LocalStore, job: JobConfig, tmp_path: Path
 ) -> None:
-    from enformer_ray.plan.plan import make_plan
+    from enformer_ray.planning.plan import make_plan
     from tests.run_fixtures import score_without_ray
 
     other = LocalStore(tmp_path / "other")

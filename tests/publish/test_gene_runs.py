@@ -13,7 +13,7 @@ import pytest
 from enformer_ray.config import GenesConfig, JobConfig, ScoringConfig, build_config
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import ConfigError, DatasetCorruptError
-from enformer_ray.plan.plan import load_plan, make_plan
+from enformer_ray.planning.plan import load_plan, make_plan
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
 from enformer_ray.rundir.layout import ROW_DIGEST_BYTES, blocks, row_digests

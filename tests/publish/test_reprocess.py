@@ -19,10 +19,10 @@ from enformer_ray.dataset.finished import FinishedRun, check_compatible
 from enformer_ray.engine import driver
 from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.status import run_status
-from enformer_ray.errors import PlanMismatchError, PreviousRunError
+from enformer_ray.errors import MismatchError, PreviousRunError
 from enformer_ray.genome.coordinates import shift_offsets, window_start
-from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.preview import preview
+from enformer_ray.planning.plan import load_plan, make_plan
+from enformer_ray.planning.preview import preview
 from enformer_ray.publish import build
 from enformer_ray.publish.audit import read_audit
 from enformer_ray.publish.finalise import finalise
@@ -184,7 +184,7 @@ def test_other_previous_runs_are_refused_on_resuming(again: JobConfig, finished_
     planned(other)
     finalise(LocalStore(Path(other.output)))
     for previous in ((), (other.output,), (str(finished_folder), other.output)):
-        with pytest.raises(PlanMismatchError, match="previous: planned"):
+        with pytest.raises(MismatchError, match="previous: planned"):
             make_plan(again.model_copy(update={"previous": previous}), LocalStore(Path(again.output)))
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
-from enformer_ray.plan.plan import load_plan
+from enformer_ray.planning.plan import load_plan
 from enformer_ray.publish import merge
 from enformer_ray.rundir.store import LocalStore
 from tests.previous_runs import (

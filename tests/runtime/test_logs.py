@@ -16,8 +16,8 @@ from enformer_ray.config import JobConfig
 from enformer_ray.engine.driver import run_shards
 from enformer_ray.engine.progress import Progress
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.plan.plan import load_plan, make_plan
-from enformer_ray.plan.shards import whole
+from enformer_ray.planning.plan import load_plan, make_plan
+from enformer_ray.planning.shards import whole_part
 from enformer_ray.rundir.events import EventLog, PartBegun, WorkerLost, WorkerRequested
 from enformer_ray.rundir.store import LocalStore
 from enformer_ray.runtime.cluster import ray_session
@@ -132,8 +132,8 @@ def test_a_worker_says_run_and_part(scored: LocalStore, caplog: pytest.LogCaptur
     worker = ScoringWorker(scored.uri, None, "7.3", 7)
     worker.open()
     shard = list(plan.shards())[2]
-    worker.begin(whole(shard))
-    worker.score(whole(shard), "again")
+    worker.begin(whole_part(shard))
+    worker.score(whole_part(shard), "again")
     lines = caplog.text.splitlines()
     run = plan.document.fingerprint[:8]
     assert f"INFO [run={run} epoch=7 worker=7.3] ready on CPU" in lines[0]

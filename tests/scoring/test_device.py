@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import Precision, ScoringConfig
-from enformer_ray.errors import ConfigError, DeviceError, ReferenceChangedError
+from enformer_ray.errors import ConfigError, DeviceError, MismatchError
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
@@ -165,5 +165,5 @@ def test_a_changed_reference_stops_the_score(tmp_path: Path) -> None:
     digests = genome.digests("1")
     genome.expect("1", [*digests[:-1], b"?" * 16])
     scorer = ReuseScorer(tiny_model(), genome, ScoringConfig(), TRACKS)
-    with pytest.raises(ReferenceChangedError, match="1:6145-7168"):
+    with pytest.raises(MismatchError, match="1:6145-7168"):
         scorer.score([Variant("1", 6900, GENOME["1"][6899], "A")])

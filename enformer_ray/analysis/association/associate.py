@@ -42,8 +42,8 @@ from enformer_ray.analysis.association.statistics import (
 from enformer_ray.analysis.association.study import Study, read_study, study_records
 from enformer_ray.analysis.options import AssociationOptions
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
-from enformer_ray.errors import AssociationError, DatasetCorruptError
-from enformer_ray.plan.plan import Plan, load_plan
+from enformer_ray.errors import AnalysisError, DatasetCorruptError
+from enformer_ray.planning.plan import Plan, load_plan
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import open_store
 
@@ -97,7 +97,7 @@ def associate(run_directory: str, options: AssociationOptions) -> Association:
 
     Raises:
         RunIncompleteError: the run is not finished.
-        AssociationError: nothing can be computed from the study.
+        AnalysisError: nothing can be computed from the study.
         EnformerRayError: what reading the files raises.
     """
     dataset = open_scores(run_directory)
@@ -151,7 +151,7 @@ def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOp
     """Analyse scores of a study's variants on tracks as in tracks.parquet of a run.
 
     Raises:
-        AssociationError: too few variants for any statistic.
+        AnalysisError: too few variants for any statistic.
     """
     columns = tracks.column("column").to_pylist()
     study, unscored = _scored(study, columns[0], read)
@@ -161,7 +161,7 @@ def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOp
     matrix, names = design({n: v[sample.rows] for n, v in covariates.items()}, len(sample.rows))
     enrichment = enrichment_of(study, sample, matrix, options.blocks)
     if effects < MIN_ROWS and enrichment is None and not study.members.num_rows:
-        raise AssociationError(
+        raise AnalysisError(
             f"only {effects} scored variants have an effect or a p-value, and there are no {MIN_ROWS} cases with "
             f"controls ({sample.rule}) and no credible sets: too few for any statistic, which needs {MIN_ROWS}. Give "
             "more summary statistics with --sumstats, or another --p-threshold."
@@ -344,16 +344,16 @@ def check_folder(folder: Path, force: bool) -> None:
     `force` allows to replace the files of a previous analysis, but no others.
     """
     if folder.exists() and not folder.is_dir():
-        raise AssociationError(f"--output {folder} is a file; give a new or empty folder.")
+        raise AnalysisError(f"--output {folder} is a file; give a new or empty folder.")
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     foreign = [name for name in names if name not in (*TABLES, DOCUMENT)]
     if foreign:
-        raise AssociationError(
+        raise AnalysisError(
             f"the folder {folder} (--output) holds other files ({', '.join(foreign[:5])}), which are never replaced; "
             "give a new or empty folder."
         )
     if names and not force:
-        raise AssociationError(
+        raise AnalysisError(
             f"the folder {folder} (--output) holds an earlier analysis; --force replaces it, or give another folder."
         )
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from enformer_ray.analysis.association.models import Values
 from enformer_ray.analysis.association.study import Study
 from enformer_ray.analysis.options import DEFAULT_MIN_PIP, AssociationOptions
-from enformer_ray.errors import AssociationError
+from enformer_ray.errors import AnalysisError
 from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.readers.text import text_lines
@@ -175,7 +175,7 @@ def read_ld_scores(pattern: str, study: Study) -> Values:
             hit = positions[found] == study.position[of_study]
             scores[of_study[hit]] = values[found[hit]]
     if np.isnan(scores).all():
-        raise AssociationError(
+        raise AnalysisError(
             f"--ld-scores {pattern}: no variant of the study has an LD score. They are looked up by chromosome and "
             "position (CHR, BP), which must be those of the run's assembly; many published ones are of GRCh37."
         )
@@ -186,7 +186,7 @@ def _files(pattern: str, names: tuple[str, ...]) -> list[Path]:
     paths = [pattern.replace("@", name) for name in names] if "@" in pattern else [pattern]
     found = [Path(match) for path in paths for match in ([path] if Path(path).is_file() else sorted(glob.glob(path)))]  # noqa: PTH207
     if not found:
-        raise AssociationError(
+        raise AnalysisError(
             f"no file matches --ld-scores {pattern}; give a path, a glob in quotes, or a path with @ in the place "
             "of the chromosome."
         )
@@ -206,7 +206,7 @@ def _read(path: Path) -> Iterator[tuple[str, Values, Values]]:
             position, score = int(cells[columns["BP"]]), float(cells[columns["L2"]])
             positions, scores = found.setdefault(canonical_name(cells[columns["CHR"]]), ([], []))
         except (ValueError, IndexError):
-            raise AssociationError(
+            raise AnalysisError(
                 f"{path}, line {number}: {line.strip()[:60]!r} has no whole number as BP or no number as L2."
             ) from None
         positions.append(position)
@@ -218,7 +218,7 @@ def _read(path: Path) -> Iterator[tuple[str, Values, Values]]:
 def _columns(path: Path, names: list[str]) -> dict[str, int]:
     missing = [name for name in ("CHR", "BP", "L2") if name not in names]
     if missing:
-        raise AssociationError(
+        raise AnalysisError(
             f"{path} has no column {', '.join(missing)}: its first line is {' '.join(names)[:80]!r}. LD scores are "
             "read in LDSC's layout (.l2.ldscore.gz), whose first line is CHR SNP BP L2."
         )
@@ -237,7 +237,7 @@ def distance_to_tss(gtf: Path, study: Study) -> Values:
         if name in starts and rows.any():
             distance[rows] = _nearest(starts[name], study.position[rows].astype(np.int64))
     if np.isnan(distance).all():
-        raise AssociationError(
+        raise AnalysisError(
             f"{gtf} has no gene on {', '.join(study.names[:5])}: it names {', '.join(list(starts)[:5]) or 'none'}. "
             "Give the GTF of the run's assembly with --gtf."
         )
@@ -264,5 +264,5 @@ def _nearest(starts: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray
 
 def _lines(path: Path, option: str) -> Iterator[tuple[int, str]]:
     if not path.is_file():
-        raise AssociationError(f"the file {path} ({option}) does not exist; check the path.")
+        raise AnalysisError(f"the file {path} ({option}) does not exist; check the path.")
     return text_lines(path)

@@ -21,9 +21,9 @@ from enformer_ray.analysis.association.models import Values
 from enformer_ray.analysis.options import SumstatsOptions
 from enformer_ray.catalogue.build import build_catalogue
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import AssociationError
+from enformer_ray.errors import AnalysisError
 from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
-from enformer_ray.plan.plan import Plan
+from enformer_ray.planning.plan import Plan
 from enformer_ray.rundir import layout
 
 _MEMORY = "1GB"
@@ -139,7 +139,7 @@ def _catalogue_config(run: CatalogueConfig, sumstats: SumstatsOptions) -> Catalo
 def _reference(plan: Plan, sumstats: SumstatsOptions, config: CatalogueConfig) -> ReferenceGenome:
     path = sumstats.reference or plan.document.config.reference
     if not path.exists():
-        raise AssociationError(
+        raise AnalysisError(
             f"the reference FASTA {path}, against which summary statistics are harmonised, is not there. --reference "
             f"names where the FASTA of {plan.store.uri} is now."
         )
@@ -254,7 +254,7 @@ def read_study(chromosomes: Iterable[ChromosomeRecords], counts: Counter[str]) -
         counts: of records by their use; those found here are subtracted from `not_in_run`.
 
     Raises:
-        AssociationError: no record has an effect, a p-value, a PIP or a credible set.
+        AnalysisError: no record has an effect, a p-value, a PIP or a credible set.
     """
     studies: list[Study] = []
     names: list[str] = []
@@ -268,7 +268,7 @@ def read_study(chromosomes: Iterable[ChromosomeRecords], counts: Counter[str]) -
     if not counts["not_in_run"]:
         del counts["not_in_run"]
     if not any(map(len, studies)):
-        raise AssociationError(_no_statistics(counts))
+        raise AnalysisError(_no_statistics(counts))
     joined = {f.name: np.concatenate([getattr(study, f.name) for study in studies]) for f in fields(Study)[:-2]}
     return Study(**joined, names=tuple(names), members=pa.concat_tables(members))
 

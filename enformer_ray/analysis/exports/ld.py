@@ -17,7 +17,7 @@ from enformer_ray.analysis.exports.source import KEYS, ExportSource, ExportSumma
 from enformer_ray.analysis.exports.text import bgzip_writer, header, lines
 from enformer_ray.analysis.options import AnnotationOptions
 from enformer_ray.dataset.rows import batch_rows
-from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.errors import AnalysisError, ConfigError
 from enformer_ray.files import Outputs
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.readers.text import text_lines
@@ -181,7 +181,7 @@ def _annotated(
         split = (piece for batch in batches for piece in _by_chromosome(batch))
         for chromosome, pieces in itertools.groupby(split, key=lambda piece: piece.column("CHR")[0].as_py()):
             if chromosome in seen:
-                raise ExportError(f"--bim {options.bim} goes back to chromosome {chromosome}; sort it by chromosome.")
+                raise AnalysisError(f"--bim {options.bim} goes back to chromosome {chromosome}; sort it by chromosome.")
             seen.add(chromosome)
             yield chromosome, (_without_nulls(piece, source, options, summary) for piece in pieces)
     if options.bim is not None and summary.rows:
@@ -238,7 +238,7 @@ def _find_bims(pattern: str) -> list[Path]:
         found = [Path(pattern.replace(CHROMOSOME_SIGN, name)) for name in _CHROMOSOMES]
         found = [path for path in found if path.exists()]
     if not found or not found[0].is_file():
-        raise ExportError(
+        raise AnalysisError(
             f"--bim {pattern}: there is no such file. Name one .bim, or those of all chromosomes with "
             f"{CHROMOSOME_SIGN} in place of the number: panel.@.bim."
         )
@@ -282,14 +282,14 @@ def _write_bims(bims: list[Path], path: Path) -> None:
                     pa.record_batch([pa.array(a, f.type) for a, f in zip(arrays, _SCHEMA, strict=True)], schema=_SCHEMA)
                 )
     if not row:
-        raise ExportError(f"{bims[0]} holds no lines; --bim wants the .bim of a reference panel.")
+        raise AnalysisError(f"{bims[0]} holds no lines; --bim wants the .bim of a reference panel.")
 
 
 def _read_bim(bim: Path) -> Iterator[list[object]]:
     for number, line in text_lines(bim):
         cells = line.split()
         if len(cells) != len(_CELLS) or not cells[3].isdecimal():
-            raise ExportError(
+            raise AnalysisError(
                 f"{bim}, line {number}: not a line of a .bim, which has a chromosome, an identifier, a place "
                 "in centimorgans, a position and two alleles."
             )

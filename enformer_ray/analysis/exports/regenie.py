@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
 from enformer_ray.analysis.options import Names
-from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.errors import AnalysisError, ConfigError
 from enformer_ray.files import Outputs
 from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
@@ -52,7 +52,7 @@ def export_regenie(
 
     Raises:
         ConfigError: thresholds are not positive and different, or too many.
-        ExportError: two variants of a set have the same name.
+        AnalysisError: two variants of a set have the same name.
     """
     bounds = _checked(thresholds)
     categories = ["below", *(f"ge_{bound:g}" for bound in bounds)] if bounds else ["scored"]
@@ -112,8 +112,8 @@ def read_gtf(path: Path, key: str = "gene_id", flank: int = 0, gene_type: str | 
         gene_type: only genes of this `gene_type` or `gene_biotype`, such as protein_coding.
 
     Raises:
-        GeneFileError: a line is none of a GTF.
-        ExportError: there is no such gene, one has no name, or one name is used on two chromosomes.
+        InputFileError: a line is none of a GTF.
+        AnalysisError: there is no such gene, one has no name, or one name is used on two chromosomes.
     """
     found: _Found = {}
     for record in parse_gtf(text_lines(path), path, {"gene"}):
@@ -122,7 +122,7 @@ def read_gtf(path: Path, key: str = "gene_id", flank: int = 0, gene_type: str | 
             continue
         where = f"{path}, line {record.line}"
         if not attributes.get(key):
-            raise ExportError(f"{where}: the gene has no {key}; --gene-key names the attribute to use.")
+            raise AnalysisError(f"{where}: the gene has no {key}; --gene-key names the attribute to use.")
         start, end = _checked_interval(str(record.start + 1), str(record.end), where)
         _add(found, attributes[key], record.chromosome, (start - flank, end + flank), where)
     return _sets(found, path, "genes" + (f" of the type {gene_type}" if gene_type else ""))
@@ -136,7 +136,7 @@ def read_bed(path: Path, flank: int = 0) -> list[GeneSet]:
         flank: bp added on both sides of each region.
 
     Raises:
-        ExportError: a line cannot be read, the file has none, or one name is used on two chromosomes.
+        AnalysisError: a line cannot be read, the file has none, or one name is used on two chromosomes.
     """
     found: _Found = {}
     for number, line in text_lines(path):
@@ -144,7 +144,7 @@ def read_bed(path: Path, flank: int = 0) -> list[GeneSet]:
             continue
         cells, where = line.split("\t"), f"{path}, line {number}"
         if len(cells) < 4:
-            raise ExportError(
+            raise AnalysisError(
                 f"{where}: {len(cells)} columns separated by tabs where at least 4 are wanted; --gtf takes a GTF, "
                 "--sets a BED file with names."
             )
@@ -155,18 +155,18 @@ def read_bed(path: Path, flank: int = 0) -> list[GeneSet]:
 
 def _checked_interval(start: str, end: str, where: str) -> tuple[int, int]:
     if not (start.isdecimal() and end.isdecimal() and int(start) <= int(end)):
-        raise ExportError(f"{where}: {start!r} and {end!r} are not the start and the end of a region.")
+        raise AnalysisError(f"{where}: {start!r} and {end!r} are not the start and the end of a region.")
     return int(start), int(end)
 
 
 def _add(found: _Found, name: str, chromosome: str, interval: tuple[int, int], where: str) -> None:
     if not name or re.search(r"[\s,]", name):
-        raise ExportError(
+        raise AnalysisError(
             f"{where}: the name {name!r} is empty or holds blanks or commas, which separate columns for REGENIE."
         )
     first_chromosome, intervals = found.setdefault(name, (chromosome, []))
     if first_chromosome != chromosome:
-        raise ExportError(
+        raise AnalysisError(
             f"{where}: {name} is on chromosome {chromosome} and on {first_chromosome}; a set has one chromosome. "
             "Give --gene-key gene_id, or rename one of them."
         )
@@ -175,7 +175,7 @@ def _add(found: _Found, name: str, chromosome: str, interval: tuple[int, int], w
 
 def _sets(found: _Found, path: Path, kind: str) -> list[GeneSet]:
     if not found:
-        raise ExportError(f"{path} holds no {kind}.")
+        raise AnalysisError(f"{path} holds no {kind}.")
     return [GeneSet(name, chromosome, _merged(intervals)) for name, (chromosome, intervals) in found.items()]
 
 
@@ -286,7 +286,7 @@ def _refuse_repeated_names(one: _OpenSet) -> None:
     """REGENIE stops at a variant that has two annotations for one set."""
     if len(set(one.variants)) < len(one.variants):
         name, times = Counter(one.variants).most_common(1)[0]
-        raise ExportError(
+        raise AnalysisError(
             f"{times} variants of the set {one.gene_set.name} are called {name}, where REGENIE wants a name for each. "
             "Give --ids variant or --ids colon, whichever the genotype files have."
         )

@@ -20,7 +20,7 @@ from enformer_ray.catalogue.sources import STANDARD_INPUT
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
 from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
-from enformer_ray.errors import ExportError
+from enformer_ray.errors import AnalysisError
 from enformer_ray.rundir.remote_files import PROTOCOL
 from enformer_ray.rundir.store import open_store
 
@@ -61,7 +61,7 @@ class ExportSource:
         RunIncompleteError: the run is not finished.
         DatasetCorruptError: a file is missing or has another size.
         ConfigError: there is no such statistic.
-        TrackSelectionError: a selector names no track.
+        SelectionError: a selector names no track.
     """
 
     def __init__(self, run_directory: str, statistic: str, selectors: Sequence[str] = ()) -> None:
@@ -197,7 +197,7 @@ def find_input(source: ExportSource, given: Path | None) -> tuple[str, Path]:
         given: path of an input, now or when the run was planned; may be None when there was only one.
 
     Raises:
-        ExportError: it is not clear which input is meant, or the file is missing.
+        AnalysisError: it is not clear which input is meant, or the file is missing.
     """
     files = [row[0] for row in source.database.sql("SELECT DISTINCT file FROM records ORDER BY file").fetchall()]
     same = [name for name in files if given is not None and name == str(given)]
@@ -206,12 +206,16 @@ def find_input(source: ExportSource, given: Path | None) -> tuple[str, Path]:
         same = files
     if len(same) != 1:
         some = ", ".join(files[:5]) + (" and more" if len(files) > 5 else "")
-        raise ExportError(f"{source.store.uri} was made of several files ({some}); --input names the one to annotate.")
+        raise AnalysisError(
+            f"{source.store.uri} was made of several files ({some}); --input names the one to annotate."
+        )
     path = given or Path(same[0])
     if same[0] == STANDARD_INPUT and given is None:
-        raise ExportError(f"{source.store.uri} was made of standard input; --input names the file that went into it.")
+        raise AnalysisError(f"{source.store.uri} was made of standard input; --input names the file that went into it.")
     if not path.is_file():
-        raise ExportError(f"{path}, which {source.store.uri} was made of, is not there; --input names where it is now.")
+        raise AnalysisError(
+            f"{path}, which {source.store.uri} was made of, is not there; --input names where it is now."
+        )
     return same[0], path
 
 

@@ -21,7 +21,7 @@ from enformer_ray.analysis.exports.source import (
     record_scores,
 )
 from enformer_ray.analysis.exports.text import BGZIP_SUFFIXES, bgzip_writer, open_output, write_index
-from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.errors import AnalysisError, ConfigError
 from enformer_ray.files import Outputs, refuse_inputs
 from enformer_ray.readers.bcf import is_bcf
 from enformer_ray.readers.text import open_unpacked, read_head, readable
@@ -57,7 +57,7 @@ def export_vcf(
 
     Raises:
         ConfigError: the prefix or the name of the output is not usable.
-        ExportError: the input is no VCF or BCF, not the file that was scored, or has fields of these names.
+        AnalysisError: the input is no VCF or BCF, not the file that was scored, or has fields of these names.
         OutputExistsError: the output exists, or is the input.
     """
     fields = info_fields(source, prefix)
@@ -73,7 +73,7 @@ def export_vcf(
         elif is_vcf(head):
             _write_text(path, records, fields, written, counts)
         else:
-            raise ExportError(f"{path} is no VCF or BCF; other inputs are exported with `enformer-ray export tsv`.")
+            raise AnalysisError(f"{path} is no VCF or BCF; other inputs are exported with `enformer-ray export tsv`.")
         summary = ExportSummary(rows=counts.records, scored=counts.scored)
         _index(outputs, written, counts, summary)
     summary.files += outputs.written
@@ -177,7 +177,7 @@ def _write_text(
                 continue
             target.write(_annotated(line, next(records, None), fields, path, number, columns, counts))
     if (left := next(records, None)) is not None:
-        raise ExportError(
+        raise AnalysisError(
             f"{path} ends before record {left.record}, which the run has read: it is not the file that was scored. "
             "--input names that one."
         )
@@ -204,7 +204,7 @@ def _by_line_feed(data: bytes) -> list[bytes]:
 def _checked_columns(line: bytes, path: Path) -> int:
     names = line.rstrip(b"\r\n").split(b"\t")
     if names[: _INFO + 1] != b"#CHROM POS ID REF ALT QUAL FILTER INFO".split():
-        raise ExportError(
+        raise AnalysisError(
             f"{path} has no INFO column as the eighth, so it cannot be annotated; export a table instead."
         )
     return len(names)
@@ -213,7 +213,7 @@ def _checked_columns(line: bytes, path: Path) -> int:
 def _refuse_declared(line: bytes, fields: list[InfoField], path: Path) -> None:
     declared = _DECLARED.match(line)
     if declared and any(field.name.encode() == declared[1] for field in fields):
-        raise ExportError(f"{path} declares the INFO field {declared[1].decode()} already; give another --prefix.")
+        raise AnalysisError(f"{path} declares the INFO field {declared[1].decode()} already; give another --prefix.")
 
 
 def _annotated(
@@ -228,7 +228,7 @@ def _annotated(
     body = line.rstrip(b"\r\n")
     cells = body.split(b"\t", _INFO + 1)
     if record is None or (record.position is not None and _line_differs(cells, record)):
-        raise ExportError(
+        raise AnalysisError(
             f"{path}, line {number}: this record is not the one that the run has read, so the file has changed since "
             "or is another one. --input names the file that was scored."
         )
@@ -270,7 +270,7 @@ def _write_bcf(
                 raise EOFError
             site, record = data[:shared], next(records, None)
             if record is None or _site_differs(site, record, contigs):
-                raise ExportError(
+                raise AnalysisError(
                     f"{path}, record {counts.records + 1}: not the one that the run has read; --input names the file "
                     "that was scored."
                 )
@@ -278,7 +278,9 @@ def _write_bcf(
             site = site if record.scores is None else _with_fields(site, keys, record.scores)
             target.write(struct.pack("<II", len(site), rest) + site + data[shared:])
     if (left := next(records, None)) is not None:
-        raise ExportError(f"{path} ends before record {left.record}, which the run has read; --input names that file.")
+        raise AnalysisError(
+            f"{path} ends before record {left.record}, which the run has read; --input names that file."
+        )
 
 
 def _index_bcf(bcf: Path) -> None:
@@ -289,7 +291,7 @@ def _index_bcf(bcf: Path) -> None:
 def _header(source: BinaryIO, path: Path) -> str:
     start = source.read(9)
     if start[:5] != _MAGIC:
-        raise ExportError(f"{path} is no BCF of version 2.2; `bcftools view -Ob` makes one of it.")
+        raise AnalysisError(f"{path} is no BCF of version 2.2; `bcftools view -Ob` makes one of it.")
     return source.read(struct.unpack("<I", start[5:])[0]).rstrip(b"\0").decode()
 
 
@@ -299,7 +301,7 @@ def _declared(header: str, fields: list[InfoField], path: Path) -> tuple[list[by
     lines, keys = [], []
     for number, new in enumerate(fields, max(declared.values()) + 1):
         if new.name in declared:
-            raise ExportError(f"{path} declares {new.name} already; give another --prefix.")
+            raise AnalysisError(f"{path} declares {new.name} already; give another --prefix.")
         lines.append(f"{new.declaration[:-1]},IDX={number}>\n")
         keys.append(_typed_integer(number))
     end = header.rindex("#CHROM")
@@ -324,7 +326,7 @@ def _typed_integer(number: int) -> bytes:
 def _with_fields(site: bytes, keys: list[bytes], scores: list[list[str]]) -> bytes:
     count = int.from_bytes(site[16:18], "little") + len(keys)
     if count > _MAX_FIELDS:
-        raise ExportError(f"a record of a BCF holds {_MAX_FIELDS} INFO fields at most; select fewer --tracks.")
+        raise AnalysisError(f"a record of a BCF holds {_MAX_FIELDS} INFO fields at most; select fewer --tracks.")
     pieces = [site[:16], struct.pack("<H", count), site[18:]]
     for key, values in zip(keys, scores, strict=True):
         numbers = np.array([0 if value == MISSING else float(value) for value in values], "<f4").view("<u4")

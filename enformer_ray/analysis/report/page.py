@@ -84,9 +84,9 @@ def collect(
 
     Raises:
         RunIncompleteError: the run is not finished.
-        ConfigError, TrackSelectionError: it has no such statistic or track.
-        ProfileError: weights or reference of the run cannot be used here.
-        GeneFileError: the annotation cannot be read.
+        ConfigError, SelectionError: it has no such statistic or track.
+        AnalysisError: weights or reference of the run cannot be used here.
+        InputFileError: the annotation cannot be read.
     """
     overview = sweep(store, statistic, tracks, top)
     run = json.loads(store.read_bytes(layout.RUN))

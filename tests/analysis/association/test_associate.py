@@ -23,7 +23,7 @@ from enformer_ray.analysis.options import AssociationOptions, SumstatsOptions
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.cli.main import main
 from enformer_ray.errors import (
-    AssociationError,
+    AnalysisError,
     ConfigError,
     DatasetCorruptError,
     EnformerRayError,
@@ -192,7 +192,7 @@ def test_records_that_are_of_no_use_are_counted(world: World, tmp_path: Path) ->
     rows[3][10] = rows[3][11] = "#NA"
     rows += [["2", "5", "A", "C", *rows[0][4:]], ["9", "5", "A", "C", *rows[0][4:]], rows[7]]
     (tmp_path / "some.tsv").write_text("\n".join([lines[0], *("\t".join(row) for row in rows)]) + "\n")
-    with pytest.raises(AssociationError, match="too few"):
+    with pytest.raises(AnalysisError, match="too few"):
         few_rows(world, tmp_path, lines, 5)
     records = of_files(world, tmp_path / "some.tsv").summary["records"]
     assert records["no_statistics"] == 1
@@ -286,16 +286,16 @@ def test_what_cannot_be_used_is_refused_in_words(world: World, tmp_path: Path) -
         associate(str(tmp_path / "none"), AssociationOptions())
     with pytest.raises(ConfigError, match="it has sad"):
         associate(str(world.run), AssociationOptions(statistic="sax"))
-    with pytest.raises(AssociationError, match="--gtf"):
+    with pytest.raises(AnalysisError, match="--gtf"):
         associate(str(world.run), AssociationOptions(gtf=tmp_path / "none.gtf"))
     (tmp_path / "other.gtf").write_text("chr9\tx\tgene\t5\t9\t.\t+\t.\tg\n")
-    with pytest.raises(AssociationError, match="no gene on 1, 2"):
+    with pytest.raises(AnalysisError, match="no gene on 1, 2"):
         associate(str(world.run), AssociationOptions(gtf=tmp_path / "other.gtf"))
     (tmp_path / "ld.txt").write_text("CHR SNP BP L2\n9 rs1 5 1.0\n")
-    with pytest.raises(AssociationError, match="no variant of the study"):
+    with pytest.raises(AnalysisError, match="no variant of the study"):
         associate(str(world.run), AssociationOptions(ld_scores=str(tmp_path / "ld.txt")))
     (tmp_path / "ld.txt").write_text("CHR SNP BP SCORE\n")
-    with pytest.raises(AssociationError, match="no column L2"):
+    with pytest.raises(AnalysisError, match="no column L2"):
         associate(str(world.run), AssociationOptions(ld_scores=str(tmp_path / "ld.txt")))
     vcf = [
         f"chr{v.chromosome}\t{v.position}\t.\t{v.reference_allele}\t{v.alternate_allele}\t.\t.\t."
@@ -304,7 +304,7 @@ def test_what_cannot_be_used_is_refused_in_words(world: World, tmp_path: Path) -
     (tmp_path / "plain.vcf").write_text(
         "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "\n".join(vcf) + "\n"
     )
-    with pytest.raises(AssociationError, match="no record of a scored variant"):
+    with pytest.raises(AnalysisError, match="no record of a scored variant"):
         of_files(world, tmp_path / "plain.vcf")
 
 

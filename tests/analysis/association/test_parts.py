@@ -38,7 +38,7 @@ from enformer_ray.analysis.association.study import (
     read_study,
 )
 from enformer_ray.analysis.options import AssociationOptions
-from enformer_ray.errors import AssociationError, GeneFileError
+from enformer_ray.errors import AnalysisError, InputFileError
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_one_variant_in_several_records() -> None:
 
 
 def test_nothing_to_say_is_an_error_with_counts() -> None:
-    with pytest.raises(AssociationError, match="1 no_statistics"):
+    with pytest.raises(AnalysisError, match="1 no_statistics"):
         study_of({})
 
 
@@ -160,7 +160,7 @@ def test_distance_to_the_nearest_start(tmp_path: Path) -> None:
     study = simple_study(4, position=np.array([5, 20, 54, 200], dtype=np.int32))
     assert distance_to_tss(gtf, study).tolist() == [15, 0, 34, 110]
     gtf.write_text("chr1\tx\tgene\tone\t9\t.\t+\t.\tg\n")
-    with pytest.raises(GeneFileError, match="line 1"):
+    with pytest.raises(InputFileError, match="line 1"):
         read_starts(gtf)
 
 
@@ -168,7 +168,7 @@ def test_ld_scores_are_found_by_position(tmp_path: Path) -> None:
     (tmp_path / "a.ldscore").write_text("CHR SNP BP CM MAF L2\n1 rs1 2 0 0.1 3.5\n1 rs2 4 0 0.1 1.5\n7 rs3 1 0 0.1 9\n")
     found = read_ld_scores(str(tmp_path / "*.ldscore"), simple_study(5))
     np.testing.assert_array_equal(found, [np.nan, 3.5, np.nan, 1.5, np.nan])
-    with pytest.raises(AssociationError, match="no file"):
+    with pytest.raises(AnalysisError, match="no file"):
         read_ld_scores(str(tmp_path / "@.none"), simple_study(5))
 
 
@@ -276,5 +276,5 @@ def test_variants_without_scores_are_left_out_and_counted() -> None:
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(AssociationError, match="is a file"):
+    with pytest.raises(AnalysisError, match="is a file"):
         check_folder(tmp_path / "file", force=True)

@@ -10,7 +10,7 @@ import pytest
 
 from enformer_ray.analysis.background import make_background
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import CalibrationError, OutputExistsError
+from enformer_ray.errors import InputFileError, OutputExistsError
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.formats import read_batches
 from tests.analysis.exports.conftest import World
@@ -106,7 +106,7 @@ def test_a_rare_kind_runs_out(tmp_path: Path) -> None:
 
 def test_what_cannot_be_matched_is_refused(world: World, genome: Path, tmp_path: Path) -> None:
     (tmp_path / "like.vcf").write_text("##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\n1\t5\t.\tACGT\tA\n")
-    with pytest.raises(CalibrationError, match="holds no SNVs whose reference base"):
+    with pytest.raises(InputFileError, match="holds no SNVs whose reference base"):
         make_background(genome, tmp_path / "like.vcf", 10, 1, tmp_path / "b.vcf")
     with pytest.raises(OutputExistsError, match="is read by this command"):
         make_background(genome, tmp_path / "like.vcf", 10, 1, tmp_path / "like.vcf", force=True)

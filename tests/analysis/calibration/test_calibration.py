@@ -24,7 +24,7 @@ from enformer_ray.analysis.calibration import (
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.errors import CalibrationError, CalibrationMismatchError, OutputExistsError, RunIncompleteError
+from enformer_ray.errors import InputFileError, MismatchError, OutputExistsError, RunIncompleteError
 from enformer_ray.rundir.store import LocalStore
 from tests.analysis.exports.conftest import TRACKS, World, score_of
 from tests.dataset.generated import finished_run
@@ -120,7 +120,7 @@ def test_a_run_of_another_kind_is_refused(world: World, table: Path) -> None:
     for same in ("catalogue", "reference", "tracks", "device", "batch_size", "threads", "compile"):
         opened.refuse_other_family(parts | {same: "other"}, reference, "run")
     for name in set(family(parts)):
-        with pytest.raises(CalibrationMismatchError, match=f'What differs: {name}: table .*, run "other"'):
+        with pytest.raises(MismatchError, match=f'What differs: {name}: table .*, run "other"'):
             opened.refuse_other_family(parts | {name: "other"}, reference, "run")
     needed = {
         "weights",
@@ -134,7 +134,7 @@ def test_a_run_of_another_kind_is_refused(world: World, table: Path) -> None:
         "precision",
     }
     assert needed | {"scorer_version", "unknown_base"} == set(family(parts))
-    with pytest.raises(CalibrationMismatchError, match="reference: other bases on 2"):
+    with pytest.raises(MismatchError, match="reference: other bases on 2"):
         opened.refuse_other_family(parts, reference | {"2": "0"}, "run")
 
 
@@ -148,33 +148,33 @@ def changed(table: Path, target: Path, change: dict[str, object]) -> Path:
 
 def test_a_table_of_another_kind_leaves_nothing_behind(world: World, table: Path, tmp_path: Path) -> None:
     other = changed(table, tmp_path / "other.parquet", {"shifts": 8, "weights": "0" * 64})
-    with pytest.raises(CalibrationMismatchError, match="shifts: table 8, run 1; weights: table"):
+    with pytest.raises(MismatchError, match="shifts: table 8, run 1; weights: table"):
         apply_calibration(str(world.run), other, tmp_path / "q")
     assert [path.name for path in tmp_path.iterdir()] == ["other.parquet"]
 
 
 def test_what_a_table_lacks_is_named(world: World, background: Path, table: Path, tmp_path: Path) -> None:
     calibrate(str(background), tmp_path / "sad.parquet", ["sad"])
-    with pytest.raises(CalibrationMismatchError, match=r"no quantiles of d2 .*What differs: statistics"):
+    with pytest.raises(MismatchError, match=r"no quantiles of d2 .*What differs: statistics"):
         apply_calibration(str(world.run), tmp_path / "sad.parquet", tmp_path / "q")
     apply_calibration(str(world.run), tmp_path / "sad.parquet", tmp_path / "q", ["sad"])
     content = pq.read_table(table)
     pq.write_table(content.slice(0, 3), tmp_path / "few.parquet")
-    with pytest.raises(CalibrationMismatchError, match=r"2 of the run's tracks \(track_0003, track_0004\).*tracks"):
+    with pytest.raises(MismatchError, match=r"2 of the run's tracks \(track_0003, track_0004\).*tracks"):
         apply_calibration(str(world.run), tmp_path / "few.parquet", tmp_path / "r", ["sad"])
     names = content.column("description").to_pylist()
     renamed = content.set_column(5, content.schema.field(5), [[f"{name}, new" for name in names]])
     pq.write_table(renamed, tmp_path / "renamed.parquet")
-    with pytest.raises(CalibrationMismatchError, match="'DNASE:liver, new', the run 'DNASE:liver'"):
+    with pytest.raises(MismatchError, match="'DNASE:liver, new', the run 'DNASE:liver'"):
         apply_calibration(str(world.run), tmp_path / "renamed.parquet", tmp_path / "r")
 
 
 def test_what_is_no_table_or_no_background(world: World, table: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no table")
     for path in (tmp_path / "text", tmp_path / "absent", world.run / "tracks.parquet"):
-        with pytest.raises(CalibrationError, match="is no calibration table"):
+        with pytest.raises(InputFileError, match="is no calibration table"):
             CalibrationTable(path)
-    with pytest.raises(CalibrationError, match="scores of 51 variants, too few"):
+    with pytest.raises(InputFileError, match="scores of 51 variants, too few"):
         calibrate(str(world.run), tmp_path / "t.parquet")
     with pytest.raises(OutputExistsError):
         calibrate(str(table.parent / "run"), table)

@@ -9,7 +9,7 @@ from enformer_ray.analysis.exports.regenie import GeneSet, export_regenie, read_
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.dataset import rows as rows_module
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.errors import ConfigError, ExportError
+from enformer_ray.errors import AnalysisError, ConfigError
 from tests.analysis.exports.conftest import World, score_of
 from tests.analysis.exports.strict import regenie_sets
 
@@ -66,7 +66,7 @@ def test_without_thresholds_there_is_one_mask(world: World, tmp_path: Path) -> N
 def test_names_that_two_variants_share_are_refused(world: World, tmp_path: Path) -> None:
     genes = [GeneSet("G", "1", ((1, 12_000),))]
     with ExportSource(str(world.run), "sad", ["0"]) as source:
-        with pytest.raises(ExportError, match=r"3 variants of the set G are called multi1.*--ids colon"):
+        with pytest.raises(AnalysisError, match=r"3 variants of the set G are called multi1.*--ids colon"):
             export_regenie(source, tmp_path / "r", genes)
         assert list(tmp_path.iterdir()) == []
         export_regenie(source, tmp_path / "r", [GeneSet("G", "1", ((1, 3900),))])
@@ -90,12 +90,12 @@ def test_genes_of_a_gtf(tmp_path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
     assert read_gtf(path) == [GeneSet("G1.2", "1", ((100, 200),)), GeneSet("G2", "MT", ((5, 9),))]
     assert read_gtf(path, "gene_name", 10, "lncRNA") == [GeneSet("TWO", "MT", ((1, 19),))]
-    with pytest.raises(ExportError, match="holds no genes of the type snRNA"):
+    with pytest.raises(AnalysisError, match="holds no genes of the type snRNA"):
         read_gtf(path, gene_type="snRNA")
-    with pytest.raises(ExportError, match=r"line 2: the gene has no symbol; --gene-key"):
+    with pytest.raises(AnalysisError, match=r"line 2: the gene has no symbol; --gene-key"):
         read_gtf(path, "symbol")
     path.write_text(lines[1] + "\n" + lines[1].replace("chr1", "chr2"))
-    with pytest.raises(ExportError, match=r"line 2: G1\.2 is on chromosome 2 and on 1"):
+    with pytest.raises(AnalysisError, match=r"line 2: G1\.2 is on chromosome 2 and on 1"):
         read_gtf(path)
 
 
@@ -110,7 +110,7 @@ def test_genes_of_a_gtf(tmp_path: Path) -> None:
 )
 def test_sets_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "s.bed").write_text(text)
-    with pytest.raises(ExportError, match=message):
+    with pytest.raises(AnalysisError, match=message):
         read_bed(tmp_path / "s.bed")
 
 

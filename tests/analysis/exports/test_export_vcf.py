@@ -13,7 +13,7 @@ from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
 from enformer_ray.analysis.exports.vcf import export_vcf
 from enformer_ray.dataset import rows as rows_module
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.errors import ConfigError, ExportError, OutputExistsError, VariantFileError
+from enformer_ray.errors import AnalysisError, ConfigError, OutputExistsError, VariantFileError
 from tests.analysis.exports.conftest import World, score_of, scores
 from tests.dataset.generated import finished_run
 
@@ -145,7 +145,7 @@ def test_a_bcf_stays_one(world: World, tmp_path: Path) -> None:
     assert exact["del2"][1:] == (None, None)
     with pytest.raises(ConfigError, match=r"ends in \.bcf"):
         annotate(run, tmp_path / "o.vcf")
-    with pytest.raises(ExportError, match="declares enformer_sad_track_0000 already"):
+    with pytest.raises(AnalysisError, match="declares enformer_sad_track_0000 already"):
         annotate(run, tmp_path / "p.bcf", variants=tmp_path / "o.bcf")
 
 
@@ -172,7 +172,7 @@ def test_the_file_must_be_the_one_that_was_scored(world: World, tmp_path: Path) 
     }
     for name, text in changed.items():
         (tmp_path / f"{name}.vcf").write_text(text)
-        with pytest.raises(ExportError, match="--input names"):
+        with pytest.raises(AnalysisError, match="--input names"):
             annotate(world.run, tmp_path / "o.vcf", variants=tmp_path / f"{name}.vcf")
     (tmp_path / "moved.vcf").write_text(data)
     annotate(world.run, tmp_path / "o.vcf", variants=tmp_path / "moved.vcf")
@@ -189,13 +189,13 @@ def test_one_of_several_inputs(world: World, tmp_path: Path) -> None:
         f"chromosome\tposition\treference_allele\talternate_allele\n1\t8001\t{ref}\t{'A' if ref != 'A' else 'C'}\n"
     )
     run = finished_run(tmp_path, [world.vcf, other, table], world.fasta, world.weights, scores, ("sad", "d2"))
-    with pytest.raises(ExportError, match=r"several files \(.*in\.vcf, .*other\.vcf.*\); --input"):
+    with pytest.raises(AnalysisError, match=r"several files \(.*in\.vcf, .*other\.vcf.*\); --input"):
         annotate(run, tmp_path / "o.vcf")
     annotate(run, tmp_path / "o.vcf", variants=other)
     written = (tmp_path / "o.vcf").read_bytes()
     assert without_info(written) == other.read_bytes().splitlines(keepends=True)
     assert check_scores(written.decode(), run, 0, NAMES[0]) >= 20  # all of them duplicates of the first file's
-    with pytest.raises(ExportError, match=r"is no VCF or BCF"):
+    with pytest.raises(AnalysisError, match=r"is no VCF or BCF"):
         annotate(run, tmp_path / "p.vcf", variants=table)
 
 
@@ -203,7 +203,7 @@ def test_names_that_are_taken_and_outputs_that_will_not_do(world: World, tmp_pat
     annotate(world.run, tmp_path / "o.vcf", "0")
     with pytest.raises(OutputExistsError, match="is there already"):
         annotate(world.run, tmp_path / "o.vcf", "0")
-    with pytest.raises(ExportError, match="declares the INFO field enformer_sad_track_0000 already"):
+    with pytest.raises(AnalysisError, match="declares the INFO field enformer_sad_track_0000 already"):
         annotate(world.run, tmp_path / "p.vcf", "0", variants=tmp_path / "o.vcf")
     annotate(world.run, tmp_path / "p.vcf", "0", variants=tmp_path / "o.vcf", prefix="again")
     assert without_info((tmp_path / "p.vcf").read_bytes()) != without_info((tmp_path / "o.vcf").read_bytes())

@@ -17,12 +17,12 @@ from enformer_ray.analysis.options import AnnotationOptions
 from enformer_ray.dataset import rows as rows_module
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import (
+    AnalysisError,
     ConfigError,
     DiskError,
-    ExportError,
     OutputExistsError,
     RunIncompleteError,
-    TrackSelectionError,
+    SelectionError,
 )
 from tests.analysis.exports.conftest import World, score_of
 from tests.analysis.exports.strict import ldsc_annotation, polyfun_annotation, read_bim, sldp_annotation
@@ -188,10 +188,10 @@ def test_unsigned_statistics_make_no_signed_annotation(world: World, tmp_path: P
 )
 def test_bad_panels_are_refused(world: World, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "p.bim").write_text(text)
-    with ExportSource(str(world.run), "sad") as source, pytest.raises(ExportError, match=message):
+    with ExportSource(str(world.run), "sad") as source, pytest.raises(AnalysisError, match=message):
         export_ldsc(source, tmp_path / "a", AnnotationOptions(bim=str(tmp_path / "p.bim")))
     assert [path.name for path in tmp_path.iterdir()] == ["p.bim"]
-    with ExportSource(str(world.run), "sad") as source, pytest.raises(ExportError, match="there is no such file"):
+    with ExportSource(str(world.run), "sad") as source, pytest.raises(AnalysisError, match="there is no such file"):
         export_ldsc(source, tmp_path / "a", AnnotationOptions(bim=str(tmp_path / "absent.@.bim")))
 
 
@@ -211,9 +211,7 @@ def test_only_finished_runs_and_what_they_have(world: World, tmp_path: Path) -> 
     shutil.copytree(world.run, copy)
     with pytest.raises(ConfigError, match="no statistic 'sax'; it has sad, d2"):
         ExportSource(str(copy), "sax")
-    with pytest.raises(
-        TrackSelectionError, match="'assay:ATAC' matches no track; assays of this head: DNASE, CHIP, CAGE"
-    ):
+    with pytest.raises(SelectionError, match="'assay:ATAC' matches no track; assays of this head: DNASE, CHIP, CAGE"):
         ExportSource(str(copy), "sad", ["assay:ATAC"])
     (copy / "manifest.json").unlink()
     with pytest.raises(RunIncompleteError):

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.catalogue.files import open_database, open_writer, translated_disk_errors
 from enformer_ray.genome.reference import BLOCK, BLOCK_DIGEST_BYTES
-from enformer_ray.plan.job import Job
-from enformer_ray.plan.previous import KEYS, PreviousRun, derived, differences
-from enformer_ray.plan.shards import alleles_of
+from enformer_ray.planning.job import Job
+from enformer_ray.planning.previous import KEYS, PreviousRun, derived, differences
+from enformer_ray.planning.shards import alleles_of
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.cost import affected_bases

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.config import JobConfig, Placement
-from enformer_ray.plan.job import Job, catalogue_of, open_job
-from enformer_ray.plan.previous import open_previous, with_previous_batches
-from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse
-from enformer_ray.plan.shards import cost_columns, job_costs
-from enformer_ray.plan.variants import audit_size
+from enformer_ray.planning.job import Job, catalogue_of, open_job
+from enformer_ray.planning.previous import open_previous, with_previous_batches
+from enformer_ray.planning.reuse import Reuse, ReuseAccount, find_reuse
+from enformer_ray.planning.shards import cost_columns, job_costs
+from enformer_ray.planning.variants import audit_size
 from enformer_ray.rundir.manifest import AccountLine, account
 from enformer_ray.scoring.cost import direct_flops
 from enformer_ray.scoring.targets import bins_fit

@@ -18,7 +18,7 @@ from enformer_ray.catalogue.files import open_writer
 from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.genome.reference import BLOCK_DIGEST_BYTES, ReferenceGenome
 from enformer_ray.model.tracks import column_name
-from enformer_ray.plan.job import Job
+from enformer_ray.planning.job import Job
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import write_table
 from enformer_ray.rundir.store import RunStore
@@ -103,7 +103,7 @@ class Part(NamedTuple):
         return left, Part(self.shard, _child(self.path, 1), self.first_row + first, self.rows - first)
 
 
-def whole(shard: Shard) -> Part:
+def whole_part(shard: Shard) -> Part:
     """The whole shard as a part."""
     return Part(shard, WHOLE, 0, shard.variants)
 
@@ -123,7 +123,7 @@ def covering(shard: Shard, received: Collection[str]) -> tuple[list[Part], list[
     """
     done: list[Part] = []
     missing: list[Part] = []
-    for part in _walk(whole(shard), received):
+    for part in _walk(whole_part(shard), received):
         (done if part.path in received else missing).append(part)
     return done, missing
 

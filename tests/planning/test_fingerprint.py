@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enformer_ray.config import ScoringConfig
-from enformer_ray.errors import PlanMismatchError
+from enformer_ray.errors import MismatchError
 from enformer_ray.model.tracks import TrackTable
-from enformer_ray.plan.job import fingerprint, model_identity, ranges, refuse_if_other, scoring_identity
+from enformer_ray.planning.job import fingerprint, model_identity, ranges, refuse_if_other, scoring_identity
 from tests.run_fixtures import GEOMETRY
 
 RESOLVED = ScoringConfig(device="cpu", batch_size=1, threads=1)
@@ -39,7 +39,7 @@ def parts_of(**changes: object) -> dict[str, object]:
 )
 def test_every_option_that_changes_a_number_is_a_part(option: str, value: object) -> None:
     assert fingerprint(parts_of()) != fingerprint(parts_of(**{option: value}))
-    with pytest.raises(PlanMismatchError, match=f"{option}: planned .*, asked ") as caught:
+    with pytest.raises(MismatchError, match=f"{option}: planned .*, asked ") as caught:
         refuse_if_other(parts_of(), parts_of(**{option: value}), "run")
     assert caught.value.exit_status == 4
 
@@ -52,7 +52,7 @@ def test_the_stride_counts_for_shared_windows_alone() -> None:
     assert fingerprint(parts_of(stride=8)) == fingerprint(parts_of())
     shared = parts_of(placement="shared")
     assert fingerprint(shared) != fingerprint(parts_of(placement="shared", stride=8))
-    with pytest.raises(PlanMismatchError, match="stride: planned 32, asked 8"):
+    with pytest.raises(MismatchError, match="stride: planned 32, asked 8"):
         refuse_if_other(shared, parts_of(placement="shared", stride=8), "run")
 
 
@@ -63,7 +63,7 @@ def test_the_order_of_statistics_is_none() -> None:
 def test_differences_inside_the_geometry_are_named() -> None:
     existing, asked = parts_of(), json.loads(json.dumps(parts_of()))
     asked["geometry"]["sequence_length"] = 2048
-    with pytest.raises(PlanMismatchError, match=r"geometry\.sequence_length: planned 1024, asked 2048"):
+    with pytest.raises(MismatchError, match=r"geometry\.sequence_length: planned 1024, asked 2048"):
         refuse_if_other(existing, asked, "run")
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.plan.shards import Part, Shard, covering, whole
+from enformer_ray.planning.shards import Part, Shard, covering, whole_part
 from enformer_ray.rundir import layout
 
 
@@ -15,7 +15,7 @@ def shard_of(variants: int) -> Shard:
 @st.composite
 def divided(draw: st.DrawFn) -> tuple[Shard, list[Part]]:
     """A shard, and parts that together are the whole of it."""
-    parts = [whole(shard_of(draw(st.integers(1, 40))))]
+    parts = [whole_part(shard_of(draw(st.integers(1, 40))))]
     for _ in range(draw(st.integers(0, 8))):
         halved = draw(st.sampled_from(parts))
         if halved.rows > 1:
@@ -49,14 +49,14 @@ def test_what_is_received_and_what_is_missing_are_the_shard(
 
 def test_a_whole_receipt_makes_those_of_parts_idle() -> None:
     shard = shard_of(8)
-    assert covering(shard, {"", "0", "1.1"}) == ([whole(shard)], [])
-    left, right = whole(shard).halves()
+    assert covering(shard, {"", "0", "1.1"}) == ([whole_part(shard)], [])
+    left, right = whole_part(shard).halves()
     assert covering(shard, {"0", "0.1", "1"}) == ([left, right], [])
 
 
 def test_a_single_variant_has_no_halves() -> None:
     with pytest.raises(ValueError, match="single variant"):
-        whole(shard_of(1)).halves()
+        whole_part(shard_of(1)).halves()
 
 
 @given(st.integers(0, 10**6), st.lists(st.sampled_from("01"), max_size=12))

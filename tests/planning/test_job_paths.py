@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.config import CatalogueConfig, GenesConfig, JobConfig, ScoringConfig
-from enformer_ray.plan.job import named_paths, open_job
+from enformer_ray.planning.job import named_paths, open_job
 
 FILES = {
     "variants": ["a.vcf", "x.bed"],

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from enformer_ray.config import JobConfig, Statistic
 from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError, shortened
 from enformer_ray.model.tracks import TrackTable
-from enformer_ray.plan.job import Job, compare_identities, ranges, variant_score_identity
+from enformer_ray.planning.job import Job, compare_identities, ranges, variant_score_identity
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.manifest import finished_manifest
 from enformer_ray.rundir.store import open_store, read_run_json

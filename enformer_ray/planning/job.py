@@ -19,14 +19,14 @@ from enformer_ray.catalogue.files import LoadedPart
 from enformer_ray.catalogue.genes import Windows, gene_rows
 from enformer_ray.catalogue.sources import STANDARD_INPUT, named_file, with_file
 from enformer_ray.config import CatalogueConfig, GenesConfig, JobConfig, ScoringConfig
-from enformer_ray.errors import ConfigError, PlanMismatchError, shortened
+from enformer_ray.errors import ConfigError, MismatchError, shortened
 from enformer_ray.genome.annotation import Annotation, read_annotation
 from enformer_ray.genome.coordinates import UNKNOWN
 from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.hub import load_enformer
 from enformer_ray.model.tracks import TrackTable, read_track_table, select_tracks
-from enformer_ray.readers.bgzf import Part
+from enformer_ray.readers.bgzf import FilePart
 from enformer_ray.runtime.cluster import ray_session, run_tasks
 from enformer_ray.scoring import SCORER_VERSION
 from enformer_ray.scoring.device import default_batch_size, default_threads, resolve_device, set_precision
@@ -72,7 +72,7 @@ def open_job(config: JobConfig, plan_scoring: ScoringConfig | None = None) -> Jo
     Raises:
         ConfigError: a head that the weights do not have, other tokens than of 128 bp, `centre` without a track
             table, or a stride too long.
-        ReferenceFastaError, WeightsError, TrackTableError, TrackSelectionError, DeviceError, GeneFileError: as their
+        InputFileError, WeightsError, InputFileError, SelectionError, DeviceError, InputFileError: as their
             classes say.
     """
     config = _absolute(config)
@@ -282,12 +282,12 @@ def refuse_if_other(existing: Mapping[str, Any], requested: Mapping[str, Any], w
     """Refuse to go on with a plan of other scores; what `requested` leaves out is not compared.
 
     Raises:
-        PlanMismatchError: naming the run directory `where` and each difference with both values.
+        MismatchError: naming the run directory `where` and each difference with both values.
     """
     differences = compare_identities(existing, requested)
     if differences:
         lines = [f"{name}: planned {planned}, asked {asked}" for name, planned, asked in differences]
-        raise PlanMismatchError(
+        raise MismatchError(
             f"the run directory {where} holds another plan than the one asked for; scores of both must not mix. "
             f"What differs: {'; '.join(lines)}. Give the job another --output, or run it as it was planned."
         )
@@ -346,11 +346,11 @@ def catalogue_of(job: Job, scratch: Path, watch: Callable[[], None] = lambda: No
 
 def part_loader(
     job: Job, watch: Callable[[], None] = lambda: None
-) -> Callable[[Sequence[Part], Path], Iterator[LoadedPart]]:
+) -> Callable[[Sequence[FilePart], Path], Iterator[LoadedPart]]:
     """A function that loads the parts of one file; it calls `watch` once Ray has installed its own signal handlers."""
     catalogue = job.config.catalogue
 
-    def load(parts: Sequence[Part], folder: Path) -> Iterator[LoadedPart]:
+    def load(parts: Sequence[FilePart], folder: Path) -> Iterator[LoadedPart]:
         processes = min(os.cpu_count() or 1, _MAX_READERS, len(parts))
         if processes == 1:
             for number, part in enumerate(parts):
@@ -371,7 +371,7 @@ def part_loader(
     return load
 
 
-def _load_in_task(part: Part, reference: Path, config: CatalogueConfig, folder: Path) -> LoadedPart:
+def _load_in_task(part: FilePart, reference: Path, config: CatalogueConfig, folder: Path) -> LoadedPart:
     """Load a part in a process that has nothing open."""
     shutil.rmtree(folder, ignore_errors=True)  # left by an attempt whose process died
     return load_part(part, _open_reference(reference, config.contig_aliases), config, folder)

@@ -17,16 +17,16 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig, Placement
 from enformer_ray.engine.status import run_status
 from enformer_ray.engine.worker import ScoringWorker
-from enformer_ray.errors import ConfigError, PlanMismatchError, RunIncompleteError, RunInterruptedError, StoreError
+from enformer_ray.errors import ConfigError, MismatchError, RunIncompleteError, RunInterruptedError, StoreError
 from enformer_ray.genome.coordinates import window_start
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.plan import shards as plan_shards
-from enformer_ray.plan.plan import Plan, load_plan, make_plan
-from enformer_ray.plan.preview import preview
-from enformer_ray.plan.shards import Shard, whole
-from enformer_ray.plan.variants import PlannedVariants
+from enformer_ray.planning import shards as plan_shards
+from enformer_ray.planning.plan import Plan, load_plan, make_plan
+from enformer_ray.planning.preview import preview
+from enformer_ray.planning.shards import Shard, whole_part
+from enformer_ray.planning.variants import PlannedVariants
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.scorer import ReuseScorer
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def variants_of(plan: Plan, shard: Shard) -> list[Variant]:
-    return PlannedVariants(plan).variants(whole(shard))
+    return PlannedVariants(plan).variants(whole_part(shard))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_same_job_is_accepted_and_rewrites_nothing(planned: LocalStore, job:
 def test_device_batch_and_threads_on_auto_are_those_of_the_plan(planned: LocalStore, job: JobConfig) -> None:
     open_ended = scoring_with(job, device="auto", threads=None, batch_size=None)
     assert make_plan(open_ended, planned).document.config.scoring == load_plan(planned).document.config.scoring
-    with pytest.raises(PlanMismatchError, match="threads: planned 1, asked 3"):
+    with pytest.raises(MismatchError, match="threads: planned 1, asked 3"):
         make_plan(scoring_with(job, threads=3), planned)
 
 
@@ -125,7 +125,7 @@ def test_device_batch_and_threads_on_auto_are_those_of_the_plan(planned: LocalSt
 )
 def test_other_options_are_refused(planned: LocalStore, job: JobConfig, changes: dict[str, object], part: str) -> None:
     before = contents(planned.root)
-    with pytest.raises(PlanMismatchError, match=f"{part}: planned") as caught:
+    with pytest.raises(MismatchError, match=f"{part}: planned") as caught:
         make_plan(scoring_with(job, **changes), planned)
     assert caught.value.exit_status == 4
     assert contents(planned.root) == before
@@ -133,7 +133,7 @@ def test_other_options_are_refused(planned: LocalStore, job: JobConfig, changes:
 
 def test_other_weights_are_refused(planned: LocalStore, job: JobConfig, tmp_path: Path) -> None:
     write_weights(tmp_path / "other.safetensors", 2)
-    with pytest.raises(PlanMismatchError, match="weights: planned"):
+    with pytest.raises(MismatchError, match="weights: planned"):
         make_plan(job.model_copy(update={"weights": str(tmp_path / "other.safetensors")}), planned)
 
 
@@ -142,7 +142,7 @@ def test_one_other_base_is_refused_at_plan_and_on_a_worker(planned: LocalStore, 
     at = text.index("\n") + 1 + 4000
     other = tmp_path / "other.fa"
     other.write_text(text[:at] + ("A" if text[at] != "A" else "C") + text[at + 1 :])
-    with pytest.raises(PlanMismatchError, match="reference: planned") as caught:
+    with pytest.raises(MismatchError, match="reference: planned") as caught:
         make_plan(job.model_copy(update={"reference": other}), planned)
     assert "catalogue" not in str(caught.value)
     document = json.loads(planned.read_bytes(layout.PLAN))
@@ -151,7 +151,7 @@ def test_one_other_base_is_refused_at_plan_and_on_a_worker(planned: LocalStore, 
     worker = ScoringWorker(planned.uri)
     worker.open()
     with pytest.raises(ValueError, match="not those that the plan was made with") as changed:
-        worker.score(whole(next(load_plan(planned).shards())), "a")
+        worker.score(whole_part(next(load_plan(planned).shards())), "a")
     assert getattr(changed.value, "exit_status", None) == 4
     assert planned.list(layout.STAGING) == []
 
@@ -161,14 +161,14 @@ def test_other_weights_are_refused_on_a_worker(planned: LocalStore, job: JobConf
     document = json.loads(planned.read_bytes(layout.PLAN))
     document["config"]["weights"] = str(tmp_path / "other.safetensors")
     (planned.root / layout.PLAN).write_text(json.dumps(document))
-    with pytest.raises(PlanMismatchError, match="digest"):
+    with pytest.raises(MismatchError, match="digest"):
         ScoringWorker(planned.uri).open()
 
 
 def test_other_variants_are_refused(planned: LocalStore, job: JobConfig, tmp_path: Path) -> None:
     lines = Path(job.variants[0]).read_text().splitlines(keepends=True)
     (tmp_path / "fewer.vcf").write_text("".join(lines[:-1]))
-    with pytest.raises(PlanMismatchError, match="catalogue: planned"):
+    with pytest.raises(MismatchError, match="catalogue: planned"):
         make_plan(job.model_copy(update={"variants": (str(tmp_path / "fewer.vcf"),)}), planned)
 
 
@@ -273,7 +273,7 @@ def test_centre_with_a_track_table_stands_in_the_plan(job: JobConfig, tmp_path: 
     (tmp_path / "tracks.txt").unlink()
     worker = ScoringWorker(store.uri)
     worker.open()
-    assert worker.score(whole(next(plan.shards())), "a")["rows"] == 4
+    assert worker.score(whole_part(next(plan.shards())), "a")["rows"] == 4
     assert pq.read_table(store.local_path(layout.TRACKS)).column("identifier").to_pylist() == ["id0", "id1", "id4"]
 
 
@@ -319,7 +319,7 @@ def test_planning_that_is_told_to_stop_leaves_no_plan(
         os.kill(os.getpid(), signal.SIGTERM)
 
     store = LocalStore(tmp_path / "run")
-    monkeypatch.setattr("enformer_ray.plan.plan.write_tracks", stopped)
+    monkeypatch.setattr("enformer_ray.planning.plan.write_tracks", stopped)
     with pytest.raises(RunInterruptedError) as caught:
         make_plan(job, store)
     assert caught.value.exit_status == 143

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.catalogue.variant import FIRST_ROW, GENE_COLUMNS
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import PlanMismatchError, RunIncompleteError, StoreError
-from enformer_ray.plan.job import (
+from enformer_ray.errors import MismatchError, RunIncompleteError, StoreError
+from enformer_ray.planning.job import (
     Job,
     catalogue_of,
     fingerprint,
@@ -28,9 +28,9 @@ from enformer_ray.plan.job import (
     refuse_if_other,
     scorer_identity,
 )
-from enformer_ray.plan.previous import open_previous, with_previous_batches
-from enformer_ray.plan.reuse import Reuse, ReuseAccount, find_reuse, put_reuse
-from enformer_ray.plan.shards import (
+from enformer_ray.planning.previous import open_previous, with_previous_batches
+from enformer_ray.planning.reuse import Reuse, ReuseAccount, find_reuse, put_reuse
+from enformer_ray.planning.shards import (
     Shard,
     read_reference_digests,
     read_shards,
@@ -165,7 +165,7 @@ def load_plan(store: RunStore) -> Plan:
 
     Raises:
         RunIncompleteError: the directory has no plan.
-        PlanMismatchError: another version of the program made it.
+        MismatchError: another version of the program made it.
     """
     if not store.exists(layout.PLAN):
         raise RunIncompleteError(
@@ -176,13 +176,13 @@ def load_plan(store: RunStore) -> Plan:
         store,
         layout.PLAN,
         PlanDocument.model_validate_json,
-        lambda why: PlanMismatchError(
+        lambda why: MismatchError(
             f"{store.uri}/{layout.PLAN} was not written by this version of enformer-ray ({why}). Resume with the "
             "version that planned it, or give the job another --output."
         ),
     )
     if document.format_version != FORMAT_VERSION:
-        raise PlanMismatchError(
+        raise MismatchError(
             f"{store.uri}/{layout.PLAN} has format {document.format_version}; this version of enformer-ray reads "
             f"format {FORMAT_VERSION}. Resume with the version that planned it, or give the job another --output."
         )
@@ -190,7 +190,7 @@ def load_plan(store: RunStore) -> Plan:
 
 
 def refuse_other_scorer(plan: Plan) -> None:
-    """Raise PlanMismatchError unless the scorer has the version that the plan was made for."""
+    """Raise MismatchError unless the scorer has the version that the plan was made for."""
     refuse_if_other(plan.document.parts, scorer_identity(), plan.store.uri)
 
 
@@ -205,7 +205,7 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
     Raises:
         StoreError: the directory cannot be written, or holds what is not a run.
         LeaseHeldError: another driver has claimed it.
-        PlanMismatchError: it holds the plan of another job.
+        MismatchError: it holds the plan of another job.
         RunInterruptedError: Ctrl-C or SIGTERM; nothing is planned then.
         PreviousRunError: a previous run that the job names cannot be used.
         EnformerRayError: what the catalogue, reference, weights or tracks raise.

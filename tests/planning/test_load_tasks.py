@@ -17,7 +17,7 @@ from enformer_ray.catalogue.build import Catalogue, build_catalogue
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.plan import job as job_module
+from enformer_ray.planning import job as job_module
 from enformer_ray.readers import bgzf
 
 BASES = "ACGTACGGTCAA" * 5000

@@ -9,12 +9,12 @@ import pytest
 
 from enformer_ray.config import JobConfig
 from enformer_ray.dataset.dataset import open_scores
-from enformer_ray.plan.job import open_job
-from enformer_ray.plan.previous import PreviousRun, differences
+from enformer_ray.planning.job import open_job
+from enformer_ray.planning.previous import PreviousRun, differences
 from enformer_ray.publish.audit import NoiseFloors, pooled
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.publish.verify import verify
-from tests.plan.test_plan import scoring_with
+from tests.planning.test_plan import scoring_with
 from tests.previous_runs import finished, planned, scores
 from tests.run_fixtures import SNVS, write_weights
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.variant import GeneVariant, Variant
 from enformer_ray.config import JobConfig, ScoringConfig, Statistic
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.plan.plan import Plan
-from enformer_ray.plan.shards import Part
+from enformer_ray.planning.plan import Plan
+from enformer_ray.planning.shards import Part
 from enformer_ray.readers.row_groups import NumberedRows
 from enformer_ray.rundir import layout
 from enformer_ray.scoring.tables import KEY_COLUMNS
