@@ -14,23 +14,14 @@ from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.planning.plan import make_plan
 from enformer_ray.planning.shards import whole_part
 from enformer_ray.publish.finalise import finalise
 from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.rundir.store import LocalStore
+from tests.toy import TOY
 
-GEOMETRY = EnformerConfig(
-    sequence_length=1024,
-    target_length=4,
-    channels=24,
-    layers=1,
-    heads=2,
-    key_size=8,
-    divisible_by=12,
-    output_heads={"human": 5, "mouse": 2},
-)
+GEOMETRY = TOY
 SNVS = 20
 ALLELES = SNVS + 4
 """Two dozen input alleles: SNVs, an insertion, a duplicate, a REF mismatch, a contig that the FASTA lacks."""

@@ -11,7 +11,7 @@ import torch
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.model.checkpoint import save_weights
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.geometry import EnformerConfig
+from tests.toy import toy_config
 
 _CONTIGS = {"chr1": 120_000, "chr2": 90_000}
 _LEADING_UNKNOWN = 10_000
@@ -29,7 +29,7 @@ _TRACKS = [
     "CAGE:T cell",
     "CAGE:brain",
 ]
-_CONFIG = EnformerConfig(
+_CONFIG = toy_config(
     sequence_length=16_384,
     target_length=64,
     channels=96,

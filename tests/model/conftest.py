@@ -11,6 +11,7 @@ from torch import Tensor
 
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.geometry import EnformerConfig
+from tests.toy import toy_config
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +21,10 @@ def parity(shared: Path) -> Path:
 
 @pytest.fixture
 def tiny_config() -> EnformerConfig:
-    return EnformerConfig(
+    return toy_config(
         sequence_length=2048,
         target_length=8,
-        channels=24,
         layers=2,
-        heads=2,
         key_size=4,
         divisible_by=4,
         output_heads={"human": 5, "mouse": 3},

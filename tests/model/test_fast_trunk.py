@@ -13,13 +13,10 @@ from enformer_ray.model.enformer import Enformer
 from enformer_ray.model.fast_trunk import FastTrunk, fast_trunk_flops, trunk_context
 from enformer_ray.model.geometry import EnformerConfig, trunk_flops
 from enformer_ray.model.hub import load_enformer
+from tests.toy import toy_config
 
-CONFIG = EnformerConfig(
-    sequence_length=12 * 128, target_length=4, channels=24, layers=1, heads=2, key_size=4, divisible_by=4
-)
-SMALL_BINS = EnformerConfig(
-    sequence_length=20 * 16, target_length=4, channels=24, layers=1, heads=2, divisible_by=4, downsamples=4
-)
+CONFIG = toy_config(sequence_length=12 * 128, key_size=4, divisible_by=4)
+SMALL_BINS = toy_config(sequence_length=20 * 16, divisible_by=4, downsamples=4)
 
 
 def random_model(config: EnformerConfig, dtype: torch.dtype = torch.float64) -> Enformer:

@@ -17,6 +17,7 @@ from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.scoring.cost import Alleles, direct_flops, variant_costs
 from enformer_ray.scoring.scorer import DirectScorer, ReuseScorer
 from tests.scoring.world import GEOMETRY, TRACKS, other, random_genome, tiny_model, write_genome
+from tests.toy import toy_config
 
 BASES = random_genome(71)["1"]
 LENGTHS = {"substitution": (1, 1), "insertion": (1, 5), "deletion": (9, 1), "delins": (7, 5), "long": (1, 161)}
@@ -71,9 +72,7 @@ def test_the_count_is_what_the_scorer_does(reference: ReferenceGenome, kind: str
 
 def test_a_window_of_few_tokens_is_counted_whole(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The context of a changed token reaches past the ends of so short a window."""
-    geometry = EnformerConfig(
-        sequence_length=5 * 128, target_length=3, channels=24, layers=1, heads=2, key_size=4, divisible_by=4
-    )
+    geometry = toy_config(sequence_length=5 * 128, target_length=3, key_size=4, divisible_by=4)
     reference = write_genome({"1": BASES}, tmp_path_factory.mktemp("genome"))
     variants = [variant_of(position, 1, 1) for position in (3001, 3003)]
     scoring = ScoringConfig()

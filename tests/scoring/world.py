@@ -17,18 +17,15 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.scoring.targets import VariantTarget
 from tests.genome.fasta import random_bases, write_fasta
+from tests.toy import toy_config
 
-GEOMETRY = EnformerConfig(
+GEOMETRY = toy_config(
     sequence_length=24 * 128,
     target_length=17,  # an odd surplus, so that one more bin comes out
-    channels=24,
     layers=2,
-    heads=2,
-    key_size=8,
     divisible_by=4,
     output_heads={"human": 7, "mouse": 3},
 )
