@@ -1,4 +1,4 @@
-"""One toy network for all tests and benchmarks: small enough to run in milliseconds, whole enough to have every part."""
+"""One toy network for all tests: it runs in milliseconds and has every part of the published one."""
 
 from __future__ import annotations
 
