@@ -1,4 +1,4 @@
-"""`python -m enformer_ray`: the command line where the program itself is not installed."""
+"""`python -m enformer_ray`: runs the command line where the program `enformer-ray` is not on the path."""
 
 from enformer_ray.cli.main import main
 

@@ -128,7 +128,7 @@ class AnalysisError(EnformerRayError, ValueError):
 
 
 def disk_error(error: OSError) -> DiskError:
-    """What the operating system refused, in words: files to work with are written in too many places to guard each."""
+    """An error of the operating system as one of ours: local files are written in too many places to guard each."""
     what = f"{error.filename} cannot be read or written" if error.filename else "a file cannot be read or written"
     return DiskError(
         f"{what} ({error.strerror or error}). Free space on that disk (set TMPDIR to a folder with more for files to "

@@ -1,4 +1,4 @@
-"""Files of this machine: written whole or not at all, outputs of commands, hashes, and reading ahead of use."""
+"""Local files: written whole or not at all, the output files of commands, hashes, and reading ahead in threads."""
 
 from __future__ import annotations
 

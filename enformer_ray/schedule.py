@@ -1,4 +1,4 @@
-"""A folder in which releases of variants arrive: finds those that are new and copied to the end, and scores them.
+"""Scheduled scoring of a folder of releases: finds those that are new and completely written, and scores them.
 
 A release is looked at by the names, sizes and times of its files alone, so that a look costs next to nothing.
 """

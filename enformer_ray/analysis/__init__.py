@@ -1,1 +1,1 @@
-"""What is done with a finished dataset: association, calibration, exports, plots, the report."""
+"""Analyses of a finished dataset: association, calibration, MPRA, saturation, exports, plots, the report."""

@@ -1,4 +1,4 @@
-"""What can be chosen about an association analysis and an export: the models that their commands are made from."""
+"""Options of the association analysis and of exports: the models from which the command line makes its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks and counts of a catalogue: one assembly of files and FASTA, known contigs, and something left to score.
+"""Checks and counts of a catalogue: files and FASTA of the same assembly, known contigs, variants left to score.
 
 The assembly is judged by reference alleles and by contig lengths. Lengths decide only where they are those of a whole
 human chromosome: a FASTA that is cut down to a region has lengths of no assembly.

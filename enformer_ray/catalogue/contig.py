@@ -1,4 +1,4 @@
-"""Builds one contig of a catalogue after the other: its records normalised, sorted, numbered and written."""
+"""Builds a catalogue contig by contig: records are normalised, sorted, numbered and written."""
 
 from __future__ import annotations
 

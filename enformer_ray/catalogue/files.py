@@ -1,4 +1,4 @@
-"""Files that a catalogue is made of and made with: Parquet tables, their digest, scratch files, DuckDB."""
+"""Files of a catalogue and of its building: Parquet tables, their digest, scratch files, the DuckDB database."""
 
 from __future__ import annotations
 

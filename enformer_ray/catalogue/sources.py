@@ -108,8 +108,8 @@ def stretches(source: str, reference: ReferenceGenome) -> list[Stretch]:
     """The stretches of a source that `is_saturation`, in the order of its BED file.
 
     Raises:
-        SelectionError: a stretch is empty or not inside its contig, or the BED file cannot be read as one.
-        SelectionError: the source is neither a region nor a BED file.
+        SelectionError: the source is neither a region nor a BED file, the BED file cannot be read as one, or a stretch
+            is empty or not inside its contig.
         UnknownContigError: the reference has no such contig.
     """
     bed = bed_of(source)

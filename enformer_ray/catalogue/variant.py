@@ -1,4 +1,4 @@
-"""A normalised variant, and a variant at one transcription start: what a row of scores is of."""
+"""What a row of scores is of: a normalised variant, or a variant at one transcription start."""
 
 from __future__ import annotations
 

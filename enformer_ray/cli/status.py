@@ -1,4 +1,4 @@
-"""Runs that go on elsewhere: `submit` gives a job to a cluster, `status` shows how far a run is."""
+"""The commands `submit`, which gives a job to a cluster, and `status`, which shows how far a run is."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _print(what: RenderableType) -> None:
 
 
 def describe(status: RunStatus, uri: str) -> RenderableType:
-    """All of a status as tables and lines for people; `uri` is the run directory."""
+    """All of a status as tables and lines to print; `uri` is the run directory."""
     if not status.planned:
         return Group(*_texts(["nothing planned yet", *_driver_lines(status)]))
     lines = [_shards_line(status), _variants_line(status), *_rate_line(status), *_failed_attempts_line(status)]

@@ -1,4 +1,4 @@
-"""Finished runs as a Python dataset: selected by variant and track, and read by Arrow, pandas, Polars or DuckDB."""
+"""Finished runs as a Python dataset: selected by variant and track, read as Arrow, pandas, Polars or DuckDB."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _read_local(path: str, start: int, end: int) -> bytes:
 def _unreadable(run: FinishedRun, path: str, error: OSError) -> StoreError:
     return StoreError(
         f"{run.store.uri}/{path} cannot be read ({error.strerror or error}). Check the disk and the permissions, and "
-        "that nothing was removed since the run was finished: `enformer-ray verify` tells."
+        "that nothing was removed since the run was finished: `enformer-ray verify` checks that."
     )
 
 

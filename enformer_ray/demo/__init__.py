@@ -1,1 +1,1 @@
-"""A small generated world whose true effects are known, so that everything runs on a laptop in minutes."""
+"""The demo: a small generated genome, variants and study whose true effects are known, scored in minutes."""

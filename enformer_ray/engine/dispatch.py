@@ -1,4 +1,4 @@
-"""The driver's loop: assign parts to workers, publish their receipts, decide what follows a failure of either."""
+"""The driver's loop: assigns parts to workers, publishes their receipts, decides what follows when either fails."""
 
 from __future__ import annotations
 

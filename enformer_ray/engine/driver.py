@@ -50,8 +50,7 @@ def run_shards(
         MismatchError: the plan was made for another version of the scorer.
         LeaseHeldError: another driver is at work in the run directory.
         LeaseLostError: another driver has taken it over meanwhile.
-        WorkersLostError: shards cannot be scored, through no fault of their variants.
-        WorkersLostError: workers died again and again.
+        WorkersLostError: workers died again and again, or fail at every shard through no fault of its variants.
         RunInterruptedError: Ctrl-C or SIGTERM; receipts so far stay.
         EnformerRayError: an error of this project in a worker, as it was raised there.
     """

@@ -1,4 +1,4 @@
-"""What the events and receipts of a run add up to: its progress, its metrics for Prometheus, its workers' history.
+"""Progress of a run, its metrics for Prometheus and its workers' history, counted from receipts and events.
 
 `RunTally` and `RunMetrics` count in the driver while it runs; `History` reads the event log from outside. Metrics are
 exported by Ray's agent of the driver's node. Ray puts `ray_` in front of each name, and `_total` at the end of those of

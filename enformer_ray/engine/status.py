@@ -1,4 +1,4 @@
-"""The state of a run, from its plan, one listing of its receipts, its events and its lease; no driver is asked."""
+"""The state of a run, read from its directory (plan, receipts, events, lease) without asking the driver."""
 
 from __future__ import annotations
 

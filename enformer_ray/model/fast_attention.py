@@ -1,4 +1,4 @@
-"""Attention with relative positions, equal to `RelativeAttention`: no copy for the shift, no logit that is not used.
+"""`RelativeAttention` computed faster: the relative shift copies nothing, and unused logits are not computed.
 
 A block of R query rows, first row i, needs only the distances -(i + R - 1) .. T - 1 - i, so its relative logits are one
 product (R, W) with W >= T + R - 1 columns. The column of key j moves by one to the left from row to row; a view whose

@@ -77,8 +77,8 @@ def load_enformer(
 
     Raises:
         WeightsError: there are no weights at `source`, they are not safe to load, or do not fit the network.
-        DownloadError: `offline`, and the repository is not in the local cache.
-        DownloadError: the Hub could not be reached, or sent other bytes than the pinned ones.
+        DownloadError: `offline` and the repository is not in the local cache, the Hub could not be reached, or it sent
+            other bytes than the pinned ones.
         ConfigError: `sequence_length` or `target_length` do not fit the network.
     """
     config, tensors, origin = _read_source(source, revision, offline)
@@ -133,8 +133,8 @@ def fetch_weights(repository: str, revision: str | None, offline: bool) -> tuple
         Paths in the cache: config.json, and model.safetensors or pytorch_model.bin.
 
     Raises:
-        DownloadError: `offline`, and the cache does not hold them.
-        DownloadError: the Hub could not be reached, or the bytes are not the pinned ones.
+        DownloadError: `offline` and the cache does not hold them, the Hub could not be reached, or the bytes are not
+            the pinned ones.
         WeightsError: the Hub has no such repository or revision, or no weights in it.
     """
     if repository == OFFICIAL_WEIGHTS and revision in (None, OFFICIAL_REVISION):
@@ -232,8 +232,8 @@ def fetch_track_table(head: str, to: Path, *, offline: bool = False, url: str | 
 
     Raises:
         InputFileError: no table is published for this head.
-        DownloadError: `offline`, and `to` does not hold the table.
-        DownloadError: the address could not be reached, sent other bytes, or `to` cannot be written.
+        DownloadError: `offline` and `to` does not hold the table, the address could not be reached or sent other bytes,
+            or `to` cannot be written.
     """
     if head not in TRACK_TABLES:
         raise InputFileError(f"no track table is published for the head {head!r}; give your own as tracks_table.")

@@ -1,4 +1,4 @@
-"""Names of the same weight in this package, in a Hugging Face checkpoint and in DeepMind's TensorFlow checkpoint."""
+"""Names of weights: each in this package, in a Hugging Face checkpoint and in DeepMind's TensorFlow checkpoint."""
 
 from __future__ import annotations
 

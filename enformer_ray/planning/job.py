@@ -1,4 +1,4 @@
-"""Opens a job: its reference, weights, tracks and variants, the options that it leaves open, its scores' identity."""
+"""Opens a job: reference, weights, tracks, variants; decides options left open; identifies what can change scores."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def open_job(config: JobConfig, plan_scoring: ScoringConfig | None = None) -> Jo
     Raises:
         ConfigError: a head that the weights do not have, other tokens than of 128 bp, `centre` without a track
             table, or a stride too long.
-        InputFileError, WeightsError, InputFileError, SelectionError, DeviceError, InputFileError: as their
-            classes say.
+        InputFileError: the reference, the track table or the gene annotation cannot be read.
+        WeightsError, SelectionError, DeviceError: as their classes say.
     """
     config = _absolute(config)
     # Before the weights are loaded, which takes a while.

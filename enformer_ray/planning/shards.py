@@ -1,4 +1,4 @@
-"""A plan's shards, their parts, and what rows cost; and the Parquet files of shards, reference digests and tracks."""
+"""Shards of a plan and their parts, cut by the cost of rows; and the plan's files of shards, digests and tracks."""
 
 from __future__ import annotations
 

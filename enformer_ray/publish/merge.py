@@ -1,4 +1,4 @@
-"""The rows of the finished files of scores: which file has which, and those that are taken from previous runs."""
+"""Which rows each finished file of scores has, and merging this run's rows with those taken from previous runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers left in staging: whether it is complete, and its tables, checked against receipts and plan."""
+"""Reads what workers staged: checks that it is complete, and its tables against receipts and plan."""
 
 from __future__ import annotations
 

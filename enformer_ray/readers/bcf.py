@@ -1,4 +1,4 @@
-"""Reads BCF with htslib, of all records or of those between two offsets."""
+"""Reads BCF with htslib: all records, or those between two offsets."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _next_site(source: pysam.VariantFile, path: Path, record: int) -> pysam.Vari
 def _unreadable(path: Path, where: str, error: Exception) -> VariantFileError:
     return VariantFileError(
         f"the BCF {path} cannot be read at {where}: {error}. It is truncated or damaged: copy or download it again; "
-        "`bcftools view` tells whether a file is whole."
+        "`bcftools view` shows whether a file is whole."
     )
 
 

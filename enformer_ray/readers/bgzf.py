@@ -148,7 +148,7 @@ def _block_bytes(header: bytes, path: Path, offset: int) -> int:
     if len(header) < _HEADER_BYTES or not is_bgzf(header):
         raise VariantFileError(
             f"the variant file {path} is damaged: no bgzip block begins at byte {offset}, where one should. Copy or "
-            "download it again; `bgzip -t` tells whether a file is whole."
+            "download it again; `bgzip -t` shows whether a file is whole."
         )
     size: int = struct.unpack_from("<H", header, 16)[0] + 1
     return size

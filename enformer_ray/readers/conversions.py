@@ -1,4 +1,4 @@
-"""Text cells become records: numbers, p-values, chromosome names and alleles are read the same way in all dialects."""
+"""Converts text cells to records: numbers, p-values, chromosome names and alleles, the same way in all dialects."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def readable(path: Path) -> Iterator[None]:
     except (gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
         raise VariantFileError(
             f"the variant file {path} is damaged: its compressed data cannot be unpacked ({error}). Copy or download "
-            "it again; `gzip -t` or `zstd -t` tells whether a file is whole."
+            "it again; `gzip -t` or `zstd -t` shows whether a file is whole."
         ) from None
     except OSError as error:
         raise VariantFileError(f"the variant file {path} cannot be read: {error.strerror or error}.") from None

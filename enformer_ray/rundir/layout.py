@@ -74,7 +74,7 @@ def staged(shard: int, attempt: str, statistic: str) -> str:
 
 
 def part_name(shard: int, part: str) -> str:
-    """A shard, or a part of one (`plan/shards.py`), as in file names: `00012` or `00012.0.1`."""
+    """A shard, or a part of one (`planning/shards.py`), as in file names: `00012` or `00012.0.1`."""
     return f"{shard_name(shard)}.{part}" if part else shard_name(shard)
 
 

@@ -1,4 +1,4 @@
-"""The lease: which driver a run directory belongs to.
+"""The lease of a run directory: which driver may write to it.
 
 Each driver claims the next epoch by a document that is created once, so of two claimants one succeeds, and renews its
 heartbeat. A driver whose lease has ended (released, expired, dead on this machine, or taken over on request) is
@@ -81,7 +81,7 @@ class Lease:
             raise LeaseLostError(
                 f"the run directory {self._store.uri} has been taken over by another driver "
                 f"({_describe(_claim(self._store, self.epoch + 1))}), so this one stops; it published nothing since. "
-                "`enformer-ray status` tells how far the run is."
+                "`enformer-ray status` shows how far the run is."
             )
 
     def beat(self, *, released: bool = False) -> None:

@@ -134,7 +134,7 @@ def finished_manifest(store: RunStore) -> Manifest:
     manifest = read_manifest(store)
     if manifest is None:
         raise RunIncompleteError(
-            f"{store.uri} holds no finished dataset ({layout.MANIFEST} is missing). `enformer-ray status` tells how "
+            f"{store.uri} holds no finished dataset ({layout.MANIFEST} is missing). `enformer-ray status` shows how "
             "far the run is; `enformer-ray run` scores what is left and `enformer-ray finalise` publishes the dataset."
         )
     folders = (layout.SCORES, layout.VARIANTS)

@@ -1,4 +1,4 @@
-"""Receipts, the documents that make shards scored: files of scores count only when a receipt lists them."""
+"""Receipts, the documents that mark shards as scored: files of scores count only when a receipt lists them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Receipt(_Frozen):
 
     Attributes:
         shard: number of the shard.
-        part: path of the part (`plan/shards.py`); empty for the whole shard.
+        part: path of the part (`planning/shards.py`); empty for the whole shard.
         attempt: folder of the attempt under staging.
         epoch: of the lease under which the receipt was published.
         first_row: first variant of the part, counted from the shard's first.

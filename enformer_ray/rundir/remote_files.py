@@ -1,4 +1,4 @@
-"""Files of an object store for this machine: local copies, folders to build new files in, and reading by ranges."""
+"""Local access to files of an object store: local copies, folders to build new files in, and reading by ranges."""
 
 from __future__ import annotations
 

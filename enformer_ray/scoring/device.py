@@ -1,4 +1,4 @@
-"""What a scorer computes on: the device, the precision of its products, how much it takes at once, CPU threads."""
+"""Where and how a scorer computes: device, precision of matrix products, batch size, CPU threads."""
 
 from __future__ import annotations
 

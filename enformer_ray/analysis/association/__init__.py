@@ -1,1 +1,1 @@
-"""Scores against a study, track by track: correlation, enrichment, re-weighted credible sets."""
+"""Association of scores with a study, track by track: correlation, enrichment, re-weighted credible sets."""

@@ -1,4 +1,4 @@
-"""Association of the scores of a finished run with a study: statistics of tracks, ranking in credible sets, files.
+"""The association analysis of a finished run with a study: track statistics, re-weighted credible sets, output files.
 
 Credible sets are ranked by PIPs re-weighted with a prior that grows with the score. In fgwas (Pickrell 2014, Am J Hum
 Genet 94:559) the prior probability that variant i of a region is the causal one is exp(x_i) / sum_j exp(x_j), where x_i

@@ -1,4 +1,4 @@
-"""Cases, their matched controls, and the covariates that they are matched by.
+"""The sample of an enrichment: cases, their matched controls, and the covariates of both.
 
 Controls are drawn without replacement from the variants of the same stratum: tenths of minor allele frequency, fifths
 of LD score, fifths of distance to the nearest transcription start, and whether the alleles differ in length; the

@@ -1,4 +1,4 @@
-"""What exports read: scores of one statistic on some tracks, names of variants, and the scores of input records."""
+"""The input of every export: scores of one statistic on some tracks, names of variants, and scores of input records."""
 
 from __future__ import annotations
 

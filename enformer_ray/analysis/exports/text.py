@@ -1,4 +1,4 @@
-"""Text files of exports: bgzip, lines, tabix indices, and the table of all scores (`export tsv`)."""
+"""Writes text files of exports (lines, bgzip, tabix indices), and the table of all scores, `export tsv`."""
 
 from __future__ import annotations
 
