@@ -1,4 +1,4 @@
-"""Small references and variant files for the tests of this room."""
+"""Small references and variant files for the tests of the catalogue."""
 
 from __future__ import annotations
 

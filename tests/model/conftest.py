@@ -1,4 +1,4 @@
-"""Networks and inputs that several tests of this room use."""
+"""Networks and inputs that several tests of the model use."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Oracle:
             if not self.reverse_complement:
                 return forward
             mirrored_base = len(bases) - (first_base + len(reference))
-            minus_strand = self._local(
+            reverse = self._local(
                 flipped(bases), mirrored_base, flipped(reference), flipped(alternate), len(bases) - end
             )
         else:
@@ -113,11 +113,11 @@ class Oracle:
             forward = self._predict(self._trunk(windows[0])), self._predict(self._trunk(windows[1]))
             if not self.reverse_complement:
                 return forward
-            minus_strand = (
+            reverse = (
                 self._predict(self._trunk(flipped(windows[0]))),
                 self._predict(self._trunk(flipped(windows[1]))),
             )
-        return (forward[0] + minus_strand[0][::-1]) / 2, (forward[1] + minus_strand[1][::-1]) / 2
+        return (forward[0] + reverse[0][::-1]) / 2, (forward[1] + reverse[1][::-1]) / 2
 
     def _local(self, bases: str, first_base: int, reference: str, alternate: str, s: int) -> tuple[Array, Array]:
         e, removed, inserted = minimal(first_base, reference, alternate)
