@@ -33,7 +33,7 @@ def main() -> None:
     """Generate, score the previous run, measure in turns; exit 1 when the memory or a count is not as it must be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, nargs="+", default=[1], help="variants of the release")
-    parser.add_argument("--new", type=float, default=0.01, help="share of the release that the earlier run has not")
+    parser.add_argument("--new", type=float, default=0.01, help="share of the release that the previous run has not")
     parser.add_argument("--genome-mb", type=float, default=300, help="size of the genome")
     parser.add_argument("--turns", type=int, default=3, help="pairs of plans")
     parser.add_argument("--folder", help="for temporary files")
@@ -48,7 +48,7 @@ def main() -> None:
             _leave_out(folder / "release.vcf", folder / "earlier.vcf", arguments.new)
             began = time.perf_counter()
             _score_earlier(folder)
-            print(f"{records:,} records; the earlier run took {time.perf_counter() - began:.0f} s", flush=True)
+            print(f"{records:,} records; the previous run took {time.perf_counter() - began:.0f} s", flush=True)
             kept &= _compare(folder, arguments.turns)
             shutil.rmtree(folder / "earlier")
     sys.exit(not kept)

@@ -246,7 +246,7 @@ class JobConfig(_Section):
         if not isinstance(scoring, dict):
             return values  # which is refused when it is checked
         if values.get("previous"):
-            raise ValueError("scores at transcription starts are not taken from earlier runs: leave `previous` out")
+            raise ValueError("scores at transcription starts are not taken from previous runs: leave `previous` out")
         tracks = {"tracks": ("assay:CAGE",)} if values.get("tracks_table") else {}
         return {**values, "scoring": {**GENE_DEFAULTS, **tracks, **scoring}}
 

@@ -1,4 +1,4 @@
-"""Score a new release of variants beside earlier runs: `python jobs/reprocess_release.py [JOB.yaml] [options]`.
+"""Score a new release of variants beside previous runs: `python jobs/reprocess_release.py [JOB.yaml] [options]`.
 
 With a section `schedule` in the job file it finds what is new by itself; cron, Slurm and Kubernetes start it so.
 """

@@ -144,7 +144,7 @@ def test_earlier_runs_are_the_finished_ones(releases: Path, finished: Path) -> N
     new = job.job(look(asked)[2])
     assert new.previous == ("elsewhere", str(runs / "by_hand"), str(runs / "2026-10.vcf"))
     assert (new.variants, new.output) == ((str(releases / "2026-12.vcf"),), str(runs / "2026-12.vcf"))
-    # What is resumed keeps to the earlier runs of its plan, whatever has been finished since: here there were none.
+    # What is resumed keeps to the previous runs of its plan, whatever has been finished since: here there were none.
     assert job.job(look(asked)[1]).previous == ()
 
 

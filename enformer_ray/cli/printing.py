@@ -49,8 +49,8 @@ SECONDS_BETWEEN_LINES = 10
 _FAILURES = 10
 
 _ORIGINS: dict[Origin, str] = {
-    "reused": "taken from an earlier run",
-    "new": "in no earlier run",
+    "reused": "taken from a previous run",
+    "new": "in no previous run",
     "changed": "scored before, but in another way or from other bases",
     "failed": "could not be scored before",
 }
@@ -171,7 +171,7 @@ def print_outcome(outcome: RunOutcome) -> None:
 def print_audit(audit: AuditReport) -> None:
     """Print how far the scores differ from plain float32 passes, and how many are noise."""
     if not audit.variants and not audit.seconds:
-        print_line("Audit: none, as nothing was scored; those of the earlier runs stand.")
+        print_line("Audit: none, as nothing was scored; those of the previous runs stand.")
         return
     if not audit.variants:
         print_line("Audit: no variant of its sample could be scored, so none was scored again.")
@@ -408,7 +408,7 @@ def print_reuse(account: ReuseAccount) -> None:
     table.columns[0].justify = "right"
     for name, meaning in _ORIGINS.items():
         table.add_row(f"{account.origins[name]:,}", Text(f"{name}: {meaning}"))
-    table.add_row(f"{account.gone:,}", Text("gone: in an earlier run, not in this release"))
+    table.add_row(f"{account.gone:,}", Text("gone: in a previous run, not in this release"))
     console.print(table)
     for run in account.runs:
         if run.differs:

@@ -239,7 +239,7 @@ class _ReleasePrinter(printing.StepPrinter):
                 self._found(step)
             case BegunRelease():
                 begins = "goes on" if step.seen.state == "started" else "begins"
-                beside = printing.counted(len(step.job.previous), "earlier run")
+                beside = printing.counted(len(step.job.previous), "previous run")
                 _log(f"{step.seen.release.name}: {begins} in {step.job.output}, beside {beside}")
             case ReleaseResult():
                 self.stop_bar()

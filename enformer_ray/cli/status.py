@@ -41,7 +41,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="go on until the run is finished")] = False,
     every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="time between two looks of --watch")] = 5.0,
 ) -> None:
-    """Tell where a run stands, beside its driver or without one."""
+    """Show how far a run is, beside its driver or without one."""
     from enformer_ray.rundir.store import open_store
 
     show_status(open_store(run_directory).uri, as_json, every if watch else None)
@@ -110,7 +110,7 @@ def _shards_line(status: RunStatus) -> str:
 
 
 def _variants_line(status: RunStatus) -> str:
-    reused = f", {status.variants_reused:,} besides from earlier runs" if status.variants_reused else ""
+    reused = f", {status.variants_reused:,} besides from previous runs" if status.variants_reused else ""
     return (
         f"variants: {status.variants_scored:,} of {status.variants_total:,} scored, {status.variants_failed:,} failed, "
         f"{status.variants_left:,} left{reused}"

@@ -1,4 +1,4 @@
-"""Trunk tokens of windows: of the reference in tiles that all windows on the same grid share, of an edit in crops."""
+"""Trunk tokens of windows: of the reference in tiles that windows on one grid share, of an edit where it reaches."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_three_starts_and_two_at_once(scheduled: Scheduled) -> None:
     assert done.status == 0
     assert said(done)[:2] == [
         "1 release in releases: 1 new",
-        f"2026-10.vcf: begins in {scheduled.runs}/2026-10.vcf, beside 0 earlier runs",
+        f"2026-10.vcf: begins in {scheduled.runs}/2026-10.vcf, beside 0 previous runs",
     ]
     before = {path: path.stat().st_mtime_ns for path in scheduled.runs.rglob("*")}
 
@@ -118,7 +118,7 @@ def test_three_starts_and_two_at_once(scheduled: Scheduled) -> None:
     done = ended(one)
     assert done.status == 0
     assert said(done)[1:] == [
-        f"2026-11.vcf: begins in {scheduled.runs}/2026-11.vcf, beside 1 earlier run",
+        f"2026-11.vcf: begins in {scheduled.runs}/2026-11.vcf, beside 1 previous run",
         "2026-11.vcf: ended with exit status 0",
     ]
     assert scheduled.holds("2026-11.vcf", "2026-10.vcf")
@@ -161,7 +161,7 @@ def test_what_is_interrupted_goes_on_and_a_bad_release_does_not_stop_the_others(
     done = scheduled.start()
     assert done.status == 1
     assert said(done)[0] == "2 releases in releases: 1 not finished, 1 new"
-    assert f"2026-11.vcf: goes on in {run.uri}, beside 0 earlier runs" in said(done)
+    assert f"2026-11.vcf: goes on in {run.uri}, beside 0 previous runs" in said(done)
     assert run.exists(layout.MANIFEST)
     assert not (scheduled.runs / "2026-10.vcf.gz/plan/plan.json").exists()
 

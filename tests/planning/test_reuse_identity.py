@@ -1,4 +1,4 @@
-"""When the score of an earlier run is the one that a job asks for."""
+"""When the score of a previous run is the one that a job asks for."""
 
 from __future__ import annotations
 
