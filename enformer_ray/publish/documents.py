@@ -253,7 +253,7 @@ def read_failures(store: RunStore) -> list[FailedVariant]:
         layout.RUN,
         lambda content: [FailedVariant.model_validate(failure) for failure in json.loads(content)["failures"]],
         lambda _: DatasetCorruptError(
-            f"{store.uri}/{layout.RUN} lists no failures in the way of this version of enformer-ray; "
+            f"{store.uri}/{layout.RUN} lists no failures in the format of this version of enformer-ray; "
             f"{layout.VARIANTS} has them with the status `failed`."
         ),
     )
