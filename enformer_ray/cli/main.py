@@ -1,4 +1,4 @@
-"""The program `enformer-ray`: its commands in the order of --help, and how errors become exit statuses."""
+"""The program `enformer-ray`: all its commands, of which the short ones are here, and exit statuses of errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver's loop: assigns parts to workers, publishes their receipts, decides what follows when either fails."""
+"""The driver's loop: assigns parts to workers, publishes receipts, decides what follows a failed part or worker."""
 
 from __future__ import annotations
 

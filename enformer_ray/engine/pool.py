@@ -1,4 +1,4 @@
-"""The worker actors of a run: requested, replaced when they die, quarantined when faulty, let go when not needed."""
+"""The worker actors of a run: requested, replaced when they die, quarantined when faulty, ended when not needed."""
 
 from __future__ import annotations
 

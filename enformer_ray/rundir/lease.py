@@ -1,4 +1,4 @@
-"""The lease of a run directory: which driver may write to it.
+"""The lease of a run directory: which driver is at work in it.
 
 Each driver claims the next epoch by a document that is created once, so of two claimants one succeeds, and renews its
 heartbeat. A driver whose lease has ended (released, expired, dead on this machine, or taken over on request) is
