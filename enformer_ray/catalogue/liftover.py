@@ -231,8 +231,6 @@ def _read_chains(path: Path) -> Iterator[LiftOverChain]:
                         "begin. The file is no chain file, or damaged: download it again."
                     )
     except (EOFError, zlib.error, OSError) as error:
-        if isinstance(error, InputFileError):
-            raise
         raise InputFileError(
             f"the chain file {path} cannot be read: {str(error).rstrip('.')}. It is truncated or damaged: download it "
             "again."

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,9 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from enformer_ray.cli.printing import console, cut, print_line
-from enformer_ray.dataset.query import QueryResult
-from enformer_ray.errors import ConfigError, SelectionError
+from enformer_ray.errors import ConfigError, EnformerRayError, SelectionError
 from enformer_ray.files import atomic_path
+
+if TYPE_CHECKING:
+    from enformer_ray.dataset.query import QueryResult
 
 ResultFormat = Literal["csv", "tsv", "json", "parquet"]
 
@@ -196,7 +198,7 @@ def target_of(output: Path | None) -> Iterator[BinaryIO]:
         with atomic_path(output) as temporary, temporary.open("wb") as file:
             yield file
     except OSError as error:
-        if isinstance(error, SelectionError):
+        if isinstance(error, EnformerRayError):  # of the run that is read, not of the file that is written
             raise
         raise SelectionError(f"--output {output} cannot be written: {error.strerror or error}.") from None
 

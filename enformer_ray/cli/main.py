@@ -179,7 +179,6 @@ def main(arguments: list[str] | None = None) -> None:
     except EnformerRayError as error:
         if isinstance(error, RunInterruptedError):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not change the exit status any more
-
         printing.print_error(error)
         sys.exit(error.exit_status)
     except OSError as error:

@@ -290,7 +290,8 @@ def death_of(error: Exception, node: str) -> Cause:
         return Cause(Blame.PREEMPTED, detail)
     # Unavailable: the connection broke and nothing is known of the process, as when its node is lost.
     unavailable = isinstance(error, ray.exceptions.ActorUnavailableError)
-    if unavailable or "its node has died" in detail or not _alive(node):
+    # Looked for in the whole message: the description of a long one has no middle.
+    if unavailable or "its node has died" in " ".join(str(error).split()) or not _alive(node):
         return Cause(Blame.LOST, detail)
     return Cause(Blame.WORKER_CRASHED, detail)
 

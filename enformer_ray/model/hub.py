@@ -76,9 +76,9 @@ def load_enformer(
         The network in evaluation mode; its parameters take no gradient.
 
     Raises:
-        WeightsError: there are no weights at `source`, they are not safe to load, or do not fit the network.
-        DownloadError: `offline` and the repository is not in the local cache, the Hub could not be reached, or it sent
-            other bytes than the pinned ones.
+        WeightsError: there are no weights at `source` (with `offline`, none in the local cache), they are not safe to
+            load, or do not fit the network.
+        DownloadError: the Hub could not be reached, or sent other bytes than the pinned ones.
         ConfigError: `sequence_length` or `target_length` do not fit the network.
     """
     config, tensors, origin = _read_source(source, revision, offline)
@@ -133,9 +133,9 @@ def fetch_weights(repository: str, revision: str | None, offline: bool) -> tuple
         Paths in the cache: config.json, and model.safetensors or pytorch_model.bin.
 
     Raises:
-        DownloadError: `offline` and the cache does not hold them, the Hub could not be reached, or the bytes are not
-            the pinned ones.
-        WeightsError: the Hub has no such repository or revision, or no weights in it.
+        DownloadError: the Hub could not be reached, or the bytes are not the pinned ones.
+        WeightsError: the Hub has no such repository or revision, or no weights in it; or `offline`, and the cache does
+            not hold them.
     """
     if repository == OFFICIAL_WEIGHTS and revision in (None, OFFICIAL_REVISION):
         config = _fetch(repository, [CONFIG_FILE], OFFICIAL_REVISION, offline)
@@ -156,7 +156,8 @@ def _fetch(repository: str, names: list[str], revision: str | None, offline: boo
             return path
     if offline:
         at_revision = f" --revision {revision}" if revision else ""
-        raise DownloadError(
+        # Not a DownloadError, with which a worker would be started again: trying again does not help.
+        raise WeightsError(
             f"{' or '.join(names)} of {where} is not in the local Hugging Face cache, and --offline forbids "
             f"downloading it. Run once without --offline, or `hf download {repository}{at_revision}` on a connected "
             "machine and copy its cache (HF_HOME), or give the folder that holds the weights."

@@ -149,6 +149,10 @@ class RowProblems:
             cell = "" if cells is None else repr((cells[row].as_py() or "")[:40])
             self.add(row, text, cell=cell, role=role)
 
+    def mask(self, rows: int) -> pa.BooleanArray:
+        """Which of so many rows have a problem."""
+        return pa.array([row in self._problems for row in range(rows)], pa.bool_())
+
     def column(self, rows: int) -> pa.StringArray:
         """The column `problem` of so many rows."""
         if not self._problems:
@@ -159,6 +163,7 @@ class RowProblems:
 def to_records(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> pa.RecordBatch:
     """Records (`RECORD_SCHEMA`) of columns of text by role."""
     count = len(next(iter(cells.values())))
+    broken = problems.mask(count)  # lines with other cells than the header, or NUL bytes
     cells = {role: _without_missing(role, text, dialect) for role, text in cells.items()}
     if dialect.convert:
         dialect.convert(cells)
@@ -172,8 +177,22 @@ def to_records(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> p
         **(_as_written(dialect, cells, problems) if dialect.as_written else _computed(dialect, cells, problems, count)),
     }
     columns["problem"] = problems.column(count)
+    if dialect.as_written:
+        _clear_bad_rows(columns, broken, problems.mask(count))
     arrays = [pa.nulls(count, f.type) if columns.get(f.name) is None else columns[f.name] for f in RECORD_SCHEMA]
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
+
+
+def _clear_bad_rows(columns: dict[str, pa.Array | None], broken: pa.BooleanArray, bad: pa.BooleanArray) -> None:
+    """Leave no position in broken rows of a plain table, and no number in bad ones.
+
+    Plans have held such rows so from the first, and the digest of a catalogue, which a resumed run must find again,
+    counts them.
+    """
+    columns["position"] = pc.if_else(broken, None, columns["position"])
+    for column in STUDY_SCHEMA:
+        if column.type == pa.float64() and columns.get(column.name) is not None:
+            columns[column.name] = pc.if_else(bad, None, columns[column.name])
 
 
 def refuse_bad_records(dialect: Dialect, records: pa.RecordBatch, path: Path) -> None:

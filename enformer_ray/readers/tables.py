@@ -251,7 +251,8 @@ def read_syntax(header: str, plain: bool = False) -> tuple[LineSyntax, list[str]
     # In a plain TSV a stray quote is a character: it must not swallow the lines up to the next.
     quoted = delimiter == "," or (not plain and header.lstrip("#").startswith('"'))
     names = split_line(header, LineSyntax(delimiter, quoted, 0))
-    return LineSyntax(delimiter, quoted, len(names), plain), [name.strip() for name in names]
+    # Of a plain table `columns` gives a name exactly as it is written: ` pos` after a comma and a space.
+    return LineSyntax(delimiter, quoted, len(names), plain), names if plain else [name.strip() for name in names]
 
 
 def split_line(line: str, syntax: LineSyntax) -> list[str]:

@@ -102,7 +102,7 @@ def test_repository_is_fetched_once_then_used_offline(
     fake_hub: FakeHub, tiny_model: Enformer, weight_file: bytes
 ) -> None:
     add_model(fake_hub, tiny_model, weight_file, "lab/mini", "v2")
-    with pytest.raises(DownloadError, match=r"config\.json of lab/mini at revision v2.*hf download lab/mini"):
+    with pytest.raises(WeightsError, match=r"config\.json of lab/mini at revision v2.*hf download lab/mini"):
         load_enformer("lab/mini", revision="v2", offline=True)
     assert fake_hub.requests == []
     assert load_enformer("lab/mini", revision="v2").digest == tiny_model.digest

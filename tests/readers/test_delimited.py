@@ -127,8 +127,10 @@ def test_any_change_of_a_file_gives_rows_or_one_error(
         assert str(path) in error
         return
     assert [row["record"] for row in rows] == list(range(1, len(rows) + 1))
-    lines = [line for line in re.split(rb"\r\n|\r|\n", data) if line.strip(b" \t") and not line.startswith(b"##")]
-    assert len(rows) == len(lines) - 1
+    lines = [line for line in re.split(rb"\r\n|\r|\n", data) if line.strip(b" \t")]
+    # Only above the column names is a line a comment: below them ## may begin a name, and no record is passed over.
+    names = next(i for i, line in enumerate(lines) if line.decode(errors="replace").strip() and line[:2] != b"##")
+    assert len(rows) == len(lines) - names - 1
 
 
 CELLS = st.text(st.sampled_from('ab1."é\t ,'), max_size=4)

@@ -52,6 +52,12 @@ def test_columns_of_the_job_file_win(tmp_path: Path) -> None:
     assert record[1:] == (1, "z", "1", 6, "T", "N")
 
 
+def test_columns_are_named_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("chrom, pos,ref,alt\n1,5,A,C\n")
+    assert [r[1:] for r in read(path, position=" pos")] == [r[1:] for r in read(path)] == [(1, None, "1", 5, "A", "C")]
+
+
 def test_comments_above_the_names_and_blank_lines_are_no_records(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text("## made by hand\n\nchrom\tpos\tref\talt\n\n1\t5\tA\tC\n\n1\tx\tA\tC\n")
