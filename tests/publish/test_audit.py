@@ -52,7 +52,7 @@ def test_the_sample_is_small_and_the_same_for_everyone(planned: int, most: int, 
         pass
 
     document = Document()
-    vars(document).update(scored=planned, config=JobConfig(variants="v", reference="r", output="o", audit=most))
+    vars(document).update(to_score=planned, config=JobConfig(variants="v", reference="r", output="o", audit=most))
     vars(document).update(fingerprint=f"{fingerprint:016x}" + "0" * 48)
     plan = Plan(None, document)  # type: ignore[arg-type]
     sample = audited_variants(plan)
