@@ -57,7 +57,7 @@ def counted_ratio(geometry: EnformerConfig, rows: Sequence[GeneVariant]) -> floa
     alleles = Alleles(*(np.array(column, np.int64) for column in columns))
     starts, minus_strand = np.full(len(rows), TSS), np.zeros(len(rows), bool)
     tracks = geometry.output_heads["human"]
-    costs = gene_costs(geometry, OPTIONS, alleles, starts, minus_strand, tracks, around=3)
+    costs = gene_costs(geometry, OPTIONS, alleles, starts, minus_strand, tracks, tss_bins=3)
     return float(direct_flops(geometry, OPTIONS, tracks) / costs.flops.mean())
 
 

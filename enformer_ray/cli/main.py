@@ -134,8 +134,8 @@ def fetch_tracks(
     printing.print_line(f"Wrote {fetch_track_table(head, to, offline=offline)}.")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(__version__)
         raise typer.Exit
 

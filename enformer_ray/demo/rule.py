@@ -299,11 +299,11 @@ def _matrix(table: pa.Table, columns: list[str]) -> Values:
 
 
 def _agreement(description: str, predicted: Values, true: Values) -> TrackAgreement:
-    touched, large = np.abs(true) >= AFFECTED, np.abs(true) >= LARGE
+    affected, large = np.abs(true) >= AFFECTED, np.abs(true) >= LARGE
     return TrackAgreement(
         description,
-        int(touched.sum()),
-        float(spearmanr(predicted[touched], true[touched]).statistic),
+        int(affected.sum()),
+        float(spearmanr(predicted[affected], true[affected]).statistic),
         float(spearmanr(predicted, true).statistic),
         int(large.sum()),
         int((np.sign(predicted) == np.sign(true))[large].sum()),

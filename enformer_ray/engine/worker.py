@@ -58,7 +58,7 @@ class Prefetcher(Generic[Key, Value]):
         self._read = read
         self._futures: dict[Key, Future[Value]] = {}
         self._lock = threading.Lock()
-        self._asked: queue.SimpleQueue[tuple[Key, Future[Value]]] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[Key, Future[Value]]] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="prefetch", daemon=True).start()
 
     def expect(self, key: Key) -> None:
@@ -77,12 +77,12 @@ class Prefetcher(Generic[Key, Value]):
         with self._lock:
             if key not in self._futures:
                 self._futures[key] = Future()
-                self._asked.put((key, self._futures[key]))
+                self._requests.put((key, self._futures[key]))
             return self._futures[key]
 
     def _work(self) -> None:
         while True:
-            key, future = self._asked.get()
+            key, future = self._requests.get()
             try:
                 future.set_result(self._read(key))
             except BaseException as error:  # noqa: BLE001 (the caller of `take` gets it)

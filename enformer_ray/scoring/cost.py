@@ -75,7 +75,7 @@ def gene_costs(
     tss_position: Integers,
     minus_strand: Flags,
     tracks: int,
-    around: int,
+    tss_bins: int,
 ) -> Costs:
     """Count what a `ReuseScorer` with a `TssTarget` does for rows of one chromosome, if it scored them in one go.
 
@@ -88,10 +88,10 @@ def gene_costs(
         tss_position: (n,), 1-based.
         minus_strand: (n,), whether the gene is on the strand -.
         tracks: how many tracks are predicted.
-        around: output bins around a transcription start.
+        tss_bins: output bins around a transcription start.
     """
     counter = _TrunkCounter(geometry, scoring, alleles, _right_stays(alleles, tss_position, minus_strand))
-    a_pass = fast_flops(geometry, tracks, _block(scoring), bins_near_tss(geometry, scoring, around))
+    a_pass = fast_flops(geometry, tracks, _block(scoring), bins_near_tss(geometry, scoring, tss_bins))
     return _costs(counter, geometry, scoring, tss_position - 1, a_pass)
 
 

@@ -156,13 +156,13 @@ def _gene_row(variant: Variant) -> GeneVariant:
     return variant
 
 
-def bins_near_tss(geometry: EnformerConfig, scoring: ScoringConfig, around: int) -> range:
+def bins_near_tss(geometry: EnformerConfig, scoring: ScoringConfig, count: int) -> range:
     """Output bins that can be next to a transcription start, as many on either side of the middle of the window.
 
     Args:
         geometry: of the network.
         scoring: placement, stride and shifts decide where in its window a transcription start is.
-        around: output bins over which the statistics run.
+        count: output bins over which the statistics run.
 
     Raises:
         ConfigError: the window has not so many, or `centre` is asked for.
@@ -172,10 +172,10 @@ def bins_near_tss(geometry: EnformerConfig, scoring: ScoringConfig, around: int)
             "the statistic `centre` looks at the bins around a variant; scores of genes look at those around a "
             "transcription start. Leave it out of --statistics: log2_ratio is the same over these bins."
         )
-    bins = _symmetric_bins(geometry, scoring, around)
+    bins = _symmetric_bins(geometry, scoring, count)
     if bins.start < 0:
         raise ConfigError(
-            f"{around} bins around a transcription start do not fit into the {geometry.bins} output bins of the "
+            f"{count} bins around a transcription start do not fit into the {geometry.bins} output bins of the "
             "network with this --placement and --stride: give fewer bins (--bins) or a smaller stride."
         )
     return bins
