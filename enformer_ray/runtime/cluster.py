@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import ClusterError, DeviceError, EnformerRayError, WorkersLostError
+from enformer_ray.errors import ClusterError, DeviceError, EnformerRayError, WorkersLostError, shortened
 
 RETRIES = 3
 """How often a task is started again whose process died."""
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def ray_session(address: str | None, lanes: int) -> Iterator[None]:
-    """Connect to Ray, and leave it as it was found; ClusterError when the cluster cannot be joined.
+    """Connect to Ray, and leave it as it was found; ClusterError when it cannot be started or joined.
 
     Args:
         address: Ray cluster; None starts one on this machine that ends with the session.
@@ -45,6 +45,19 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
         yield
         return
     if address is None:
+        _start_local(lanes)
+    else:
+        _join(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_local(lanes: int) -> None:
+    import ray
+
+    try:
         ray.init(
             address="local",  # whatever RAY_ADDRESS says
             num_cpus=lanes,  # Ray starts a process for each, so not one for each thread
@@ -54,12 +67,13 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    else:
-        _join(address)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    except Exception as error:  # noqa: BLE001 (a node that is slow to start is a plain Exception of Ray's)
+        ray.shutdown()  # what had been started of it
+        raise ClusterError(
+            f"Ray cannot be started on this machine ({shortened(' '.join(str(error).split()), 600)}). A machine "
+            "that is busy, short of memory or of processes (ulimit -u, ulimit -v) is the usual cause: free some "
+            "and run the same command again; what is scored is kept."
+        ) from None
 
 
 def _join(address: str) -> None:

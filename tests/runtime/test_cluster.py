@@ -1,10 +1,11 @@
-"""Joining a Ray cluster that is not there."""
+"""Joining a Ray cluster that is not there, and starting one that does not come up."""
 
 from __future__ import annotations
 
 import socket
 
 import pytest
+import ray
 
 from enformer_ray.errors import ClusterError
 from enformer_ray.runtime import cluster
@@ -30,3 +31,12 @@ def test_nobody_listens(through_environment: bool, monkeypatch: pytest.MonkeyPat
 def test_no_address_of_a_head(address: str) -> None:
     with pytest.raises(ClusterError, match=r"cannot be joined .*--address its head's as HOST:6379"):
         ray_session(address, 1).__enter__()
+
+
+def test_a_local_cluster_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(**options: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")  # noqa: TRY002
+
+    monkeypatch.setattr(ray, "init", slow)
+    with pytest.raises(ClusterError, match=r"cannot be started on this machine \(The current node timed out.*busy"):
+        ray_session(None, 1).__enter__()
