@@ -21,6 +21,7 @@ import enformer_ray
 from enformer_ray import __version__
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ClusterError, ConfigError
+from enformer_ray.planning.paths import named_paths
 
 JOB_FILE = "enformer_ray_job.yaml"
 """Name of the job file in the working directory."""
@@ -312,8 +313,6 @@ def _check_paths(job: JobConfig, folder: Path | None) -> None:
             f"output: {job.output} is a relative path, and the folder that a submitted job runs in is deleted. Give a "
             "URI (s3://, gs://) or the absolute path of a directory that every machine of the cluster sees."
         )
-    from enformer_ray.planning.job import named_paths  # loads torch
-
     for key, path in named_paths(job):
         if _is_absolute(path) or (folder is not None and (folder / path).exists()):
             continue

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.config import CatalogueConfig, GenesConfig, JobConfig, ScoringConfig
-from enformer_ray.planning.job import named_paths, open_job
+from enformer_ray.planning.job import open_job
+from enformer_ray.planning.paths import named_paths
 
 FILES = {
     "variants": ["a.vcf", "x.bed"],
