@@ -120,7 +120,9 @@ class CatalogueConfig(_Section):
     palindromic_threshold: float = Field(
         0.42, gt=0, lt=0.5, description="highest minor allele frequency at which `frequency` decides the strand"
     )
-    contig_aliases: Annotated[Path | None, Option(WHAT)] = Field(None, description="TSV: name in the variants, contig")
+    contig_aliases: Annotated[Path | None, Option(WHAT)] = Field(
+        None, description="TSV: name in the variants or the genes, contig of the FASTA"
+    )
     chain: Annotated[
         Path | dict[str, Path] | None,
         Option(WHAT, help="chain file (UCSC) from the variants' assembly to the reference's"),

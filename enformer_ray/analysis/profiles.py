@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,7 +186,8 @@ def top_profiles(
         on_progress(len(profiles))
     genes: Sequence[list[Gene] | None] = [None] * len(profiles)
     if gtf is not None:
-        genes = read_genes(gtf, [Interval(p.variant.chromosome, p.start, p.end) for p in profiles])
+        intervals = [Interval(p.variant.chromosome, p.start, p.end) for p in profiles]
+        genes = read_genes(gtf, intervals, request.plan.document.contig_aliases)
     names = labels(request.tracks)
     return [
         TopProfile(profile, [names[t] for t in tracks], [float(row[t]) for t in tracks], overlapping)
@@ -204,11 +205,16 @@ def strongest(scores: Floats, groups: Sequence[str], number: int = TRACKS) -> li
     return (chosen + [track for track in order if track not in chosen])[:number]
 
 
-def nearest_genes(variants: Sequence[Variant], gtf: Path) -> list[tuple[Gene, int] | None]:
-    """Gene whose transcription start is nearest to each variant, and its distance in bp; protein-coding ones first."""
+def nearest_genes(
+    variants: Sequence[Variant], gtf: Path, aliases: Mapping[str, str] | None = None
+) -> list[tuple[Gene, int] | None]:
+    """Gene whose transcription start is nearest to each variant, and its distance in bp; protein-coding ones first.
+
+    `aliases` are further names of contigs, as in `read_annotation`.
+    """
     regions = [Interval(v.chromosome, max(0, v.start - NEAR), v.end + NEAR) for v in variants]
     found: list[tuple[Gene, int] | None] = []
-    for variant, genes in zip(variants, read_genes(gtf, regions), strict=True):
+    for variant, genes in zip(variants, read_genes(gtf, regions, aliases), strict=True):
         coding = [gene for gene in genes if gene.kind == "protein_coding"] or genes
         distances = [(abs(gene.transcription_start - variant.start), i) for i, gene in enumerate(coding)]
         found.append((coding[min(distances)[1]], min(distances)[0]) if distances else None)

@@ -127,7 +127,7 @@ class Chain:
 
     def contig(self, name: str) -> int:
         """Number of a contig of the source assembly (`chr1`, `1` or an alias); -1 where the file does not have it."""
-        return self._numbers.get(canonical_name(self._aliases.get(name, name)), -1)
+        return self._numbers.get(canonical_name(name, self._aliases), -1)
 
     def lift(self, contig: Integers, start: Integers, length: Integers) -> Lift:
         """Lift spans. Each must be in one block, first base to last, of exactly one chain.

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,10 +17,11 @@ import pyarrow.parquet as pq
 from enformer_ray.dataset.selection import VariantFilter
 from enformer_ray.errors import DatasetCorruptError, MismatchError, shortened
 from enformer_ray.rundir import layout
+from enformer_ray.rundir.contigs import ContigNames, recorded_aliases
 from enformer_ray.rundir.layout import ROW_COLUMNS, row_columns, score_schema
 from enformer_ray.rundir.manifest import Manifest, finished_manifest
 from enformer_ray.rundir.remote_files import Source
-from enformer_ray.rundir.store import RunStore, read_run_json
+from enformer_ray.rundir.store import RunStore, read_document, read_run_json
 
 _FORMAT = pads.ParquetFileFormat()
 _POSITION = ROW_COLUMNS.index("position")
@@ -77,6 +79,32 @@ class FinishedRun:
             lambda _: DatasetCorruptError(f"{self.store.uri}/{layout.RUN} does not say what made the scores."),
         )
         return parts
+
+    @cached_property
+    def contigs(self) -> dict[str, ContigNames]:
+        """Other names of its chromosomes, by name in the dataset; empty where an older program made the run."""
+
+        def parse(content: bytes) -> dict[str, ContigNames]:
+            recorded = json.loads(content).get("contigs", {})
+            return {name: ContigNames.model_validate(names) for name, names in recorded.items()}
+
+        return read_document(
+            self.store,
+            layout.RUN,
+            parse,
+            lambda why: DatasetCorruptError(f"{self.store.uri}/{layout.RUN} has no names of contigs ({why})."),
+        )
+
+    @property
+    def contig_aliases(self) -> dict[str, str]:
+        """Further names of contigs, for files that are joined with the run: alias -> contig of the FASTA."""
+        config = read_run_json(
+            self.store,
+            "config",
+            lambda _: DatasetCorruptError(f"{self.store.uri}/{layout.RUN} does not say what the job was."),
+        )
+        table = config.get("catalogue", {}).get("contig_aliases")
+        return recorded_aliases(self.contigs, Path(table) if table else None)
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from enformer_ray.errors import InputFileError
 from enformer_ray.genome.coordinates import BIN, Interval, canonical_name
 
-_ATTRIBUTE = re.compile(r'(?:^|[;\s])(gene_id|gene_name|gene_type|gene_biotype|transcript_id)[ =]"?([^";]*)"?')
-_ANY_ATTRIBUTE = re.compile(r'(\w+) "?([^";]*)"?')
+_ATTRIBUTE = re.compile(r'([\w.-]+)[ =](?:"([^"]*)"|([^";]*))')  # a quoted value may hold semicolons
+_NAMED = frozenset({"gene_id", "gene_name", "gene_type", "gene_biotype", "transcript_id"})
+_GFF3_ATTRIBUTE = re.compile(r"\w+=")
 _FEATURES = frozenset({"gene", "transcript", "exon"})
 _STRANDS = ("+", "-")
 
@@ -44,20 +45,35 @@ class GtfRecord(NamedTuple):
 
     def named(self) -> dict[str, str]:
         """Those of the attributes gene_id, gene_name, gene_type, gene_biotype and transcript_id that the line has."""
-        return dict(_ATTRIBUTE.findall(self.attributes))
+        return {name: value for name, value in self.all_attributes().items() if name in _NAMED}
 
     def all_attributes(self) -> dict[str, str]:
         """All attributes by name; of several with one name, the last."""
-        return dict(_ANY_ATTRIBUTE.findall(self.attributes))
+        return {name: quoted or bare.strip() for name, quoted, bare in _ATTRIBUTE.findall(self.attributes)}
 
 
-def gtf_records(path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
+def gtf_records(path: Path, features: Collection[str], aliases: Mapping[str, str] | None = None) -> Iterator[GtfRecord]:
     """Records of some features (third column) of a GTF, plain or gzip, in the order of the file."""
-    return parse_gtf(_lines(path), path, features)
+    return parse_gtf(_lines(path), path, features, aliases)
 
 
-def parse_gtf(lines: Iterable[tuple[int, str]], path: Path, features: Collection[str]) -> Iterator[GtfRecord]:
-    """Records of some features in numbered lines of a GTF; InputFileError for a line that is not of a GTF."""
+def parse_gtf(
+    lines: Iterable[tuple[int, str]],
+    path: Path,
+    features: Collection[str],
+    aliases: Mapping[str, str] | None = None,
+) -> Iterator[GtfRecord]:
+    """Records of some features in numbered lines of a GTF.
+
+    Args:
+        lines: number and text.
+        path: the file, for errors.
+        features: third columns to keep.
+        aliases: further names of contigs, such as `NC_000001.11` -> `chr1`.
+
+    Raises:
+        InputFileError: a line is not of a GTF, or of a GFF3 that does not say its gene on every line as GENCODE's does.
+    """
     for line_number, line in lines:
         if not line.strip() or line.startswith("#"):
             continue
@@ -67,9 +83,17 @@ def parse_gtf(lines: Iterable[tuple[int, str]], path: Path, features: Collection
                 f"line {line_number} of {path} is no line of a GTF: nine columns separated by tabs, the fourth and "
                 "fifth being positions. Give --gtf an annotation in GTF, such as GENCODE's, plain or gzip."
             )
+        attributes = cells[8].strip()
+        # Any line: a GFF3 may have only some of its genes under a feature that a GTF has, too.
+        if _GFF3_ATTRIBUTE.match(attributes) and "gene_id=" not in attributes:
+            raise InputFileError(
+                f"{path} is a GFF3 whose lines do not name their gene (line {line_number}: {attributes[:40]!r}); of "
+                "GFF3, only GENCODE's is read. Give --gtf the same annotation in GTF, which its publisher has beside "
+                f"it, or make one: `gffread {path.name} -T -o genes.gtf`."
+            )
         if cells[2] in features:
-            name = canonical_name(cells[0])
-            yield GtfRecord(name, cells[2], int(cells[3]) - 1, int(cells[4]), cells[6], cells[8], line_number)
+            name = canonical_name(cells[0], aliases)
+            yield GtfRecord(name, cells[2], int(cells[3]) - 1, int(cells[4]), cells[6], attributes, line_number)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -118,7 +142,12 @@ class Annotation(NamedTuple):
     digest: str
 
 
-def read_annotation(path: Path, gene_types: Collection[str] = (), genes: Collection[str] = ()) -> Annotation:
+def read_annotation(
+    path: Path,
+    gene_types: Collection[str] = (),
+    genes: Collection[str] = (),
+    aliases: Mapping[str, str] | None = None,
+) -> Annotation:
     """Read the transcription starts of a GTF.
 
     A transcript begins at its first base, on the strand - at its last one. Transcripts are the lines `transcript`; for
@@ -131,13 +160,15 @@ def read_annotation(path: Path, gene_types: Collection[str] = (), genes: Collect
 
     Args:
         path: GTF, plain or gzip.
-        gene_types: values of gene_type (or gene_biotype) to read; empty for all.
+        gene_types: values of gene_type (or gene_biotype) to read, of which one line of a gene is enough: RefSeq's GTF
+            has it on the lines `gene` alone; empty for all.
         genes: gene_id, with or without version, or gene_name of the genes to read; empty for all.
+        aliases: further names of contigs, such as `NC_000001.11` -> `chr1`.
 
     Raises:
         InputFileError: the file cannot be read, a line is not of a GTF, or it has no such gene.
     """
-    names, starts = _gene_starts(path, frozenset(gene_types), frozenset(genes))
+    names, starts = _gene_starts(path, frozenset(gene_types), frozenset(genes), aliases)
     if not starts:
         filters = ", ".join([*gene_types, *genes])
         raise InputFileError(
@@ -149,23 +180,24 @@ def read_annotation(path: Path, gene_types: Collection[str] = (), genes: Collect
 
 
 def _gene_starts(
-    path: Path, gene_types: frozenset[str], genes: frozenset[str]
+    path: Path, gene_types: frozenset[str], genes: frozenset[str], aliases: Mapping[str, str] | None
 ) -> tuple[dict[_GeneKey, str], dict[_GeneKey, Counter[int]]]:
     """Name of each gene, and how many of its transcripts begin at each position."""
     names: dict[_GeneKey, str] = {}
+    kinds: dict[tuple[str, str], str] = {}
     starts: dict[str, dict[_GeneKey, Counter[int]]] = {"transcript": {}, "gene": {}}
     exons: dict[_GeneKey, dict[str, tuple[int, int]]] = {}
-    for record in gtf_records(path, _FEATURES):
+    for record in gtf_records(path, _FEATURES, aliases):
         attributes = record.named()
         gene_id = attributes.get("gene_id") or attributes.get("gene_name") or ""
         if record.strand not in _STRANDS or not gene_id:
             continue
         name = attributes.get("gene_name") or gene_id
-        if (gene_types and _gene_type(attributes) not in gene_types) or not _is_selected(genes, gene_id, name):
-            continue
         key = _GeneKey(record.chromosome, gene_id, record.strand)
         if names.setdefault(key, name) == gene_id:  # a later line may have the name that this one lacks
             names[key] = name
+        if kind := _gene_type(attributes):
+            kinds.setdefault(key[:2], kind)
         if record.feature == "exon":
             _extend(exons.setdefault(key, {}), attributes.get("transcript_id", ""), record)
         else:
@@ -174,7 +206,13 @@ def _gene_starts(
         key: Counter(_first(key.strand, *extent) for extent in transcripts.values())
         for key, transcripts in exons.items()
     }
-    return names, starts["gene"] | of_exons | starts["transcript"]
+    found = starts["gene"] | of_exons | starts["transcript"]
+    # Only now: what one line of a gene says of its type and name holds for its others.
+    return names, {
+        key: positions
+        for key, positions in found.items()
+        if (not gene_types or kinds.get(key[:2]) in gene_types) and _is_selected(genes, key.gene_id, names[key])
+    }
 
 
 def _annotation(path: Path, starts: Mapping[_GeneKey, Counter[int]], names: Mapping[_GeneKey, str]) -> Annotation:
@@ -245,13 +283,13 @@ class Gene:
         return self.start if self.strand != "-" else self.end - 1
 
 
-def read_genes(path: Path, intervals: Sequence[Interval]) -> list[list[Gene]]:
-    """Genes of a GTF (plain or gzip) that overlap each interval, by start."""
+def read_genes(path: Path, intervals: Sequence[Interval], aliases: Mapping[str, str] | None = None) -> list[list[Gene]]:
+    """Genes of a GTF (plain or gzip) that overlap each interval, by start; `aliases` as in `read_annotation`."""
     found: list[dict[str, Gene]] = [{} for _ in intervals]
     by_chromosome: dict[str, list[int]] = {}
     for number, interval in enumerate(intervals):
         by_chromosome.setdefault(interval.chromosome, []).append(number)
-    for record in gtf_records(path, _FEATURES):
+    for record in gtf_records(path, _FEATURES, aliases):
         for number in by_chromosome.get(record.chromosome, ()):
             if record.start < intervals[number].end and record.end > intervals[number].start:
                 _add(found[number], record)
@@ -263,8 +301,10 @@ def _add(genes: dict[str, Gene], record: GtfRecord) -> None:
     key = attributes.get("gene_id") or attributes.get("gene_name") or f"{record.start}"
     gene = genes.get(key)
     if gene is None:
-        name, kind = attributes.get("gene_name") or key, _gene_type(attributes)
-        gene = genes[key] = Gene(name, kind, record.strand, record.start, record.end)
+        gene = genes[key] = Gene(key, "", record.strand, record.start, record.end)
+    if gene.name == key:  # a later line may have the name and the type that the first one lacks
+        gene.name = attributes.get("gene_name") or key
+    gene.kind = gene.kind or _gene_type(attributes)
     gene.start, gene.end = min(gene.start, record.start), max(gene.end, record.end)
     if record.feature == "exon":
         gene.exons.append((record.start, record.end))

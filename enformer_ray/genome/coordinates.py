@@ -7,7 +7,7 @@ or end after the contig: the missing bases are unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,8 +87,9 @@ MAX_POSITION = 2**31 - 1
 _REGION = re.compile(r"(?P<chromosome>.+?):(?P<start>[0-9][0-9,]*)(-(?P<end>[0-9][0-9,]*)?)?")
 
 
-def canonical_name(contig: str) -> str:
-    """Name of a contig in datasets: without `chr`, and MT for the mitochondrion."""
+def canonical_name(contig: str, aliases: Mapping[str, str] | None = None) -> str:
+    """Name of a contig in datasets: without `chr`, and MT for the mitochondrion; `aliases` are further names of it."""
+    contig = aliases.get(contig, contig) if aliases else contig
     name = contig[3:] if contig[:3].lower() == "chr" and len(contig) > 3 else contig
     return "MT" if name == "M" else name
 

@@ -46,46 +46,52 @@ class ReferenceGenome:
 
     Raises:
         InputFileError: the file is missing, no FASTA, gzip but not bgzip, or its index cannot be built.
+
+    Attributes:
+        path: the FASTA.
+        contigs: name of each contig in the FASTA by its canonical name, in the order of the FASTA.
+        lengths: bp, by canonical name.
+        aliases: as given.
     """
 
     def __init__(self, path: Path, aliases: Mapping[str, str] | None = None) -> None:
         self.path = path
         self._fasta = _open_fasta(path)
-        self._contigs: dict[str, str] = {}
+        self.contigs: dict[str, str] = {}
         for contig in self._fasta.keys():  # noqa: SIM118 (iterating a Fasta yields records, not names)
             name = canonical_name(contig)
-            if name in self._contigs:
+            if name in self.contigs:
                 raise InputFileError(
-                    f"{path} holds both {self._contigs[name]!r} and {contig!r}, which are the same chromosome {name!r} "
+                    f"{path} holds both {self.contigs[name]!r} and {contig!r}, which are the same chromosome {name!r} "
                     "to this program; leave one of them out."
                 )
-            self._contigs[name] = contig
-        if not self._contigs:
+            self.contigs[name] = contig
+        if not self.contigs:
             raise InputFileError(
                 f"{path} holds no contigs by its index; delete the .fai (and .gzi) beside it so that it is built again."
             )
-        self.lengths = {name: len(self._fasta[contig]) for name, contig in self._contigs.items()}
-        self._aliases = self._checked_aliases(aliases or {})
+        self.lengths = {name: len(self._fasta[contig]) for name, contig in self.contigs.items()}
+        self.aliases = dict(aliases or {})
+        self._check_aliases()
         self._chunks: OrderedDict[tuple[str, int], Codes] = OrderedDict()
         self._expected: dict[str, list[bytes]] = {}
 
-    def _checked_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
-        unknown = sorted({contig for contig in aliases.values() if canonical_name(contig) not in self.lengths})
+    def _check_aliases(self) -> None:
+        unknown = sorted({contig for contig in self.aliases.values() if canonical_name(contig) not in self.lengths})
         if unknown:
             raise InputFileError(
                 f"the contig alias table names {', '.join(unknown[:5])}, which {self.path} does not hold; its contigs "
                 f"are {self._some_contigs()}."
             )
-        return {name: canonical_name(contig) for name, contig in aliases.items()}
 
     def _some_contigs(self) -> str:
-        names = list(self._contigs.values())
+        names = list(self.contigs.values())
         return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
     @property
     def chromosomes(self) -> list[str]:
         """Canonical names in the order of the FASTA."""
-        return list(self._contigs)
+        return list(self.contigs)
 
     def resolve(self, name: str) -> str:
         """Canonical name of a contig as a variant file calls it (`chr1`, `1`, or an alias).
@@ -93,7 +99,7 @@ class ReferenceGenome:
         Raises:
             UnknownContigError: the FASTA has no such contig.
         """
-        canonical = self._aliases.get(name, canonical_name(name))
+        canonical = canonical_name(name, self.aliases)
         if canonical not in self.lengths:
             raise UnknownContigError(
                 f"{self.path} has no contig {name!r}; it holds {self._some_contigs()}. A table of contig aliases "
@@ -153,16 +159,16 @@ class ReferenceGenome:
         start = chunk * _CHUNK
         end = min(start + _CHUNK, self.lengths[chromosome])
         try:
-            codes = encode_bytes(self._read(self._contigs[chromosome], start, end))
+            codes = encode_bytes(self._read(self.contigs[chromosome], start, end))
         except _DAMAGE as error:
             raise InputFileError(
-                f"{self.path}: contig {self._contigs[chromosome]} cannot be read behind base {start}: {error}. The "
+                f"{self.path}: contig {self.contigs[chromosome]} cannot be read behind base {start}: {error}. The "
                 "file is damaged or cut short (fetch it again), or its index belongs to another file (delete the .fai "
                 "and .gzi beside it so that they are built again)."
             ) from None
         if len(codes) != end - start:
             raise InputFileError(
-                f"{self.path}: contig {self._contigs[chromosome]} ends at base {start + len(codes)}, but its index "
+                f"{self.path}: contig {self.contigs[chromosome]} ends at base {start + len(codes)}, but its index "
                 f"says {self.lengths[chromosome]}; delete the .fai (and .gzi) beside it so that it is built again."
             )
         self._check(chromosome, start, codes)

@@ -93,7 +93,7 @@ def open_job(config: JobConfig, plan_scoring: ScoringConfig | None = None) -> Jo
     tracks = select_tracks(config.scoring.tracks, count, table)
     config = _with_bounded_alleles(config, geometry)
     config = config.model_copy(update={"scoring": _resolve_scoring(config, geometry, plan_scoring)})
-    annotation = _annotation(config, geometry)
+    annotation = _annotation(config, geometry, reference)
     return Job(config, reference, geometry, model.digest, table, tracks, annotation)
 
 
@@ -101,12 +101,12 @@ def _open_reference(fasta: Path, aliases: Path | None) -> ReferenceGenome:
     return ReferenceGenome(fasta, read_contig_aliases(aliases) if aliases else None)
 
 
-def _annotation(config: JobConfig, geometry: EnformerConfig) -> Annotation | None:
+def _annotation(config: JobConfig, geometry: EnformerConfig, reference: ReferenceGenome) -> Annotation | None:
     """Transcription starts of a job with genes, once its bins are known to fit into the network's output."""
     if config.genes is None:
         return None
     bins_near_tss(geometry, config.scoring, config.genes.bins)
-    return read_annotation(config.genes.gtf, config.genes.gene_types, config.genes.genes)
+    return read_annotation(config.genes.gtf, config.genes.gene_types, config.genes.genes, reference.aliases)
 
 
 def _with_bounded_alleles(config: JobConfig, geometry: EnformerConfig) -> JobConfig:

@@ -41,6 +41,7 @@ from enformer_ray.planning.shards import (
     write_tracks,
 )
 from enformer_ray.rundir import layout
+from enformer_ray.rundir.contigs import ContigNames, contig_names, recorded_aliases
 from enformer_ray.rundir.layout import score_schema
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, account
@@ -69,6 +70,7 @@ class PlanDocument(BaseModel):
             transcription starts in a job with genes.
         shards: number of shards.
         account: input alleles by status and reason, as planned.
+        contigs: other names of the chromosomes with planned rows; empty where an older program planned.
         changes: how many of those were harmonised and lifted, in which way.
         reuse: what is reused of previous runs; None for a job without them.
         created: time, UTC.
@@ -86,6 +88,7 @@ class PlanDocument(BaseModel):
     variants: Mapping[str, int]
     shards: int
     account: tuple[AccountLine, ...]
+    contigs: Mapping[str, ContigNames] = {}
     changes: Mapping[str, Mapping[str, int]] = {}
     reuse: ReuseAccount | None = None
     created: str
@@ -101,6 +104,11 @@ class PlanDocument(BaseModel):
         if self.config.genes is None:
             return self.planned
         return sum(line.alleles for line in self.account if line.status == "planned")
+
+    @property
+    def contig_aliases(self) -> dict[str, str]:
+        """Further names of contigs, for files that are joined with the run: alias -> contig of the FASTA."""
+        return recorded_aliases(self.contigs, self.config.catalogue.contig_aliases)
 
     @property
     def score_schema(self) -> pa.Schema:
@@ -271,6 +279,7 @@ def _write_plan(
     if reuse is not None:
         identity["previous"] = reuse.account.digests
     inputs = _put_tables(job, catalogue, digests, store, scratch)
+    names = contig_names(job.reference)
     document = PlanDocument(
         format_version=FORMAT_VERSION,
         fingerprint=fingerprint(identity),
@@ -282,6 +291,7 @@ def _write_plan(
         variants=variants,
         shards=len(shards),
         account=account(catalogue),
+        contigs={name: names[name] for name in variants},
         changes=catalogue.changes,
         reuse=reuse.account if reuse is not None else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -38,6 +38,9 @@ def test_the_nearest_gene_by_its_start(gtf: Path) -> None:
     variants = [Variant("1", 61_001, "A", "C"), Variant("2", 70_011, "A", "C"), Variant("7", 5, "A", "C")]
     found = nearest_genes(variants, gtf)
     assert [hit and (hit[0].name, hit[1]) for hit in found] == [("<b>ONE</b>", 31_000), ("THREE", 11), None]
+    named = gtf.parent / "refseq.gtf"
+    named.write_text(gtf.read_text().replace("chr2\t", "NC_000002.12\t"))
+    assert nearest_genes(variants, named, {"NC_000002.12": "chr2"}) == found
 
 
 @pytest.mark.parametrize("content", [b"chr1\t5\t9\tGENE\n", b"\x1f\x8b not gzip", b"\xff\xfe\xfa\n"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from enformer_ray.config import GenesConfig, JobConfig, ScoringConfig
+from enformer_ray.config import CatalogueConfig, GenesConfig, JobConfig, ScoringConfig
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.demo.world import make_world
 from enformer_ray.engine.worker import ScoringWorker
@@ -75,6 +75,30 @@ def test_genes(folder: Path, command: Command) -> None:
     other = command(*arguments(folder, "--bins", "1"))
     assert other.status == 4
     assert "genes.bins: planned 3, asked 1" in other.error
+
+
+def test_genes_whose_contigs_have_names_of_their_own(folder: Path, tmp_path: Path) -> None:
+    """The table of contig aliases is for the annotation, too: the plan is that of the same genes by other names."""
+    text = (folder / "genes.gtf").read_text()
+    (tmp_path / "refseq.gtf").write_text(text.replace("chr1\t", "NC_000001.11\t").replace("chr2\t", "NC_000002.12\t"))
+    (tmp_path / "aliases.tsv").write_text("NC_000001.11\tchr1\nNC_000002.12\tchr2\n")
+    plans = []
+    for name, gtf, aliases in (
+        ("chr", folder / "genes.gtf", None),
+        ("refseq", tmp_path / "refseq.gtf", tmp_path / "aliases.tsv"),
+    ):
+        job = JobConfig(
+            variants=(str(folder / "variants.vcf"),),
+            reference=folder / "genome.fa",
+            weights=str(folder / "weights.safetensors"),
+            output=str(tmp_path / name),
+            genes=GenesConfig(gtf=gtf, gene_types=("protein_coding",)),
+            catalogue=CatalogueConfig(contig_aliases=aliases),
+            scoring=ScoringConfig(threads=1),
+        )
+        plans.append(make_plan(job, LocalStore(tmp_path / name)).document)
+    assert plans[0].variants == plans[1].variants
+    assert plans[0].fingerprint == plans[1].fingerprint
 
 
 def score_one_shard(folder: Path, run: Path) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def associate(run_directory: str, options: AssociationOptions) -> Association:
     check_order(dataset, statistic, plan)
     records: Counter[str] = Counter()
     study = read_study(study_records(plan, options.sumstats, records), records)
-    found = analyse(study, dataset.track_table, reader_of(dataset, statistic), options)
+    found = analyse(study, dataset.track_table, reader_of(dataset, statistic), options, plan.document.contig_aliases)
     origin = {
         "run": run_directory,
         "content_hash": dataset.manifest.content_hash,
@@ -147,8 +147,16 @@ def reader_of(dataset: ScoreDataset, statistic: str) -> Reader:
     return read
 
 
-def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOptions) -> Association:
+def analyse(
+    study: Study,
+    tracks: pa.Table,
+    read: Reader,
+    options: AssociationOptions,
+    aliases: Mapping[str, str] | None = None,
+) -> Association:
     """Analyse scores of a study's variants on tracks as in tracks.parquet of a run.
+
+    `aliases` are further names of contigs in the annotation of genes.
 
     Raises:
         AnalysisError: too few variants for any statistic.
@@ -156,7 +164,7 @@ def analyse(study: Study, tracks: pa.Table, read: Reader, options: AssociationOp
     columns = tracks.column("column").to_pylist()
     study, unscored = _scored(study, columns[0], read)
     effects = int((~np.isnan(study.chi_square)).sum())
-    covariates = covariates_of(study, options.gtf, options.ld_scores)
+    covariates = covariates_of(study, options.gtf, options.ld_scores, aliases)
     sample = draw_sample(study, covariates, options)
     matrix, names = design({n: v[sample.rows] for n, v in covariates.items()}, len(sample.rows))
     enrichment = enrichment_of(study, sample, matrix, options.blocks)

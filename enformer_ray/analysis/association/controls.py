@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,10 +117,13 @@ def _draw(
     return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
 
 
-def covariates_of(study: Study, gtf: Path | None, ld_scores: str | None) -> dict[str, Values]:
+def covariates_of(
+    study: Study, gtf: Path | None, ld_scores: str | None, aliases: Mapping[str, str] | None = None
+) -> dict[str, Values]:
     """Covariates of each variant by name; NaN where a variant has none.
 
-    Those that no variant has, or that are the same for all, are left out.
+    Those that no variant has, or that are the same for all, are left out. `aliases` are further names of contigs in the
+    GTF.
     """
     # Rounded, so that 1 - 0.8 and 0.2 are the same frequency whichever allele a file counts.
     found = {"minor_allele_frequency": np.minimum(study.frequency, 1 - study.frequency).round(9)}
@@ -128,7 +131,7 @@ def covariates_of(study: Study, gtf: Path | None, ld_scores: str | None) -> dict
         # LD scores are skewed, and slightly negative ones come from their bias correction.
         found["ld_score"] = np.log1p(np.maximum(read_ld_scores(ld_scores, study), 0))
     if gtf is not None:
-        found["log10_tss_distance"] = np.log10(1 + distance_to_tss(gtf, study))
+        found["log10_tss_distance"] = np.log10(1 + distance_to_tss(gtf, study, aliases))
     found["unknown_bases"] = study.unknown.astype(np.float64)
     found["indel"] = study.indel.astype(np.float64)
     return {name: values for name, values in found.items() if _varies(values)}
@@ -225,12 +228,12 @@ def _columns(path: Path, names: list[str]) -> dict[str, int]:
     return {name: names.index(name) for name in ("CHR", "BP", "L2")}
 
 
-def distance_to_tss(gtf: Path, study: Study) -> Values:
+def distance_to_tss(gtf: Path, study: Study, aliases: Mapping[str, str] | None = None) -> Values:
     """Bases from each variant to the nearest start of a transcript (of a gene in a GTF without transcripts).
 
     NaN on chromosomes without genes.
     """
-    starts = read_starts(gtf)
+    starts = read_starts(gtf, aliases)
     distance = np.full(len(study), np.nan)
     for number, name in enumerate(study.names):
         rows = study.chromosome == number
@@ -244,10 +247,10 @@ def distance_to_tss(gtf: Path, study: Study) -> Values:
     return distance
 
 
-def read_starts(gtf: Path) -> dict[str, NDArray[np.int64]]:
+def read_starts(gtf: Path, aliases: Mapping[str, str] | None = None) -> dict[str, NDArray[np.int64]]:
     """Transcription starts (1-based, sorted) by chromosome: the first base on +, the last one on -."""
     starts: dict[str, dict[str, set[int]]] = {feature: {} for feature in _FEATURES}
-    for record in parse_gtf(_lines(gtf, "--gtf"), gtf, _FEATURES):
+    for record in parse_gtf(_lines(gtf, "--gtf"), gtf, _FEATURES, aliases):
         position = record.end if record.strand == "-" else record.start + 1
         starts[record.feature].setdefault(record.chromosome, set()).add(position)
     best = starts["transcript"] or starts["gene"]

@@ -113,7 +113,9 @@ def top(overview: Overview, gtf: Path | None) -> list[dict[str, Any]]:
     """The variants with the largest scores."""
     names = labels(overview.tracks)
     variants = top_variants(overview)
-    genes = nearest_genes(variants, gtf) if gtf is not None and not has_genes(overview) else [None] * len(variants)
+    genes: Sequence[tuple[Gene, int] | None] = [None] * len(variants)
+    if gtf is not None and not has_genes(overview):
+        genes = nearest_genes(variants, gtf, overview.plan.document.contig_aliases)
     return [
         {
             "variant": variant_label(variant),

@@ -159,6 +159,9 @@ def test_distance_to_the_nearest_start(tmp_path: Path) -> None:
     assert {name: starts.tolist() for name, starts in read_starts(gtf).items()} == {"1": [20, 90], "2": [7]}
     study = simple_study(4, position=np.array([5, 20, 54, 200], dtype=np.int32))
     assert distance_to_tss(gtf, study).tolist() == [15, 0, 34, 110]
+    named = tmp_path / "refseq.gtf"
+    named.write_text(gtf.read_text().replace("chr1", "NC_000001.11"))
+    assert distance_to_tss(named, study, {"NC_000001.11": "chr1"}).tolist() == [15, 0, 34, 110]
     gtf.write_text("chr1\tx\tgene\tone\t9\t.\t+\t.\tg\n")
     with pytest.raises(InputFileError, match="line 1"):
         read_starts(gtf)
