@@ -203,7 +203,7 @@ def _draw(
 
 
 def _header(reference: ReferenceGenome, names: list[str]) -> bytes:
-    contigs = "".join(f"##contig=<ID={name},length={reference.lengths[name]}>\n" for name in names)
+    contigs = "".join(f"##contig=<ID={reference.contigs[name]},length={reference.lengths[name]}>\n" for name in names)
     columns = "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"])
     return f"##fileformat=VCFv4.3\n{contigs}{columns}\n".encode()
 
@@ -211,10 +211,11 @@ def _header(reference: ReferenceGenome, names: list[str]) -> bytes:
 def _lines(
     reference: ReferenceGenome, name: str, starts: NDArray[np.int64], alternates: NDArray[np.int64]
 ) -> Iterator[bytes]:
+    contig = reference.contigs[name]
     for first in range(0, len(starts), _LINES):
         cut = slice(first, first + _LINES)
         rows = (
-            f"{name}\t{start + 1}\t.\t{reference.bases(name, start, start + 1)}\t{_BASES[alternate]}\t.\t.\t.\n"
+            f"{contig}\t{start + 1}\t.\t{reference.bases(name, start, start + 1)}\t{_BASES[alternate]}\t.\t.\t.\n"
             for start, alternate in zip(starts[cut].tolist(), alternates[cut].tolist(), strict=True)
         )
         yield "".join(rows).encode()

@@ -16,6 +16,9 @@ CaseKind = Literal["auto", "credible-sets", "p-value"]
 Names = Literal["source", "variant", "colon"]
 """What a variant is called: by the input's identifier where it has one, `1_1024_A_C`, or `1:1024:A:C`."""
 
+ContigNaming = Literal["fasta", "plain"]
+"""What a contig is called: as the run's FASTA has it (`chr1`, `NC_000001.11`), or as its dataset (`1`, `MT`)."""
+
 DEFAULT_MIN_PIP = 0.1
 """Lowest PIP of a case where a study has PIPs but no credible sets."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enformer_ray.analysis.options import AnnotationOptions, ExportOptions
+from enformer_ray.analysis.options import AnnotationOptions, ContigNaming, ExportOptions
 from enformer_ray.cli.options import model_options
 from enformer_ray.errors import ConfigError
 
@@ -72,18 +72,27 @@ def regenie(
     sets: Annotated[Path | None, typer.Option(help="BED file with names: the sets to test, instead of --gtf")] = None,
     gene_key: Annotated[str, typer.Option(help="attribute of the GTF that names a gene")] = "gene_id",
     gene_type: Annotated[str | None, typer.Option(help="only genes of this type, such as protein_coding")] = None,
+    contig_aliases: Annotated[
+        Path | None, typer.Option(help="TSV: contig in --gtf or --sets, contig of the FASTA (default: the run's)")
+    ] = None,
     flank: Annotated[int, typer.Option(min=0, help="bp before and behind each gene")] = 0,
     threshold: Annotated[
         list[float] | None, typer.Option(help="absolute score from which on a variant is in a mask; may be repeated")
     ] = None,
 ) -> None:
     """PREFIX.annotations, .setlist, .masks and .weights for REGENIE's gene-based tests."""
-    from enformer_ray.analysis.exports.regenie import export_regenie, read_bed, read_gtf
+    from enformer_ray.analysis.exports.gene_sets import read_bed, read_gtf
+    from enformer_ray.analysis.exports.regenie import export_regenie
+    from enformer_ray.genome.reference import read_contig_aliases
 
     if (gtf is None) == (sets is None):
         raise ConfigError("give either --gtf or --sets: what REGENIE is to test variants together in.")
-    genes = read_gtf(gtf, gene_key, flank, gene_type) if gtf is not None else read_bed(Path(str(sets)), flank)
     with _source(run_directory, scores) as source:
+        aliases = source.contig_aliases if contig_aliases is None else read_contig_aliases(contig_aliases)
+        if gtf is not None:
+            genes = read_gtf(gtf, gene_key, flank, gene_type, aliases)
+        else:
+            genes = read_bed(Path(str(sets)), flank, aliases)
         summary = export_regenie(source, output, genes, threshold or (), options.names, scores.force)
         _report(summary, "pairs of variant and set")
 
@@ -91,13 +100,18 @@ def regenie(
 @export_app.command("tsv")
 @model_options
 def tsv(
-    run_directory: Run, scores: ExportOptions, output: Annotated[Path, typer.Option(help="table to write, .tsv.gz")]
+    run_directory: Run,
+    scores: ExportOptions,
+    output: Annotated[Path, typer.Option(help="table to write, .tsv.gz")],
+    contig_names: Annotated[
+        ContigNaming, typer.Option(help="contigs as the run's FASTA names them (chr1), or plain (1)")
+    ] = "fasta",
 ) -> None:
     """Table packed with bgzip, and its tabix index."""
     from enformer_ray.analysis.exports.text import export_tsv
 
     with _source(run_directory, scores) as source:
-        _report(export_tsv(source, output, scores.force), "variants")
+        _report(export_tsv(source, output, contig_names, scores.force), "variants")
 
 
 @export_app.command("vcf")

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from enformer_ray.analysis.exports.gene_sets import GeneSet, GeneSets
 from enformer_ray.analysis.exports.source import ExportSource, ExportSummary
 from enformer_ray.analysis.options import Names
 from enformer_ray.errors import AnalysisError, ConfigError
 from enformer_ray.files import Outputs
-from enformer_ray.genome.annotation import parse_gtf
-from enformer_ray.genome.coordinates import canonical_name
-from enformer_ray.readers.text import text_lines
 
 MAX_CATEGORIES = 63
 """Categories that REGENIE accepts."""
-
-_Found = dict[str, tuple[str, list[tuple[int, int]]]]
-"""Chromosome and intervals by name of the set."""
 
 
 def export_regenie(
     source: ExportSource,
     output: Path,
-    sets: Sequence[GeneSet],
+    sets: GeneSets,
     thresholds: Sequence[float] = (),
     names: Names = "source",
     force: bool = False,
@@ -52,7 +46,7 @@ def export_regenie(
 
     Raises:
         ConfigError: thresholds are not positive and different, or too many.
-        AnalysisError: two variants of a set have the same name.
+        AnalysisError: two variants of a set have the same name, or no set holds a scored variant.
     """
     bounds = _checked(thresholds)
     categories = ["below", *(f"ge_{bound:g}" for bound in bounds)] if bounds else ["scored"]
@@ -60,18 +54,35 @@ def export_regenie(
     spans = source.rows.chromosomes()
     with Outputs(output, force) as outputs, ExitStack() as files:
         sinks = [files.enter_context(outputs.path(s).open("wb")) for s in (".annotations", ".setlist", ".weights")]
-        writer = _Writer(sets, set(spans), np.array(bounds, np.float32), categories, *sinks)
+        writer = _Writer(sets.sets, set(spans), np.array(bounds, np.float32), categories, *sinks)
         for batch in source.batches(names=names):
             writer.add(batch, source.columns)
         writer.finish()
+        if not writer.written:
+            raise AnalysisError(_nothing_matches(sets, list(spans), source))
         outputs.path(".masks").write_text(_masks(categories))
     summary.files += outputs.written
     summary.rows, summary.scored = writer.pairs, writer.pairs
     summary.notes = [
-        f"{writer.written:,} of {len(sets):,} sets hold variants; {writer.variants:,} of {source.rows.rows:,} variants "
-        f"are in a set, and {writer.unscored:,} were left out since they have no score."
+        *sets.notes,
+        f"{writer.written:,} of {len(sets.sets):,} sets hold variants; {writer.variants:,} of {source.rows.rows:,} "
+        f"variants are in a set, and {writer.unscored:,} were left out since they have no score.",
     ]
     return summary
+
+
+def _nothing_matches(sets: GeneSets, chromosomes: Sequence[str], source: ExportSource) -> str:
+    named = list(dict.fromkeys(one.chromosome for one in sets.sets))
+    if set(named) & set(chromosomes):
+        return (
+            f"no scored variant of {source.store.uri} lies in any of the {len(sets.sets):,} sets of {sets.path}. Give "
+            "sets of the run's assembly, other ones, or a larger --flank."
+        )
+    return (
+        f"{sets.path} has sets on {', '.join(named[:5])}, and {source.store.uri} has variants on "
+        f"{', '.join(chromosomes[:5])}: they share no chromosome. Give sets of the run's assembly; if they are the "
+        "same contigs by other names, give a table of them (--contig-aliases)."
+    )
 
 
 def _checked(thresholds: Sequence[float]) -> list[float]:
@@ -86,108 +97,6 @@ def _checked(thresholds: Sequence[float]) -> list[float]:
 def _masks(categories: list[str]) -> str:
     masks = [f"{category} {','.join(categories[i:])}\n" for i, category in enumerate(categories) if i]
     return "".join([*masks[::-1], f"all {','.join(categories)}\n"])
-
-
-class GeneSet(NamedTuple):
-    """Intervals of one chromosome under one name.
-
-    Attributes:
-        name: unique.
-        chromosome: without `chr`.
-        intervals: first and last position of each, 1-based, disjoint, ascending.
-    """
-
-    name: str
-    chromosome: str
-    intervals: tuple[tuple[int, int], ...]
-
-
-def read_gtf(path: Path, key: str = "gene_id", flank: int = 0, gene_type: str | None = None) -> list[GeneSet]:
-    """Genes of a GTF (its lines of the feature `gene`), each with its flanks.
-
-    Args:
-        path: plain, gzip, bgzip or zstd.
-        key: attribute that names a gene.
-        flank: bp added on both sides.
-        gene_type: only genes of this `gene_type` or `gene_biotype`, such as protein_coding.
-
-    Raises:
-        InputFileError: a line is none of a GTF.
-        AnalysisError: there is no such gene, one has no name, or one name is used on two chromosomes.
-    """
-    found: _Found = {}
-    for record in parse_gtf(text_lines(path), path, {"gene"}):
-        attributes = record.all_attributes()
-        if gene_type and gene_type not in (attributes.get("gene_type"), attributes.get("gene_biotype")):
-            continue
-        where = f"{path}, line {record.line}"
-        if not attributes.get(key):
-            raise AnalysisError(f"{where}: the gene has no {key}; --gene-key names the attribute to use.")
-        start, end = _checked_interval(str(record.start + 1), str(record.end), where)
-        _add(found, attributes[key], record.chromosome, (start - flank, end + flank), where)
-    return _sets(found, path, "genes" + (f" of the type {gene_type}" if gene_type else ""))
-
-
-def read_bed(path: Path, flank: int = 0) -> list[GeneSet]:
-    """Sets of a BED file: chromosome, start (0-based), end, name; a set may have several lines.
-
-    Args:
-        path: plain, gzip, bgzip or zstd.
-        flank: bp added on both sides of each region.
-
-    Raises:
-        AnalysisError: a line cannot be read, the file has none, or one name is used on two chromosomes.
-    """
-    found: _Found = {}
-    for number, line in text_lines(path):
-        if line.startswith(("#", "track", "browser")):
-            continue
-        cells, where = line.split("\t"), f"{path}, line {number}"
-        if len(cells) < 4:
-            raise AnalysisError(
-                f"{where}: {len(cells)} columns separated by tabs where at least 4 are wanted; --gtf takes a GTF, "
-                "--sets a BED file with names."
-            )
-        start, end = _checked_interval(cells[1], cells[2], where)
-        _add(found, cells[3].strip(), canonical_name(cells[0]), (start + 1 - flank, end + flank), where)
-    return _sets(found, path, "regions")
-
-
-def _checked_interval(start: str, end: str, where: str) -> tuple[int, int]:
-    if not (start.isdecimal() and end.isdecimal() and int(start) <= int(end)):
-        raise AnalysisError(f"{where}: {start!r} and {end!r} are not the start and the end of a region.")
-    return int(start), int(end)
-
-
-def _add(found: _Found, name: str, chromosome: str, interval: tuple[int, int], where: str) -> None:
-    if not name or re.search(r"[\s,]", name):
-        raise AnalysisError(
-            f"{where}: the name {name!r} is empty or holds blanks or commas, which separate columns for REGENIE."
-        )
-    first_chromosome, intervals = found.setdefault(name, (chromosome, []))
-    if first_chromosome != chromosome:
-        raise AnalysisError(
-            f"{where}: {name} is on chromosome {chromosome} and on {first_chromosome}; a set has one chromosome. "
-            "Give --gene-key gene_id, or rename one of them."
-        )
-    intervals.append((max(1, interval[0]), interval[1]))
-
-
-def _sets(found: _Found, path: Path, kind: str) -> list[GeneSet]:
-    if not found:
-        raise AnalysisError(f"{path} holds no {kind}.")
-    return [GeneSet(name, chromosome, _merged(intervals)) for name, (chromosome, intervals) in found.items()]
-
-
-def _merged(intervals: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Sorted intervals, those that overlap or touch made one."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)
 
 
 class _OpenSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
 from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
 from enformer_ray.errors import AnalysisError
+from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.rundir.remote_files import PROTOCOL
 from enformer_ray.rundir.store import open_store
 
@@ -32,6 +33,9 @@ KEYS = ("variant_id", "chromosome", "position", "reference_allele", "alternate_a
 _MEMORY = "1GB"
 # One record of each variant, in the order of the score files: further records of it have the status `duplicate`.
 _SOURCE_IDS = "SELECT source_id FROM records WHERE status IN ('scored', 'failed') ORDER BY variant"
+
+# Spellings of contigs by records that are where they were in their file.
+_SPELLINGS = "SELECT DISTINCT original_chromosome FROM records WHERE variant IS NOT NULL AND lifted IS NULL ORDER BY 1"
 
 MISSING = "."
 
@@ -105,6 +109,29 @@ class ExportSource:
         """Columns of the selected tracks."""
         return [track.column for track in self.tracks]
 
+    @property
+    def contig_aliases(self) -> dict[str, str]:
+        """Further names of contigs by the job's table: alias -> contig of the FASTA."""
+        return self._run.contig_aliases
+
+    @property
+    def records_contigs(self) -> bool:
+        """Whether the run recorded how its FASTA spells contigs; those of older programs did not."""
+        return bool(self._run.contigs)
+
+    def fasta_contigs(self) -> dict[str, str]:
+        """Contigs as the FASTA spells them, by name in the dataset.
+
+        Where the run has not recorded that, as the input records spell them, if all spell a contig alike; a contig
+        without an entry is called as in the dataset.
+        """
+        if self.records_contigs:
+            return {name: names.fasta for name, names in self._run.contigs.items()}
+        spellings: dict[str, list[str]] = {}
+        for (spelling,) in self.database.sql(_SPELLINGS).fetchall():
+            spellings.setdefault(canonical_name(spelling), []).append(spelling)
+        return {name: found[0] for name, found in spellings.items() if len(found) == 1}
+
     def batches(self, extra_columns: Sequence[str] = (), names: Names = "source") -> Iterator[pa.RecordBatch]:
         """All rows in order: KEYS, `extra_columns` of the score files, the tracks, and `name` as `names` says."""
         source_ids = self._source_ids() if names == "source" else None
@@ -140,6 +167,13 @@ def colon_names(batch: pa.RecordBatch) -> pa.Array:
     """`1:1024:A:C` of each row."""
     keys = [batch.column(name).cast(pa.string()) for name in KEYS[1:]]
     return pc.binary_join_element_wise(*keys, ":")
+
+
+def renamed(column: pa.Array, names: Mapping[str, str]) -> pa.Array:
+    """The column with other texts in the place of some."""
+    encoded = column.dictionary_encode()
+    texts = [names.get(text, text) for text in encoded.dictionary.to_pylist()]
+    return pa.array(texts, pa.string()).take(encoded.indices)
 
 
 def unscored(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> int:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pysam
 
-from enformer_ray.analysis.exports.source import ExportSource, ExportSummary, as_text
+from enformer_ray.analysis.exports.source import ExportSource, ExportSummary, as_text, renamed
+from enformer_ray.analysis.options import ContigNaming
 from enformer_ray.errors import ConfigError, DiskError
 from enformer_ray.files import Outputs
 from enformer_ray.readers.bcf import quiet_htslib
@@ -25,12 +26,15 @@ _KEYS = ("chromosome", "position", "reference_allele", "alternate_allele", "vari
 _MISSING = "NA"
 
 
-def export_tsv(source: ExportSource, output: Path, force: bool = False) -> ExportSummary:
+def export_tsv(
+    source: ExportSource, output: Path, contig_names: ContigNaming = "fasta", force: bool = False
+) -> ExportSummary:
     """Write all variants with their scores (of the alternate against the reference allele), sorted, and the index.
 
     Args:
         source: the scores.
         output: a path that ends in .gz or .bgz.
+        contig_names: in the column `chromosome`; identifiers are those of the dataset either way.
         force: overwrite existing files.
 
     Raises:
@@ -40,6 +44,7 @@ def export_tsv(source: ExportSource, output: Path, force: bool = False) -> Expor
     if output.suffix not in BGZIP_SUFFIXES:
         raise ConfigError(f"--output {output}: the table is packed with bgzip; give a name that ends in .tsv.gz.")
     summary = ExportSummary()
+    contigs = source.fasta_contigs() if contig_names == "fasta" else {}
     max_position = 0
     with Outputs(output, force) as outputs:
         outputs.existing(".tbi")  # before all scores are written, not after
@@ -48,11 +53,17 @@ def export_tsv(source: ExportSource, output: Path, force: bool = False) -> Expor
             names = [*_KEYS, *source.columns]
             file.write(header(["#" + names[0], *names[1:]]))
             for batch in source.batches(["indel_convention"]):
-                file.write(lines([batch.column(name) for name in names], _MISSING))
+                columns = [renamed(batch.column(names[0]), contigs), *(batch.column(name) for name in names[1:])]
+                file.write(lines(columns, _MISSING))
                 summary.count(batch, source.columns)
                 max_position = max(max_position, pc.max(batch.column("position")).as_py())
         write_index(outputs, path, max_position)
     summary.files += outputs.written
+    if contig_names == "fasta" and not source.records_contigs:
+        summary.notes.append(
+            f"{source.store.uri} does not record how its FASTA spells contigs, since an older program made it: they "
+            "are named as its input records name them."
+        )
     return summary
 
 

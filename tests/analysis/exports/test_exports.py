@@ -76,6 +76,7 @@ def test_a_table_is_read_by_tabix_polars_and_pandas(world: World, tmp_path: Path
     assert sorted(path.name for path in table.parent.iterdir()) == ["s.tsv.gz", "s.tsv.gz.tbi"]
     frame = pd.read_csv(table, sep="\t", dtype={"#chromosome": str})
     wanted = open_scores(world.run).to_arrow("sad", [0, 3, 4]).to_pandas()
+    assert frame["#chromosome"].tolist() == ("chr" + wanted.chromosome).tolist()
     for name in ("variant_id", "position", "indel_convention"):
         assert frame[name].tolist() == wanted[name].tolist()
     for name in ("track_0000", "track_0003", "track_0004"):
@@ -84,7 +85,7 @@ def test_a_table_is_read_by_tabix_polars_and_pandas(world: World, tmp_path: Path
     assert pl.read_csv(table, separator="\t").height == summary.rows == summary.scored == len(wanted)
     if shutil.which("tabix") is None:
         pytest.skip("tabix is not on the PATH")
-    found = subprocess.run(["tabix", str(table), "2:3000-3500"], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(["tabix", str(table), "chr2:3000-3500"], capture_output=True, text=True, check=True).stdout
     there = wanted[(wanted.chromosome == "2") & wanted.position.between(3000, 3500)]
     assert [line.split("\t")[4] for line in found.splitlines()] == there.variant_id.tolist()
 

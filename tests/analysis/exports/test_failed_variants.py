@@ -11,8 +11,9 @@ import pytest
 
 from enformer_ray.analysis import calibration
 from enformer_ray.analysis.calibration import apply_calibration
+from enformer_ray.analysis.exports.gene_sets import GeneSet, GeneSets
 from enformer_ray.analysis.exports.ld import export_ldsc, export_polyfun
-from enformer_ray.analysis.exports.regenie import GeneSet, export_regenie
+from enformer_ray.analysis.exports.regenie import export_regenie
 from enformer_ray.analysis.exports.source import ExportSource
 from enformer_ray.analysis.exports.text import export_tsv
 from enformer_ray.analysis.exports.vcf import export_vcf
@@ -44,7 +45,8 @@ def test_exports_say_that_there_is_no_score(run: str, job: JobConfig, tmp_path: 
         table = export_tsv(source, tmp_path / "t.tsv.gz")
         export_ldsc(source, tmp_path / "l", AnnotationOptions(missing=-1))
         export_polyfun(source, tmp_path / "p")
-        export_regenie(source, tmp_path / "r", [GeneSet("G", "1", ((1, 12_000),))], names="variant")
+        sets = GeneSets(Path("g.gtf"), [GeneSet("G", "1", ((1, 12_000),))])
+        export_regenie(source, tmp_path / "r", sets, names="variant")
         annotated = export_vcf(source, tmp_path / "v.vcf")
     assert table.rows - table.scored == 2
     frame = pd.read_csv(tmp_path / "t.tsv.gz", sep="\t", keep_default_na=False, dtype=str)
@@ -52,7 +54,7 @@ def test_exports_say_that_there_is_no_score(run: str, job: JobConfig, tmp_path: 
     assert pd.read_csv(tmp_path / "l.1.annot.gz", sep="\t").track_0004.tolist().count(-1) == 2
     assert pd.read_parquet(tmp_path / "p.1.annot.parquet").track_0000.tolist().count(0) == 2
     sets, _, _ = regenie_sets(tmp_path / "r")
-    assert set(frame.variant_id[(frame["#chromosome"] == "1") & (frame.track_0000 != "NA")]) == set(sets["G"])
+    assert set(frame.variant_id[(frame["#chromosome"] == "chr1") & (frame.track_0000 != "NA")]) == set(sets["G"])
     records = [line.split("\t") for line in (tmp_path / "v.vcf").read_text().splitlines() if line[0] != "#"]
     untouched = [int(fields[1]) for fields in records if fields[7] == "."]
     assert untouched.count(2001) == 3  # the first variant, the same once more, and the REF mismatch
