@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import stats
 
 from enformer_ray.analysis.association.statistics import q_values
+from enformer_ray.analysis.measured import Measured
 from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.errors import InputFileError
-from enformer_ray.genome.coordinates import canonical_name
-from enformer_ray.readers.text import text_lines
-
-_NAMES = {
-    "chromosome": ("chrom", "chr", "chromosome"),
-    "position": ("pos", "position"),
-    "reference": ("ref", "reference", "reference_allele"),
-    "alternate": ("alt", "alternate", "alternate_allele"),
-    "value": ("value",),
-    "element": ("element",),
-    "tags": ("tags",),
-    "confidence": ("confidence",),
-}
-"""Column names by role, in lower case, without a leading #."""
-
-_OPTIONAL = ("element", "tags", "confidence")
-_MISSING = frozenset({"", ".", "na", "nan", "null"})
 
 UNMATCHED = {
+    "other_release": "another release than the one that is compared",
+    "no_position": "the table has no position",
     "no_value": "the table has no value",
     "few_tags": "rests on fewer tags than --min-tags",
     "low_confidence": "has less confidence than --min-confidence",
@@ -53,144 +36,6 @@ _MAX_SHIFT = 64  # bases by which normalisation may move a deletion in a repeat 
 Values = NDArray[np.float64]
 
 
-class Measured(NamedTuple):
-    """One measured variant.
-
-    Attributes:
-        chromosome: canonical name.
-        position: 1-based.
-        reference: bases.
-        alternate: bases, or `-` where the reference base is deleted.
-        value: measured effect, the larger the more expression; NaN where the table has none.
-        tags: number of barcodes; None where the table has no such column or value.
-        confidence: None where the table has no such column or value.
-    """
-
-    chromosome: str
-    position: int
-    reference: str
-    alternate: str
-    value: float
-    tags: float | None
-    confidence: float | None
-
-
-def read_measured(paths: Sequence[Path]) -> dict[str, list[Measured]]:
-    """Measured variants by element, in the order of the files.
-
-    The layout is that of the CAGI5 challenge "Regulation Saturation" (Shigaki et al. 2019, Hum Mutat 40:1280) and of
-    the tables of Kircher et al. 2019 (Nat Commun 10:3583): chromosome, position (1-based), ref, alt, value, by name and
-    in any order, and optionally element, tags, confidence. Parquet, or text separated by tabs, commas or blanks, plain
-    or packed; lines that begin with # are comments, except the line of column names.
-
-    Args:
-        paths: of tables; without a column `element`, each is one element with the file's name.
-
-    Raises:
-        InputFileError: a file or a column is missing, or a cell cannot be read.
-        VariantFileError: a packed file is damaged.
-    """
-    found: dict[str, list[Measured]] = {}
-    for path in paths:
-        if not path.is_file():
-            raise InputFileError(f"the table {path} does not exist; check the path.")
-        stem = path.name.split(".")[0]
-        rows = _parquet_rows(path) if path.suffix in {".parquet", ".pq"} else _text_rows(path)
-        for where, cells in rows:
-            found.setdefault(cells.get("element") or stem, []).append(_measured(cells, where))
-    if not any(found.values()):
-        raise InputFileError(f"there is no row in {', '.join(map(str, paths))}; check that the files are whole.")
-    return found
-
-
-def _places(names: Sequence[str]) -> dict[str, int]:
-    """Index of each role's column."""
-    plain = [name.strip().strip('"').lstrip("#").lower().replace("-", "_") for name in names]
-    return {
-        role: next(plain.index(alias) for alias in aliases if alias in plain)
-        for role, aliases in _NAMES.items()
-        if any(alias in plain for alias in aliases)
-    }
-
-
-def _lacking(places: dict[str, int]) -> list[str]:
-    return [role for role in _NAMES if role not in places and role not in _OPTIONAL]
-
-
-@dataclass(frozen=True)
-class _Header:
-    """Separator of cells (None: blanks) and index of each role's column."""
-
-    separator: str | None
-    places: dict[str, int]
-
-
-def _text_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    header: _Header | None = None
-    for number, line in text_lines(path):
-        if header is None:
-            header = _header(line, path)
-        elif not line.startswith("#"):
-            yield f"{path}, line {number}", _cells(line, header, path, number)
-
-
-def _header(line: str, path: Path) -> _Header | None:
-    """The line of column names; None for a comment."""
-    separator = "\t" if "\t" in line else "," if "," in line else None
-    places = _places(line.split(separator))
-    lacking = _lacking(places)
-    if not lacking:
-        return _Header(separator, places)
-    if line.startswith("#"):
-        return None
-    raise InputFileError(
-        f"{path} has no column for {', '.join(lacking)} in its first line ({line[:80]!r}). A table of measured effects "
-        "names its columns Chrom, Pos, Ref, Alt and Value, and as it has them Element, Tags, Confidence."
-    )
-
-
-def _cells(line: str, header: _Header, path: Path, number: int) -> dict[str, str]:
-    cells = line.split(header.separator)
-    if len(cells) <= max(header.places.values()):
-        raise InputFileError(f"{path}, line {number} has {len(cells)} cells, fewer than the line of column names.")
-    return {role: cells[place].strip().strip('"') for role, place in header.places.items()}
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputFileError(f"{path} cannot be read as Parquet: {error}") from None
-    places = _places(table.schema.names)
-    if lacking := _lacking(places):
-        raise InputFileError(f"{path} has no column for {', '.join(lacking)}.")
-    columns = {role: table.column(place).to_pylist() for role, place in places.items()}
-    for number in range(table.num_rows):
-        cells = {role: column[number] for role, column in columns.items()}
-        yield f"{path}, row {number + 1}", {role: "" if c is None else str(c) for role, c in cells.items()}
-
-
-def _measured(cells: dict[str, str], where: str) -> Measured:
-    try:
-        position = int(cells["position"].replace(",", ""))
-        value, tags, confidence = (_number(cells.get(role, "")) for role in ("value", "tags", "confidence"))
-    except ValueError as error:
-        raise InputFileError(f"{where}: {error}; positions, values, tags and confidence are numbers.") from None
-    return Measured(
-        canonical_name(cells["chromosome"]),
-        position,
-        cells["reference"].upper(),
-        cells["alternate"].upper() or "-",
-        math.nan if value is None else value,
-        tags,
-        confidence,
-    )
-
-
-def _number(text: str) -> float | None:
-    return None if text.lower() in _MISSING else float(text)
-
-
 @dataclass(frozen=True)
 class Comparison:
     """Correlations of scores with measured values.
@@ -200,11 +45,15 @@ class Comparison:
             pearson_p, pearson_q, spearman, spearman_p, spearman_q; q are adjusted over all rows.
         compared: variants by element.
         unmatched: rows that were left out, by element and reason (a key of `UNMATCHED`).
+        release: the release whose rows were compared; None where the table names none.
+        in_run: for a table of several releases, among which none was requested, the rows of each that the run has.
     """
 
     table: pa.Table
     compared: Mapping[str, int]
     unmatched: Mapping[str, Counter[str]]
+    release: str | None = None
+    in_run: Mapping[str, int] = field(default_factory=dict)
 
 
 def compare(
@@ -213,6 +62,7 @@ def compare(
     measured: Mapping[str, Sequence[Measured]],
     min_tags: float | None = None,
     min_confidence: float | None = None,
+    release: str | None = None,
 ) -> Comparison:
     """Correlate scores with measured values.
 
@@ -220,26 +70,34 @@ def compare(
     Spearman's rho as well; they assume independent variants, which substitutions of one base are not. q-values are
     those of Benjamini & Hochberg 1995.
 
+    Of a table with positions on several releases of the genome, rows of one are compared: of the requested one, or the
+    one of which the run has the most variants.
+
     Args:
         dataset: restricted to the tracks to compare.
         statistic: of the dataset.
         measured: by element.
         min_tags: fewest tags of a row.
         min_confidence: lowest confidence of a row.
+        release: as the table has it, in any case; None to choose.
 
     Raises:
         ConfigError: the dataset has several rows a variant.
-        InputFileError: no row of any element is in the run, or a limit is on a column that the table lacks.
+        InputFileError: no row of any element is in the run, a limit is on a column that the table lacks, or the
+            release is not in the table or not clear.
     """
     dataset.manifest.refuse_genes(dataset.uri)
     columns = dataset.track_table.column("column").to_pylist()
     descriptions = dataset.track_table.column("description").to_pylist()
+    chosen, in_run = _release(dataset, statistic, measured, release)
     unmatched: dict[str, Counter[str]] = {}
     compared: dict[str, int] = {}
     correlations = []
     for element, rows in measured.items():
         reasons: Counter[str] = Counter()
-        usable = [row for row in rows if not _left_out(row, element, min_tags, min_confidence, reasons)]
+        of_release = [row for row in rows if row.release in (None, chosen)]
+        reasons["other_release"] = len(rows) - len(of_release)
+        usable = _usable(of_release, element, min_tags, min_confidence, reasons)
         scores, values = _matched(dataset, statistic, usable, len(columns), reasons)
         unmatched[element], compared[element] = reasons, len(values)
         correlations.append(
@@ -247,12 +105,12 @@ def compare(
         )
     if not any(compared.values()):
         causes = sum(unmatched.values(), Counter())
-        listed = "; ".join(f"{number:,}: {UNMATCHED[reason]}" for reason, number in causes.most_common())
+        listed = "; ".join(f"{number:,}: {UNMATCHED[reason]}" for reason, number in causes.most_common() if number)
         raise InputFileError(
             f"no row of the table can be compared with {dataset.uri} ({listed}). The run should hold the table's "
             "bases, on the same assembly: `enformer-ray saturate` scores all substitutions of a region."
         )
-    return Comparison(_table(correlations, columns, descriptions), compared, unmatched)
+    return Comparison(_table(correlations, columns, descriptions), compared, unmatched, chosen, in_run)
 
 
 class _ElementCorrelations(NamedTuple):
@@ -281,25 +139,74 @@ def _table(
     return pa.table(missing, names=table.schema.names)
 
 
-def _left_out(
-    row: Measured, element: str, min_tags: float | None, min_confidence: float | None, reasons: Counter[str]
-) -> bool:
-    for limit, cell, option, reason in (
-        (min_tags, row.tags, "--min-tags", "few_tags"),
-        (min_confidence, row.confidence, "--min-confidence", "low_confidence"),
-    ):
-        if limit is not None and cell is None:
-            raise InputFileError(
-                f"{option} was given, but the table of {element} does not say that of "
-                f"{row.chromosome}:{row.position} {row.reference}>{row.alternate}; leave the option out."
-            )
-        if limit is not None and cell is not None and cell < limit:
-            reasons[reason] += 1
-            return True
-    if np.isnan(row.value):
-        reasons["no_value"] += 1
-        return True
-    return False
+def _release(
+    dataset: ScoreDataset, statistic: str, measured: Mapping[str, Sequence[Measured]], wanted: str | None
+) -> tuple[str | None, dict[str, int]]:
+    """The release to compare, and of several of which none is wanted, the number of rows that the run has of each."""
+    names = list(dict.fromkeys(row.release for rows in measured.values() for row in rows if row.release is not None))
+    if wanted is not None:
+        for name in names:
+            if name.lower() == wanted.lower():
+                return name, {}
+        raise InputFileError(
+            f"--release {wanted}: the table has rows of {', '.join(names)}."
+            if names
+            else f"--release {wanted}: the table has no column Release; leave the option out."
+        )
+    if len(names) < 2:
+        return (names[0] if names else None), {}
+    found = {name: _variants_of_release(dataset, statistic, measured, name) for name in names}
+    best = max(names, key=lambda name: len(found[name]))
+    equal = [name for name in names if len(found[name]) == len(found[best])]
+    if any(found[name] != found[best] for name in equal):
+        raise InputFileError(
+            f"the table has positions on {' and '.join(equal)}, and {dataset.uri} has {len(found[best]):,} of its "
+            "variants on each; --release names the assembly of the run."
+        )
+    return best, {name: len(variants) for name, variants in found.items()}
+
+
+def _variants_of_release(
+    dataset: ScoreDataset, statistic: str, measured: Mapping[str, Sequence[Measured]], release: str
+) -> set[tuple[str, str]]:
+    """Element and `variant_id` of the rows of a release that the run has, with the reference base of the table."""
+    found: set[tuple[str, str]] = set()
+    for element, rows in measured.items():
+        on_it = [row for row in rows if row.release == release and row.position is not None]
+        ids, bases = _run_bases(_of_regions(dataset, on_it), statistic) if on_it else ({}, {})
+        found |= {(element, name) for row in on_it if (name := _variant_id(row, bases)) in ids and name is not None}
+    return found
+
+
+def _usable(
+    rows: Sequence[Measured],
+    element: str,
+    min_tags: float | None,
+    min_confidence: float | None,
+    reasons: Counter[str],
+) -> list[Measured]:
+    """The rows with a position and a value that fulfil the limits; the others are counted."""
+    limits = (
+        (min_tags, [row.tags for row in rows], "--min-tags", "few_tags"),
+        (min_confidence, [row.confidence for row in rows], "--min-confidence", "low_confidence"),
+    )
+    for limit, cells, option, _ in limits:
+        if limit is not None and rows and all(cell is None for cell in cells):
+            raise InputFileError(f"{option} was given, but the table of {element} does not say that; leave it out.")
+    usable = []
+    for number, row in enumerate(rows):
+        below = [
+            reason for limit, cells, _, reason in limits if limit is not None and not _reaches(cells[number], limit)
+        ]
+        if row.position is None or below or np.isnan(row.value):
+            reasons["no_position" if row.position is None else below[0] if below else "no_value"] += 1
+        else:
+            usable.append(row)
+    return usable
+
+
+def _reaches(cell: float | None, limit: float) -> bool:
+    return cell is not None and cell >= limit
 
 
 def _matched(
@@ -314,12 +221,10 @@ def _matched(
     matched: list[tuple[int, float]] = []
     for row in rows:
         name = _variant_id(row, bases)
-        if bases.get((row.chromosome, row.position), row.reference[:1]) != row.reference[:1]:
-            reasons["other_reference"] += 1
-        elif name is None or name not in ids:
-            reasons["not_in_run"] += 1
-        else:
+        if name is not None and name in ids:
             matched.append((ids[name], row.value))
+        else:
+            reasons["other_reference" if _base_differs(row, bases) else "not_in_run"] += 1
     if not matched:
         return nothing
     places, values = np.array([place for place, _ in matched]), np.array([value for _, value in matched])
@@ -354,10 +259,12 @@ def _p_values(r: Values, n: int) -> Values:
 
 
 def _of_regions(dataset: ScoreDataset, rows: Sequence[Measured]) -> ScoreDataset:
-    names = dict.fromkeys(row.chromosome for row in rows)
-    spans = {name: [row.position for row in rows if row.chromosome == name] for name in names}
+    spans: dict[str, list[int]] = {}
+    for row in rows:
+        if row.position is not None:
+            spans.setdefault(row.chromosome, []).append(row.position)
     return dataset.where(
-        region=[f"{name}:{max(1, min(found) - _MAX_SHIFT)}-{max(found)}" for name, found in spans.items()]
+        region=[f"{name}:{max(1, min(found) - _MAX_SHIFT)}-{max(1, *found)}" for name, found in spans.items()]
     )
 
 
@@ -373,9 +280,18 @@ def _run_bases(dataset: ScoreDataset, statistic: str) -> tuple[dict[str, int], d
     return ids, bases
 
 
+def _base_differs(row: Measured, bases: Mapping[tuple[str, int], str]) -> bool:
+    """Whether the run has another reference base at the position than the table."""
+    known = bases.get((row.chromosome, row.position or 0))
+    return known is not None and known != row.reference[:1]
+
+
 def _variant_id(row: Measured, bases: Mapping[tuple[str, int], str]) -> str | None:
     """Its `variant_id` in a dataset: a deleted base (`-`, or AC>A) is moved as far left as its repeat allows."""
-    chromosome, position, reference, alternate = row[:4]
+    chromosome, reference, alternate = row.chromosome, row.reference, row.alternate
+    position = row.position or 0
+    if _base_differs(row, bases):
+        return None
     if len(reference) == 2 and len(alternate) == 1 and reference[0] == alternate:
         position, reference, alternate = position + 1, reference[1], "-"
     if alternate != "-":

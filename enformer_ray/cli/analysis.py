@@ -199,12 +199,16 @@ def apply(
 def compare_mpra(
     run_directory: Annotated[str, typer.Argument(metavar="RUN", help="finished run of `saturate`")],
     tables: Annotated[
-        list[Path], typer.Argument(metavar="TABLE...", help="TSV, CSV or Parquet: Chrom, Pos, Ref, Alt, Value")
+        list[Path], typer.Argument(metavar="TABLE...", help="TSV, CSV or Parquet: Chrom, Pos, Ref, Alt, Value, ...")
     ],
     statistic: Annotated[str | None, typer.Option(help="statistic to compare (default: the first of the run)")] = None,
     tracks: Tracks = None,
-    min_tags: Annotated[float | None, typer.Option(help="leave out rows that rest on fewer tags")] = None,
+    min_tags: Annotated[float | None, typer.Option(help="leave out rows that rest on fewer tags (barcodes)")] = None,
     min_confidence: Annotated[float | None, typer.Option(help="leave out rows of less confidence")] = None,
+    release: Annotated[
+        str | None,
+        typer.Option(help="of a table on several assemblies, such as GRCh38 (default: whose variants the run has)"),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help=".parquet or .tsv to write: every element and track")] = None,
     top: Annotated[int, typer.Option(min=1, help="tracks of an element that are printed")] = 5,
     force: Annotated[bool, typer.Option("--force", help="write over what is there")] = False,
@@ -212,7 +216,8 @@ def compare_mpra(
     """Correlate the scores of a run with measured effects of the same variants (MPRA), element by element."""
     if output is not None and output.suffix not in {".parquet", ".tsv"}:
         raise ConfigError(f"--output {output}: the name must end with .parquet or .tsv.")
-    from enformer_ray.analysis.mpra import compare, read_measured
+    from enformer_ray.analysis.measured import read_measured
+    from enformer_ray.analysis.mpra import compare
     from enformer_ray.dataset.dataset import open_scores
     from enformer_ray.files import refuse_existing
 
@@ -221,7 +226,7 @@ def compare_mpra(
     scores = open_scores(run_directory)
     scores = scores.tracks(*tracks) if tracks else scores
     name = statistic or scores.statistics[0]
-    comparison = compare(scores, name, read_measured(tables), min_tags, min_confidence)
+    comparison = compare(scores, name, read_measured(tables), min_tags, min_confidence, release)
     _print_comparison(comparison, name, top)
     if output is not None:
         _write_comparison(comparison, output, force)
@@ -239,6 +244,9 @@ def _print_comparison(comparison: Comparison, statistic: str, top: int) -> None:
             table.add_row(Text(element), row["track"], Text(row["description"] or ""), f"{row['n']:,}", *numbers)
     print_line(f"{statistic} against measured values; the tracks of each element with the largest |Spearman|:")
     console.print(table)
+    if comparison.in_run:
+        counts = ", ".join(f"{number:,} on {name}" for name, number in comparison.in_run.items())
+        print_line(f"Rows on {comparison.release} are compared: the run has {counts}; --release takes others.")
     for element, reasons in comparison.unmatched.items():
         left_out = "; ".join(f"{number:,} ({UNMATCHED[reason]})" for reason, number in reasons.most_common() if number)
         compared = f"{comparison.compared[element]:,} of {comparison.compared[element] + reasons.total():,} rows"

@@ -102,11 +102,110 @@ def test_a_table_of_one_element_is_called_by_its_file(
     assert set(pd.read_csv(out, sep="\t").element) == {"TERT-GBM"}
 
 
+def published(planted: Planted, table: pd.DataFrame) -> pd.DataFrame:
+    """The layout of elements.tsv.gz of kircherlab/MPRA_SaturationMutagenesis: two assemblies below each other.
+
+    On GRCh37 the element lies elsewhere but for a few bases, and some variants were never lifted to GRCh38.
+    """
+    rows = table.assign(Chrom="1", DNA=5, RNA=7, pValue=1e-05).rename(
+        columns={"Value": "Coefficient", "Tags": "Barcodes"}
+    )
+    deleted = rows.drop_duplicates("Pos").assign(Alt="-")
+    rows = pd.concat([rows, deleted[deleted.Pos.isin(range(3005, 3095, 10))]]).sort_values(["Element", "Pos"])
+    rows["Barcodes"] = rows.Barcodes.astype("Int64")
+    rows.loc[rows.index[:5], "Barcodes"] = pd.NA
+    old = rows.assign(Release="GRCh37", Pos=rows.Pos + 100)
+    new = rows.assign(Release="GRCh38", Pos=rows.Pos.astype("Int64"))
+    new.iloc[-7:, new.columns.get_loc("Pos")] = pd.NA
+    columns = ["Chrom", "Pos", "Ref", "Alt", "Barcodes", "DNA", "RNA", "Coefficient", "pValue", "Element", "Release"]
+    return pd.concat([old, new])[columns]
+
+
+def test_the_published_table_of_two_assemblies(
+    command: Command, planted: Planted, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    both, path, out = published(planted, table), tmp_path / "elements.tsv.gz", tmp_path / "out.parquet"
+    both.to_csv(path, sep="\t", index=False, na_rep="NA")
+    done = command("compare-mpra", planted.run, path, "--min-tags", "2", "--tracks", "0", "--output", out)
+    assert done.status == 0, done.error
+    said = " ".join(done.out.split())
+    assert "Rows on GRCh38 are compared: the run has" in said
+    new = both[(both.Release == "GRCh38") & both.Pos.notna()]
+    kept = new[new.Barcodes.notna() & (new.Barcodes >= 2)]
+    scores = open_scores(planted.run).to_arrow("sad").to_pandas().set_index("variant_id")
+    single = kept[kept.Alt != "-"]
+    ids = "1_" + single.Pos.astype(str) + "_" + single.Ref + "_" + single.Alt
+    result = pq.read_table(out).to_pandas().set_index("element")
+    for element in ("one", "two"):
+        of_element = kept[kept.Element == element]
+        assert result.n[element] == len(of_element)
+        deletions = of_element[of_element.Alt == "-"]
+        values = [*single.Coefficient[single.Element == element], *deletions.Coefficient]
+        track = [*scores.track_0000[ids[single.Element == element]]]
+        track += [scores.track_0000[deleted(planted, position)] for position in deletions.Pos]
+        assert result.pearson[element] == pytest.approx(stats.pearsonr(track, values).statistic, abs=1e-9)
+        other = len(both[(both.Element == element) & (both.Release == "GRCh37")])
+        assert f"{element}: {len(of_element)} of {len(both[both.Element == element])} rows compared" in said
+        assert f"{other:,} (another release than the one that is compared)" in said
+    assert "7 (the table has no position)" in said
+    # What is asked for comes first, and in R a column of integers may be written as 3e+03.
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"\t3100\t", b"\t3.1e+03\t")))
+    old = command("compare-mpra", planted.run, path, "--release", "grch37", "--tracks", "0", "--output", out, "--force")
+    assert old.status == 0, old.error
+    assert pq.read_table(out).column("n").to_pylist() != result.n.tolist()
+    assert "Rows on" not in old.out
+    unknown = command("compare-mpra", planted.run, path, "--release", "hg19")
+    assert unknown.status == 1
+    assert "--release hg19: the table has rows of GRCh37, GRCh38" in " ".join(unknown.error.split())
+
+
+def deleted(planted: Planted, position: int) -> str:
+    """`variant_id` of the deletion of a base (1-based), moved to the left."""
+    base = planted.bases[position - 1]
+    while planted.bases[position - 2] == base:
+        position -= 1
+    anchor = planted.bases[position - 2]
+    return f"1_{position - 1}_{anchor}{base}_{anchor}"
+
+
+def test_assemblies_that_the_run_cannot_tell_apart(
+    command: Command, planted: Planted, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    """IRF4 has the same coordinates on both: its rows count once. Elsewhere the assembly has to be named."""
+    few = table[table.Element == "two"].head(12).drop(columns="Tags")
+    same = pd.concat([few.assign(Release=name) for name in ("GRCh37", "GRCh38")])
+    same.to_csv(tmp_path / "same.tsv", sep="\t", index=False)
+    done = command("compare-mpra", planted.run, tmp_path / "same.tsv", "--output", tmp_path / "out.tsv")
+    assert done.status == 0, done.error
+    assert set(pd.read_csv(tmp_path / "out.tsv", sep="\t").n) == {12}
+    unlike = pd.concat([few.head(6).assign(Release="GRCh37"), few.tail(6).assign(Release="GRCh38")])
+    unlike.to_csv(tmp_path / "unlike.tsv", sep="\t", index=False)
+    refused = command("compare-mpra", planted.run, tmp_path / "unlike.tsv")
+    assert refused.status == 1
+    assert "6 of its variants on each; --release names the assembly" in " ".join(refused.error.split())
+    unlike.drop(columns="Release").to_csv(tmp_path / "none.tsv", sep="\t", index=False)
+    refused = command("compare-mpra", planted.run, tmp_path / "none.tsv", "--release", "GRCh38")
+    assert "the table has no column Release" in " ".join(refused.error.split())
+
+
+def test_positions_of_a_table_that_pandas_made(
+    command: Command, planted: Planted, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    """A missing position makes the others floating-point numbers."""
+    rows = table.astype({"Pos": float})
+    rows.loc[rows.index[0], "Pos"] = np.nan
+    rows.to_parquet(tmp_path / "table.parquet")
+    done = command("compare-mpra", planted.run, tmp_path / "table.parquet", "--tracks", "0")
+    assert done.status == 0, done.error
+    assert "1 (the table has no position)" in " ".join(done.out.split())
+
+
 @pytest.mark.parametrize(
     ("content", "options", "said"),
     [
         ("Chrom\tPos\tRef\tAlt\n1\t5\tA\tC\n", [], "no column for value"),
         ("Chrom\tPos\tRef\tAlt\tValue\n1\tfive\tA\tC\t1\n", [], "line 2"),
+        ("Chrom\tPos\tRef\tAlt\tValue\n1\t5.5\tA\tC\t1\n", [], "'5.5' is not a whole number"),
         ("Chrom\tPos\tRef\tAlt\tValue\n1\t5\tA\n", [], "3 cells"),
         ("Chrom\tPos\tRef\tAlt\tValue\n1\t5\tA\tC\t1\n", [], "saturate"),
         ("Chrom\tPos\tRef\tAlt\tValue\n1\t3010\tA\tC\t1\n", ["--min-tags", "2"], "--min-tags"),
