@@ -17,22 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from enformer_ray.definitions import Shifts, Statistic, Statistics, choices
 from enformer_ray.errors import ConfigError, shortened
 
 Placement = Literal["centred", "binned", "shared"]
 IndelConvention = Literal["local", "anchored"]
-Statistic = Literal["sad", "log2_ratio", "log_sad", "sax", "d2", "centre", "ref", "alt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 BadRecords = Literal["fail", "keep"]
 Palindromic = Literal["keep", "frequency", "drop"]
-ShiftCount = Literal[1, 2, 4, 8, 16, 32, 64]
 
 DEFAULT_STRIDE = 32
 """Bins between two windows of the placement `shared`."""
 
 OFFICIAL_WEIGHTS = "EleutherAI/enformer-official-rough"
-
 
 WHAT, HOW, WHERE = "What is scored", "How it is scored", "Where it runs"
 """Headings of the options of all jobs in `--help`."""
@@ -72,14 +70,16 @@ class ScoringConfig(_Section):
     tracks: Annotated[tuple[str, ...], Option(HOW, unset="all")] = Field(
         (), description="5, 0,3,10-20, assay:CAGE, regex:liver or file:PATH"
     )
-    statistics: Annotated[tuple[Statistic, ...], Option(HOW)] = Field(
+    statistics: Annotated[Statistics, Option(HOW)] = Field(
         ("sad", "log2_ratio"), min_length=1, description="what is computed from the two alleles' outputs"
     )
     placement: Annotated[Placement, Option(HOW)] = Field("binned", description="where windows are placed")
     stride: Annotated[int, Option(HOW)] = Field(DEFAULT_STRIDE, ge=1, description="bins between windows of `shared`")
     indel: Annotated[IndelConvention, Option(HOW)] = Field("local", description="convention for indels")
     reverse_complement: Annotated[bool, Option(HOW, negatable=True)] = Field(False, description="average both strands")
-    shifts: Annotated[ShiftCount, Option(HOW)] = Field(1, description="average over 1, 2, 4, ... 64 window starts")
+    shifts: Annotated[Shifts, Option(HOW, metavar="N|BP,BP,...")] = Field(
+        1, description="average over 1, 2, 4, ... 64 window starts, or over those moved back by a list of bp: 0,1,-1"
+    )
     precision: Annotated[Precision, Option(HOW)] = Field("float32", description="of the network")
     device: Annotated[Device, Option(WHERE)] = Field("auto", description="auto, cpu or cuda")
     batch_size: Annotated[int | None, Option(WHERE, unset="from memory")] = Field(
@@ -419,9 +419,10 @@ def _noun(kind: Any) -> str:
     arguments = get_args(kind)
     origin = get_origin(kind)
     if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+        return f"one of {', '.join(map(str, choices(kind)))}"
     if origin is tuple:
-        return f"a list of {_noun(arguments[0]).removeprefix('one of ')}"
+        noun = "whole numbers" if arguments[0] is int else _noun(arguments[0]).removeprefix("one of ")
+        return f"a list of {noun}"
     if origin in (Union, types.UnionType):
         return " or ".join(map(_noun, arguments))
     return _NOUNS.get(kind, "`key: value` lines")

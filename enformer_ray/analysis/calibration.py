@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
 from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
+from enformer_ray.definitions import is_compared, name_among, window_difference
 from enformer_ray.errors import InputFileError, MismatchError, shortened
 from enformer_ray.files import Outputs, output_folder
 from enformer_ray.planning.shards import read_reference_digests
@@ -87,7 +88,7 @@ def calibrate(
             "or more are better). Score a larger background: common variants, or those of `enformer-ray calibrate "
             "background`."
         )
-    names = tuple(dict.fromkeys(statistics)) or tuple(manifest.statistics)
+    names = tuple(dict.fromkeys(manifest.statistic(name, store.uri) for name in statistics or manifest.statistics))
     tracks = tracks_of(run.track_table)
     schema = _SCHEMA.with_metadata({_KEY: json.dumps(_origin(run, points)).encode()})
     with Outputs(output, force) as outputs, pq.ParquetWriter(outputs.path(), schema, compression="zstd") as writer:
@@ -304,19 +305,20 @@ class CalibrationTable:
         Raises:
             MismatchError: the table lacks one, or describes it differently.
         """
-        if statistic not in self.statistics:
+        stored = name_among(statistic, self.statistics)
+        if stored is None:
             raise MismatchError(
                 f"{self.path} holds no quantiles of {statistic} (it has {', '.join(self.statistics)}). What differs: "
                 f"statistics. Score the background with --statistics {statistic} as well, or leave it out."
             )
-        lacking = [track.column for track in tracks if (statistic, track.column) not in self._listed]
+        lacking = [track.column for track in tracks if (stored, track.column) not in self._listed]
         if lacking:
             raise MismatchError(
                 f"{self.path} holds no quantiles of {statistic} for {len(lacking)} of the run's tracks "
                 f"({', '.join(lacking[:5])}). What differs: tracks. Score the background with these tracks as well."
             )
         table = pq.read_table(
-            self.path, columns=[*_TRACK, "variants", "absolute"], filters=pc.field("statistic") == statistic
+            self.path, columns=[*_TRACK, "variants", "absolute"], filters=pc.field("statistic") == stored
         )
         places = {column: row for row, column in enumerate(table.column("column").to_pylist())}
         found = _grids_of(table.take([places[track.column] for track in tracks]))
@@ -340,8 +342,10 @@ class CalibrationTable:
         differing = [name for name in sorted(own.keys() | other.keys()) if own.get(name) != other.get(name)]
         contigs = [name for name, digest in self.origin["reference"].items() if reference.get(name, digest) != digest]
         if differing or contigs:
-            differences = [
-                f"{name}: table {_short(own.get(name))}, run {_short(other.get(name))}" for name in differing
+            differences = window_difference(own, other, ("the table", "the run")) + [
+                f"{name}: table {_short(own.get(name))}, run {_short(other.get(name))}"
+                for name in differing
+                if is_compared(name, own, other)
             ]
             differences += [f"reference: other bases on {', '.join(contigs[:5])}"] if contigs else []
             raise MismatchError(

@@ -16,10 +16,11 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import Floats, StatisticRows
 from enformer_ray.dataset.selection import assays, choose_tracks, labels
+from enformer_ray.definitions import has_earlier_window
 from enformer_ray.engine.worker import load_planned_model, open_planned_reference
 from enformer_ray.errors import AnalysisError, EnformerRayError
 from enformer_ray.genome.annotation import Gene, read_genes
-from enformer_ray.genome.coordinates import Interval
+from enformer_ray.genome.coordinates import Interval, shift_offsets
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.model.enformer import Enformer
 from enformer_ray.planning.plan import Plan, load_plan
@@ -61,11 +62,12 @@ class Profile:
 
 
 class Profiler(DirectScorer):
-    """Predicts with the options of a run: placement, strands, indel convention; with several shifts, only the first."""
+    """Predicts with the options of a run: placement, strands, indel convention; of several shifts, the least."""
 
     def profiles(self, variants: Sequence[Variant]) -> Iterator[Profile]:
         """Profiles of variants, in their order."""
-        starts = [self._window_start(variant, 0) for variant in variants]
+        offset = min(shift_offsets(self.config.shifts), key=abs)
+        starts = [self._window_start(variant, offset) for variant in variants]
         geometry = self.model.config
         with torch.inference_mode():
             for i, reference, alternate in self._pairs(variants, starts):
@@ -86,6 +88,9 @@ def predict_profiles(plan: Plan, variants: Sequence[Variant], tracks: Sequence[S
     """
     scoring = plan.document.config.scoring
     options = scoring.model_copy(update={"precision": "float32", "statistics": ("sad",)})
+    if has_earlier_window(plan.document.parts):
+        # What `centred` was: today's window, moved back by one base.
+        options = options.model_copy(update={"shifts": (1,)})
     model, reference = _load(plan)
     for variant, chosen in zip(variants, tracks, strict=True):
         yield from Profiler(model, reference, options, chosen).profiles([variant])

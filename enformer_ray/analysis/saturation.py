@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from enformer_ray.analysis.plots import BLUE, GREEN, ORANGE, VERMILLION, check_format, new_figure, save
 from enformer_ray.dataset.dataset import ScoreDataset
+from enformer_ray.definitions import name_among
 from enformer_ray.errors import ConfigError
 from enformer_ray.rundir.store import RunStore
 
@@ -281,14 +282,13 @@ def _signed_statistics(dataset: ScoreDataset) -> list[str]:
 
 def _signed_statistic(dataset: ScoreDataset, statistic: str | None) -> str:
     signed = _signed_statistics(dataset)
-    if statistic is None and signed:
-        return signed[0]
-    if statistic not in signed:
+    found = name_among(statistic, signed) if statistic is not None else signed[0] if signed else None
+    if found is None:
         raise ConfigError(
             f"a logo needs a statistic that is a signed change from the reference to the alternate allele; "
             f"{dataset.uri} has {', '.join(signed) or 'none'}."
         )
-    return str(statistic)
+    return found
 
 
 def _lines(stretches: Sequence[Sites], track: int, width: int) -> list[LogoLine]:

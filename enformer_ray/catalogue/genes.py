@@ -47,7 +47,7 @@ class Windows(NamedTuple):
         length: bp.
         placement: as in `window_start`, of the transcription start instead of a variant.
         stride: of the placement `shared`.
-        shifts: number of windows that are averaged over; a variant has to be in all of them.
+        shifts: of the windows that are averaged over, see `shift_offsets`; a variant has to be in all of them.
         max_distance: maximum of bp between a variant and the start; None for the whole window.
         max_unknown: maximum of unknown bases in a window; None for any number.
     """
@@ -55,7 +55,7 @@ class Windows(NamedTuple):
     length: int
     placement: Placement
     stride: int
-    shifts: int
+    shifts: int | tuple[int, ...]
     max_distance: int | None
     max_unknown: int | None
 
@@ -66,8 +66,10 @@ class Windows(NamedTuple):
 
     def reach(self, positions: Integers) -> tuple[Integers, Integers]:
         """First and end (0-based half-open) of the bases that a variant may change, for sorted starts (1-based)."""
-        starts = cast(Integers, window_start(cast(Any, positions - 1), self.length, self.placement, stride=self.stride))
-        first, end = starts, starts + self.length - max(shift_offsets(self.shifts))
+        tss = cast(Any, positions - 1)
+        starts = cast(Integers, window_start(tss, self.length, self.placement, stride=self.stride, at_tss=True))
+        offsets = shift_offsets(self.shifts)
+        first, end = starts - min(offsets), starts + self.length - max(offsets)
         if self.max_distance is None:
             return first, end
         return np.maximum(first, positions - 1 - self.max_distance), end
@@ -184,7 +186,9 @@ class _Joined:
             return np.zeros(0, np.bool_)
         bases = ContigBases(self._reference, name)
         windows, size = self._windows, len(bases.codes)
-        unknown = UnknownBases(bases.unknown_runs(), size, windows.length, windows.placement, windows.stride)
+        unknown = UnknownBases(
+            bases.unknown_runs(), size, windows.length, windows.placement, windows.stride, at_tss=True
+        )
         chosen.unknown_bases = unknown.in_windows(chosen.positions)
         return chosen.unknown_bases > (np.inf if windows.max_unknown is None else windows.max_unknown)
 

@@ -23,6 +23,7 @@ from enformer_ray.config import (
     load_job_file,
     settings,
 )
+from enformer_ray.definitions import choices
 from enformer_ray.errors import ConfigError
 
 _JOB = {
@@ -159,7 +160,7 @@ def _annotation(setting: Setting, default_in_help: bool) -> Any:
     assert option is not None
     text = option.help or setting.field.description or ""
     if _in_one(setting.kind):
-        text += f", separated by commas: {', '.join(get_args(get_args(setting.kind)[0]))}"
+        text += f", separated by commas: {', '.join(choices(get_args(setting.kind)[0]))}"
     if get_origin(kind) is list:
         text += "; may be repeated"
     if setting.default and (default_in_help or option.unset):
@@ -176,7 +177,8 @@ def _option_type(kind: Any) -> Any:
     """Type of an option that takes values of a field's type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Union:
-        return _option_type(arguments[0])
+        # One value or a list of them: the model reads the commas.
+        return str if any(get_origin(argument) is tuple for argument in arguments) else _option_type(arguments[0])
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return list[str]
     if origin is Literal and not all(isinstance(choice, str) for choice in arguments):

@@ -15,6 +15,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from enformer_ray.dataset.selection import VariantFilter
+from enformer_ray.definitions import current_name, is_compared, name_among, window_difference
 from enformer_ray.errors import DatasetCorruptError, MismatchError, shortened
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.contigs import ContigNames, recorded_aliases
@@ -135,7 +136,8 @@ class FinishedRun:
         Files of a chromosome are in the order of positions: only as many footers are read as bisection needs.
         """
         files, first = [], 0
-        for file in self.manifest.under(f"{layout.SCORES}/{statistic}"):
+        stored = name_among(statistic, self.manifest.statistics) or statistic
+        for file in self.manifest.under(f"{layout.SCORES}/{stored}"):
             assert file.rows is not None  # they are tables
             files.append(ScoreFile(file.path, layout.scored_chromosome(file.path), first, file.rows))
             first += file.rows
@@ -208,7 +210,7 @@ def check_compatible(runs: Sequence[FinishedRun]) -> None:
 
 
 def _statistics(one: FinishedRun, other: FinishedRun) -> list[str]:
-    first, second = set(one.manifest.statistics), set(other.manifest.statistics)
+    first, second = (set(map(current_name, run.manifest.statistics)) for run in (one, other))
     return [] if first == second else [_only("statistics", sorted(first - second), sorted(second - first))]
 
 
@@ -226,10 +228,11 @@ def _tracks(one: FinishedRun, other: FinishedRun) -> list[str]:
 
 def _parts(one: FinishedRun, other: FinishedRun) -> list[str]:
     first, second = one.parts, other.parts
-    return [
+    ignored = (*_INPUT_DIGESTS, *_HARDWARE, "tracks", "statistics")
+    return window_difference(first, second, ("the first", "the second")) + [
         f"{name}: {_short(first.get(name))} in the first, {_short(second.get(name))} in the second"
         for name in {**first, **second}
-        if name not in (*_INPUT_DIGESTS, *_HARDWARE, "tracks", "statistics") and first.get(name) != second.get(name)
+        if name not in ignored and is_compared(name, first, second) and first.get(name) != second.get(name)
     ]
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.selection import VariantFilter, quoted
+from enformer_ray.definitions import other_names
 from enformer_ray.errors import EnformerRayError, StoreError
 from enformer_ray.rundir.remote_files import PROTOCOL, RangeFiles
 
@@ -117,6 +118,8 @@ def connect(contents: TableContents, files: DuckDBFiles) -> duckdb.DuckDBPyConne
     for statistic in contents.statistics:
         selects = (_scores(contents, files, number, statistic) for number in range(len(contents.runs)))
         connection.execute(f'CREATE VIEW "{statistic}" AS {" UNION ALL ".join(selects)}')
+        for other in other_names(statistic):  # a query may say the name of now of an older run, or the other way round
+            connection.execute(f'CREATE VIEW "{other}" AS SELECT * FROM "{statistic}"')
     selects = (_scores(contents, files, number, contents.statistics[0], "keys") for number in range(len(contents.runs)))
     connection.execute(f"CREATE VIEW variants AS {' UNION ALL '.join(selects)}")
     selects = (_inputs(contents, files, number) for number in range(len(contents.runs)))

@@ -125,7 +125,9 @@ def demo_job(world: World, output: Path) -> JobConfig:
         weights=str(world.weights),
         tracks_table=world.tracks_table,
         output=str(output),
-        scoring=ScoringConfig(statistics=("sad", "log2_ratio", "centre"), reverse_complement=True, threads=1),
+        scoring=ScoringConfig(
+            statistics=("sad", "log2_ratio", "centre_log2_ratio"), reverse_complement=True, threads=1
+        ),
         shard_size=64,
         workers=2,
     )

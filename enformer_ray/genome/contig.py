@@ -93,6 +93,7 @@ class UnknownBases:
         window_length: bp.
         placement: of the windows, see `window_start`.
         stride: of the windows, see `window_start`.
+        at_tss: whether the windows are those of transcription starts.
     """
 
     def __init__(
@@ -102,8 +103,9 @@ class UnknownBases:
         window_length: int,
         placement: Placement,
         stride: int = DEFAULT_STRIDE,
+        at_tss: bool = False,
     ) -> None:
-        self._length, self._placement, self._stride = window_length, placement, stride
+        self._length, self._placement, self._stride, self._at_tss = window_length, placement, stride, at_tss
         starts, ends = runs
         # A window begins at most its length and half a stride before the contig, and ends at most that far after it.
         beyond, size = 2 * window_length + BIN * stride, contig_length
@@ -115,7 +117,7 @@ class UnknownBases:
         """Unknown bases in the window (shift 0) of the variant at each 1-based position."""
         # window_start is pure arithmetic, so it takes an array as well as a number.
         first_bases = cast(Any, positions - 1)
-        starts = cast(Integers, window_start(first_bases, self._length, self._placement, stride=self._stride))
+        starts = cast(Integers, window_start(first_bases, self._length, self._placement, 0, self._stride, self._at_tss))
         return (self._up_to(starts + self._length) - self._up_to(starts)).astype(np.int32)
 
     def _up_to(self, edges: Integers) -> Integers:

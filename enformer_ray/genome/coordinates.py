@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_ray.config import DEFAULT_STRIDE, Placement
+from enformer_ray.definitions import SHIFT_COUNTS
 from enformer_ray.errors import SelectionError
 
 BIN = 128
@@ -39,33 +40,54 @@ class Window:
 
 
 def window_start(
-    first_base: int, length: int, placement: Placement, shift: int = 0, stride: int = DEFAULT_STRIDE
+    first_base: int,
+    length: int,
+    placement: Placement,
+    shift: int = 0,
+    stride: int = DEFAULT_STRIDE,
+    at_tss: bool = False,
 ) -> int:
     """Start (0-based) of the window in which a variant is scored.
 
     Args:
-        first_base: 0-based position of the first base of the normalised record.
+        first_base: 0-based position of the first base of the normalised record, or a transcription start.
         length: window length, bp.
-        placement: `centred`: first_base - length/2, as the published notebook does;
-            `binned`: the same rounded down to a multiple of 128, so that neighbouring variants share windows;
-            `shared`: the same rounded to the nearest multiple of `stride` bins.
+        placement: `centred`: first_base - length/2 + 1, which puts that base at index length/2 - 1, as the published
+            notebook does (`kipoiseq.Interval(chrom, pos, pos).resize(length)`, pos 1-based), and basenji
+            (`vcf.snp_seq1`) and baskerville;
+            `binned`: first_base - length/2 rounded down to a multiple of 128, so that neighbouring variants share
+            windows;
+            `shared`: first_base - length/2 rounded to the nearest multiple of `stride` bins.
         shift: bases by which the window moves to lower coordinates.
         stride: bins between two windows of `shared`; a variant is at most half of it from the centre of its window.
+        at_tss: whether `first_base` is a transcription start. `centred` is first_base - length/2 then: the start is
+            the first base of the middle output bin (docs/genes.md).
     """
     start = first_base - length // 2
-    if placement == "binned":
+    if placement == "centred" and not at_tss:
+        start = start + 1
+    elif placement == "binned":
         start = start // BIN * BIN
     elif placement == "shared":
         start = (start + BIN // 2 * stride) // (BIN * stride) * (BIN * stride)
     return start - shift
 
 
-def shift_offsets(shifts: int) -> list[int]:
-    """The shifts, bp, of the windows that `--shifts N` averages over: k * (128/N + 1), k = 0 .. N-1.
+def shift_offsets(shifts: int | tuple[int, ...]) -> list[int]:
+    """The shifts, bp to lower coordinates, of the windows that `--shifts` averages over.
 
-    The step is odd for 2 to 64 shifts, so that no phase of the 128-bp grid is repeated; one shift is the window itself.
+    A list is what it says; a count N means k * (128/N + 1), k = 0 .. N-1. The step is odd for 2 to 64 shifts, so that
+    no phase of the 128-bp grid is repeated; one shift is the window itself.
     """
+    if not isinstance(shifts, int):
+        return list(shifts)
     return [k * (BIN // shifts + 1) for k in range(shifts)]
+
+
+def shift_identity(shifts: int | tuple[int, ...]) -> int | list[int]:
+    """What stands for `--shifts` in a fingerprint: the count, also for a list of the same offsets, or else the list."""
+    offsets = shift_offsets(shifts)
+    return len(offsets) if len(offsets) in SHIFT_COUNTS and offsets == shift_offsets(len(offsets)) else offsets
 
 
 def reached_tokens(start: int, end: int, tokens: int) -> tuple[int, int]:

@@ -26,7 +26,7 @@ A list and not a pattern, since HDAC2, HNF4A and HCFC1 are no histones.
 """
 
 NARROW, WIDE = 501, 2001
-"""Width in bp, odd so that it has a middle base, of the region around a variant that the statistic `centre` sums."""
+"""Width in bp, odd so that it has a middle base, of the region around a variant that `centre_log2_ratio` sums over."""
 
 _RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 

@@ -18,9 +18,18 @@ from enformer_ray.catalogue.build import Catalogue, build_catalogue, load_part
 from enformer_ray.catalogue.files import LoadedPart
 from enformer_ray.catalogue.genes import Windows, gene_rows
 from enformer_ray.config import CatalogueConfig, GenesConfig, JobConfig, ScoringConfig
+from enformer_ray.definitions import (
+    CENTRED_WINDOW,
+    CENTRED_WINDOW_PART,
+    EARLIER_WINDOW,
+    current_name,
+    has_earlier_window,
+    is_compared,
+    name_among,
+)
 from enformer_ray.errors import ConfigError, MismatchError, shortened
 from enformer_ray.genome.annotation import Annotation, read_annotation
-from enformer_ray.genome.coordinates import UNKNOWN
+from enformer_ray.genome.coordinates import UNKNOWN, shift_identity, shift_offsets
 from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
 from enformer_ray.model.geometry import EnformerConfig
 from enformer_ray.model.hub import load_enformer
@@ -70,8 +79,8 @@ def open_job(config: JobConfig, plan_scoring: ScoringConfig | None = None) -> Jo
         plan_scoring: options of the plan that is resumed, for device, batch size and threads that the job leaves open.
 
     Raises:
-        ConfigError: a head that the weights do not have, other tokens than of 128 bp, `centre` without a track
-            table, or a stride too long.
+        ConfigError: a head that the weights do not have, other tokens than of 128 bp, `centre_log2_ratio` without a
+            track table, a stride or offsets too long.
         InputFileError: the reference, the track table or the gene annotation cannot be read.
         WeightsError, SelectionError, DeviceError: as their classes say.
     """
@@ -92,6 +101,7 @@ def open_job(config: JobConfig, plan_scoring: ScoringConfig | None = None) -> Jo
     table = read_track_table(config.tracks_table, head, count) if config.tracks_table else None
     tracks = select_tracks(config.scoring.tracks, count, table)
     config = _with_bounded_alleles(config, geometry)
+    _check_offsets(config.scoring, geometry)
     config = config.model_copy(update={"scoring": _resolve_scoring(config, geometry, plan_scoring)})
     annotation = _annotation(config, geometry, reference)
     return Job(config, reference, geometry, model.digest, table, tracks, annotation)
@@ -119,6 +129,16 @@ def _with_bounded_alleles(config: JobConfig, geometry: EnformerConfig) -> JobCon
         )
     longest = min(catalogue.max_allele_length, geometry.sequence_length // 8)
     return config.model_copy(update={"catalogue": catalogue.model_copy(update={"max_allele_length": longest})})
+
+
+def _check_offsets(scoring: ScoringConfig, geometry: EnformerConfig) -> None:
+    """Refuse offsets that could move an allele out of the window: it may be a quarter from the middle already."""
+    farthest = max(shift_offsets(scoring.shifts), key=abs)
+    if not isinstance(scoring.shifts, int) and abs(farthest) > geometry.sequence_length // 8:
+        raise ConfigError(
+            f"--shifts has the offset {farthest}, but windows of {geometry.sequence_length:,} bp may move by "
+            f"{geometry.sequence_length // 8:,} bp at most, an eighth of them; give smaller offsets."
+        )
 
 
 def _resolve_scoring(config: JobConfig, geometry: EnformerConfig, plan_scoring: ScoringConfig | None) -> ScoringConfig:
@@ -168,7 +188,7 @@ def job_identity(job: Job) -> Identity:
 def variant_score_identity(job: Job) -> Identity:
     """The part of a job's identity that scores of variants have: weights, scoring options, tracks."""
     return model_identity(job.weights_digest, job.geometry) | scoring_identity(
-        job.config.scoring, job.tracks, job.track_table
+        job.config.scoring, job.tracks, job.track_table, at_tss=job.config.genes is not None
     )
 
 
@@ -177,10 +197,12 @@ def model_identity(weights_digest: str, geometry: EnformerConfig) -> Identity:
     return {"weights": weights_digest, "geometry": asdict(geometry)}
 
 
-def scoring_identity(scoring: ScoringConfig, tracks: Sequence[int], table: TrackTable | None) -> Identity:
+def scoring_identity(
+    scoring: ScoringConfig, tracks: Sequence[int], table: TrackTable | None, at_tss: bool = False
+) -> Identity:
     """The scoring options, with device, batch size and threads resolved, and the selected indices in the head.
 
-    The track table changes a score only where `centre` is computed.
+    The track table changes a score only where `centre_log2_ratio` is computed. `at_tss` is as in `window_start`.
     """
     identity: Identity = {
         "head": scoring.head,
@@ -191,7 +213,7 @@ def scoring_identity(scoring: ScoringConfig, tracks: Sequence[int], table: Track
         "stride": scoring.stride if scoring.placement == "shared" else None,
         "indel": scoring.indel,
         "reverse_complement": scoring.reverse_complement,
-        "shifts": scoring.shifts,
+        "shifts": shift_identity(scoring.shifts),
         "unknown_base": UNKNOWN,
         "precision": scoring.precision,
         "device": scoring.device,
@@ -201,7 +223,9 @@ def scoring_identity(scoring: ScoringConfig, tracks: Sequence[int], table: Track
         "compile": scoring.compile,
         **scorer_identity(),
     }
-    if "centre" in scoring.statistics and table is not None:
+    if scoring.placement == "centred" and not at_tss:
+        identity[CENTRED_WINDOW_PART] = CENTRED_WINDOW
+    if name_among("centre_log2_ratio", scoring.statistics) and table is not None:
         widths = ",".join(str(table.centre_width(track)) for track in tracks)
         identity["centre_widths"] = hashlib.sha256(widths.encode()).hexdigest()
     return identity
@@ -223,6 +247,14 @@ def refuse_if_other(existing: Mapping[str, Any], requested: Mapping[str, Any], w
     Raises:
         MismatchError: naming the run directory `where` and each difference with both values.
     """
+    same_placement = requested.get("placement", "centred") == "centred" and "genes" not in requested
+    if has_earlier_window(existing) and same_placement:
+        raise MismatchError(
+            f"the run directory {where} was planned with {EARLIER_WINDOW} (it began at p - L/2, and begins at "
+            "p - L/2 + 1 now, as published: docs/scores.md); scores of both must not mix. Give the job another "
+            "--output to score it anew. What is scored already stays as it is: `finalise` publishes a run that is "
+            "wholly scored, and a finished one can be read, queried and exported."
+        )
     differences = compare_identities(existing, requested)
     if differences:
         lines = [f"{name}: planned {planned}, asked {asked}" for name, planned, asked in differences]
@@ -234,13 +266,20 @@ def refuse_if_other(existing: Mapping[str, Any], requested: Mapping[str, Any], w
 
 def compare_identities(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name and both values, as text, of each difference; what `requested` leaves out is not compared."""
-    first, second = _flat(existing), _flat(requested)
-    compared = [name for name in first | second if name.split(".")[0] in requested]
+    first, second = _flat(_with_current_names(existing)), _flat(_with_current_names(requested))
+    compared = [name for name in first | second if name.split(".")[0] in requested and is_compared(name, first, second)]
     return [
         (name, shortened(json.dumps(first.get(name))), shortened(json.dumps(second.get(name))))
         for name in compared
         if first.get(name) != second.get(name)
     ]
+
+
+def _with_current_names(identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same with statistics as they are called now: a name changes no score."""
+    if "statistics" not in identity:
+        return identity
+    return {**identity, "statistics": sorted(map(current_name, identity["statistics"]))}
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.catalogue.variant import FIRST_ROW, GENE_COLUMNS
 from enformer_ray.config import JobConfig
+from enformer_ray.definitions import AS_PLANNED
 from enformer_ray.errors import MismatchError, RunIncompleteError, StoreError
 from enformer_ray.planning.job import (
     Job,
@@ -183,7 +185,7 @@ def load_plan(store: RunStore) -> Plan:
     document = read_document(
         store,
         layout.PLAN,
-        PlanDocument.model_validate_json,
+        partial(PlanDocument.model_validate_json, context=AS_PLANNED),
         lambda why: MismatchError(
             f"{store.uri}/{layout.PLAN} was not written by this version of enformer-ray ({why}). Resume with the "
             "version that planned it, or give the job another --output."

@@ -16,8 +16,10 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from enformer_ray.config import JobConfig, Statistic
+from enformer_ray.config import JobConfig
+from enformer_ray.definitions import Statistic, name_among, window_difference
 from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError, shortened
+from enformer_ray.genome.coordinates import shift_offsets
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.planning.job import Job, compare_identities, ranges, variant_score_identity
 from enformer_ray.rundir import layout
@@ -186,36 +188,40 @@ def with_previous_batches(config: JobConfig, previous: Sequence[PreviousRun]) ->
 
 def differences(previous: PreviousRun, job: Job) -> tuple[str, ...]:
     """How the scores of a previous run are made otherwise than those of a job, as text; empty if in no way."""
-    compared = {name: value for name, value in variant_score_identity(job).items() if name not in _SUBSETS}
+    identity = variant_score_identity(job)
+    compared = {name: value for name, value in identity.items() if name not in _SUBSETS}
     # run.json was read from JSON, where tuples are lists.
     pairs = compare_identities(previous.parts, json.loads(json.dumps(compared)))
     lines = [f"{name}: {there} there, {here} here" for name, there, here in pairs]
+    lines += window_difference(previous.parts, identity, ("this run", "the job"))
     if "genes" in previous.parts:
         lines.append("genes: its scores are those at transcription starts")
     statistics = job.config.scoring.statistics
-    stored, shifts = previous.manifest.statistics, job.config.scoring.shifts
+    stored, shifts = previous.manifest.statistics, len(shift_offsets(job.config.scoring.shifts))
     missing = [name for name in statistics if stored_for(name, stored, shifts) is None]
     if missing:
         lines.append(f"statistics: it has no {', '.join(missing)}")
     tracks = sorted(set(job.tracks) - set(previous.tracks))
     if tracks:
         lines.append(f"tracks: it has not {shortened(ranges(tracks), 60)}")
-    elif "centre" in statistics and "centre" not in missing and job.track_table is not None:
+    elif job.track_table is not None and name_among("centre_log2_ratio", set(statistics) - set(missing)):
         widths = _centre_widths(previous)
         others = [track for track in job.tracks if widths[track] != job.track_table.centre_width(track)]
         if others:
-            lines.append(f"centre: another width of tracks {shortened(ranges(others), 60)}")
+            lines.append(f"centre_log2_ratio: another width of tracks {shortened(ranges(others), 60)}")
     return tuple(lines)
 
 
 def derived(previous: PreviousRun, job: Job) -> tuple[Statistic, ...]:
     """Statistics of a job that a previous run has not stored, and that follow from those that it has."""
-    stored, shifts = previous.manifest.statistics, job.config.scoring.shifts
-    return tuple(s for s in job.config.scoring.statistics if s not in stored and stored_for(s, stored, shifts))
+    stored, shifts = previous.manifest.statistics, len(shift_offsets(job.config.scoring.shifts))
+    return tuple(
+        s for s in job.config.scoring.statistics if not name_among(s, stored) and stored_for(s, stored, shifts)
+    )
 
 
 def _centre_widths(previous: PreviousRun) -> dict[int, int]:
-    """Widths (bp) of the statistic `centre`, by track, from the run's own table of tracks."""
+    """Widths (bp) of the statistic `centre_log2_ratio`, by track, from the run's own table of tracks."""
     rows = pq.read_table(pa.BufferReader(previous.store.read_bytes(layout.TRACKS))).to_pylist()
     names = ("identifier", "assay", "description", "genome")
     columns: Any = [tuple(row[name] or "" for row in rows) for name in names]

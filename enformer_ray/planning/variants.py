@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import GeneVariant, Variant
-from enformer_ray.config import JobConfig, ScoringConfig, Statistic
+from enformer_ray.config import JobConfig, ScoringConfig
+from enformer_ray.definitions import Statistic
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.planning.plan import Plan
 from enformer_ray.planning.shards import Part

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from enformer_ray.config import Statistic
+from enformer_ray.definitions import Statistic, current_name, name_among
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.model.tracks import column_name
 from enformer_ray.planning.plan import Plan
@@ -189,7 +189,7 @@ class Audit:
         }
         self.floors = NoiseFloors(len(audited.variant_ids), floors)
         direct, geometry = audited.direct, plan.document.parts["geometry"]
-        # Fewer bins even less out: at a transcription start twice as much is granted, as to `centre`.
+        # Fewer bins even less out: at a transcription start twice as much is granted, as to `centre_log2_ratio`.
         wider = 1 if plan.document.config.genes is None else 2
         self._bounds = {
             name: wider * _bound(name, direct["ref"], direct["alt"], geometry) for name in scoring.statistics
@@ -276,8 +276,8 @@ def _bound(statistic: Statistic, reference: Values, alternate: Values, geometry:
     lower, upper = np.minimum(reference, alternate) + 1, np.maximum(reference, alternate) + 1
     if statistic in ("ref", "alt"):
         return SUM_BOUND * upper
-    if statistic in ("log2_ratio", "centre", "log_sad"):
-        bins = {"log2_ratio": 1, "centre": 2, "log_sad": geometry["target_length"]}[statistic]
+    bins = {"log2_ratio": 1, "centre_log2_ratio": 2, "log_sad": geometry["target_length"]}.get(current_name(statistic))
+    if bins is not None:
         # The derivative of log2(x) is 1 / (x ln 2): the same rounding counts more, the smaller the sum.
         return np.asarray(bins * BOUND / math.log(2) * upper / lower)
     return BOUND * upper
@@ -331,8 +331,8 @@ def _floors_of(run: PreviousRun, plan: Plan) -> NoiseFloors:
     audit = read_audit(run.store)
     floors: dict[Statistic, Values] = {}
     for name in plan.document.config.scoring.statistics:
-        if name in table.column_names:
-            values = table.column(name).cast(pa.float64()).to_numpy()[rows]
+        if (stored := name_among(name, table.column_names)) is not None:
+            values = table.column(stored).cast(pa.float64()).to_numpy()[rows]
             # NaN: no variant of that run could be audited.
             if not np.isnan(values).any():
                 floors[name] = values

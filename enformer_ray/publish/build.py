@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from enformer_ray.config import Statistic
+from enformer_ray.definitions import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError
 from enformer_ray.files import read_ahead, sha256_of
 from enformer_ray.planning.plan import Plan, load_plan

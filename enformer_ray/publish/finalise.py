@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from enformer_ray.config import Statistic
+from enformer_ray.definitions import Statistic
 from enformer_ray.errors import RunInterruptedError
 from enformer_ray.files import sha256_of
 from enformer_ray.planning.plan import Plan, load_plan

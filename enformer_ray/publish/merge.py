@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from enformer_ray.config import Statistic
+from enformer_ray.definitions import Statistic
 from enformer_ray.errors import DatasetCorruptError
+from enformer_ray.genome.coordinates import shift_offsets
 from enformer_ray.model.tracks import column_name
 from enformer_ray.planning.plan import Plan, PlanDocument
 from enformer_ray.planning.previous import PreviousRun
@@ -260,7 +261,7 @@ class _PreviousScores:
 
     def __init__(self, document: PlanDocument, statistic: Statistic, stack: ExitStack) -> None:
         assert document.reuse is not None
-        self._runs, self._shifts = document.reuse.runs, document.config.scoring.shifts
+        self._runs, self._shifts = document.reuse.runs, len(shift_offsets(document.config.scoring.shifts))
         self._statistic, self._stack, self._schema = statistic, stack, score_schema(document.tracks)
         self._tracks = [column_name(track) for track in document.tracks]
         self._opened: dict[int, tuple[PreviousRun, list[NumberedRows]]] = {}

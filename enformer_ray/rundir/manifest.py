@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from enformer_ray.definitions import name_among
 from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore, read_document
@@ -85,15 +86,19 @@ class Manifest(_Frozen):
     created: str
 
     def statistic(self, name: str | None, uri: str) -> str:
-        """The statistic of that name, the first one when None; ConfigError, which names `uri`, if it has none."""
+        """The statistic of that name, which may be its older or its current one, as the run has it.
+
+        The first one when None; ConfigError, which names `uri`, if the run has none of that name.
+        """
         if name is None:
             return next(iter(self.statistics))
-        if name not in self.statistics:
+        stored = name_among(name, self.statistics)
+        if stored is None:
             raise ConfigError(
                 f"{uri} has no statistic {name!r}; it has {', '.join(self.statistics)}. --statistic names one of "
                 "these; other ones need a run of their own."
             )
-        return name
+        return stored
 
     def refuse_genes(self, uri: str) -> None:
         """Raise ConfigError, which names `uri`, where scores are those of genes: a caller needs one row a variant."""

@@ -52,7 +52,9 @@ class Costs(NamedTuple):
 
 def direct_flops(geometry: EnformerConfig, scoring: ScoringConfig, tracks: int) -> float:
     """Floating-point operations of two direct passes a variant, over all shifts and strands."""
-    return 2.0 * _strands(scoring) * scoring.shifts * pass_flops(geometry, scoring.head, tracks).total
+    return (
+        2.0 * _strands(scoring) * len(shift_offsets(scoring.shifts)) * pass_flops(geometry, scoring.head, tracks).total
+    )
 
 
 def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: Alleles, tracks: int) -> Costs:
@@ -65,7 +67,8 @@ def variant_costs(geometry: EnformerConfig, scoring: ScoringConfig, alleles: All
         tracks: how many tracks are predicted.
     """
     counter = _TrunkCounter(geometry, scoring, alleles, np.zeros(len(alleles.position), np.bool_))
-    return _costs(counter, geometry, scoring, alleles.position - 1, fast_flops(geometry, tracks, _block(scoring)))
+    starts = _all_starts(geometry.sequence_length, scoring, alleles.position - 1)
+    return _costs(counter, scoring, starts, fast_flops(geometry, tracks, _block(scoring)))
 
 
 def gene_costs(
@@ -92,7 +95,9 @@ def gene_costs(
     """
     counter = _TrunkCounter(geometry, scoring, alleles, _right_stays(alleles, tss_position, minus_strand))
     a_pass = fast_flops(geometry, tracks, _block(scoring), bins_near_tss(geometry, scoring, tss_bins))
-    return _costs(counter, geometry, scoring, tss_position - 1, a_pass)
+    return _costs(
+        counter, scoring, _all_starts(geometry.sequence_length, scoring, tss_position - 1, at_tss=True), a_pass
+    )
 
 
 def affected_bases(sequence_length: int, scoring: ScoringConfig, alleles: Alleles) -> tuple[Integers, Integers]:
@@ -107,32 +112,31 @@ def affected_bases(sequence_length: int, scoring: ScoringConfig, alleles: Allele
         alleles: the variants.
     """
     change = np.abs(alleles.alternate_length - alleles.reference_length)
-    offsets = shift_offsets(scoring.shifts)
-    starts = _window_starts(alleles.position - 1, sequence_length, scoring, 0)
-    return starts - max(offsets) - change, starts - min(offsets) + sequence_length + change
+    starts = _all_starts(sequence_length, scoring, alleles.position - 1)
+    return starts.min(0) - change, starts.max(0) + sequence_length + change
 
 
-def _costs(
-    counter: _TrunkCounter, geometry: EnformerConfig, scoring: ScoringConfig, first_bases: Integers, a_pass: int
-) -> Costs:
-    """Costs of rows whose windows are placed around `first_bases`, and `a_pass` operations from tokens to scores."""
-    windows = np.zeros(len(first_bases), np.int64)
+def _costs(counter: _TrunkCounter, scoring: ScoringConfig, starts_of_shifts: Integers, a_pass: int) -> Costs:
+    """Costs of rows whose windows start at `starts_of_shifts`, and `a_pass` operations from tokens to scores."""
+    windows = np.zeros(starts_of_shifts.shape[1], np.int64)
     tiles, flops = np.zeros_like(windows), np.zeros(len(windows))
-    for offset in shift_offsets(scoring.shifts):
-        starts = _window_starts(first_bases, geometry.sequence_length, scoring, offset)
+    for starts in starts_of_shifts:
         new, added = counter.new_windows(starts), counter.tiles(starts)
         windows += new
         tiles += added
         flops += new * counter.ends + added * counter.tile + counter.crops(starts)
-    passes, strands = windows + scoring.shifts, _strands(scoring)
+    passes, strands = windows + len(starts_of_shifts), _strands(scoring)
     flops += passes * a_pass
     return Costs(windows * strands, tiles * strands, passes * strands, flops * strands)
 
 
-def _window_starts(first_bases: Integers, length: int, scoring: ScoringConfig, offset: int) -> Integers:
+def _all_starts(length: int, scoring: ScoringConfig, first_bases: Integers, at_tss: bool = False) -> Integers:
+    """(shifts, n): starts of the windows of each shift, placed around `first_bases`."""
     # Written for one integer; the same arithmetic (floor division, too) holds for an array, which its types do not say.
-    starts = window_start(cast(Any, first_bases), length, scoring.placement, offset, scoring.stride)
-    return cast(Integers, starts)
+    bases, (placement, stride) = cast(Any, first_bases), (scoring.placement, scoring.stride)
+    offsets = shift_offsets(scoring.shifts)
+    starts = [window_start(bases, length, placement, offset, stride, at_tss) for offset in offsets]
+    return cast(Integers, np.stack(cast(Any, starts)))
 
 
 def _strands(scoring: ScoringConfig) -> int:

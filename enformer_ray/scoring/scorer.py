@@ -70,8 +70,8 @@ class Scorer(ABC):
         reference: the genome that the variants were normalised against.
         config: what is computed.
         tracks: indices of the selected tracks in the head, in output order.
-        target: where variants are scored; around themselves if None (then `centre`, which needs a table of tracks, is
-            refused).
+        target: where variants are scored; around themselves if None (then `centre_log2_ratio`, which needs a table of
+            tracks, is refused).
         batch_size: sequences in one pass; batches are padded to it, so that every pass has the same shape.
 
     Raises:
@@ -145,7 +145,9 @@ class Scorer(ABC):
     def _window_start(self, variant: Variant, offset: int) -> int:
         """Start (0-based) of the window of a variant, moved back by `offset` bp."""
         first_base, length = self.target.first_base(variant), self.model.config.sequence_length
-        return window_start(first_base, length, self.config.placement, offset, self.config.stride)
+        return window_start(
+            first_base, length, self.config.placement, offset, self.config.stride, at_tss=self.target.at_tss
+        )
 
     def _compared(self, variant: Variant, start: int, reference: Tensor, alternate: Tensor) -> Predictions:
         """The scored bins of two predictions (bins, tracks) in the window at `start`."""

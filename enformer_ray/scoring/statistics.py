@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from enformer_ray.config import Statistic
+from enformer_ray.definitions import Statistic, current_name
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Predictions:
         alternate: (bins, tracks).
         first_bin: offset of output bin 0 from the first base of the variant, bp (usually negative).
         bin: width of an output bin, bp.
-        centre_width: (tracks,) int64, width in bp of the region that `centre` sums over, odd; None without a table.
+        centre_width: (tracks,) int64, width in bp of the region that `centre_log2_ratio` sums over, odd; None without
+            a table.
     """
 
     reference: Tensor
@@ -57,8 +58,8 @@ def _d2(p: Predictions) -> Tensor:
     return (p.alternate - p.reference).square().sum(0).sqrt()
 
 
-def _centre(p: Predictions) -> Tensor:
-    assert p.centre_width is not None, "the target refuses `centre` without a track table"
+def _centre_log2_ratio(p: Predictions) -> Tensor:
+    assert p.centre_width is not None, "the target refuses `centre_log2_ratio` without a track table"
     half = p.centre_width // 2
     # (bins, tracks): the region differs by track, so bins are masked and not sliced.
     bins = torch.arange(len(p.reference), device=p.reference.device)[:, None]
@@ -69,13 +70,13 @@ def _centre(p: Predictions) -> Tensor:
     return torch.log1p(sad / (reference + 1)) / math.log(2)
 
 
-_REDUCTIONS: dict[Statistic, Callable[[Predictions], Tensor]] = {
+_REDUCTIONS: dict[str, Callable[[Predictions], Tensor]] = {
     "sad": _sad,
     "log2_ratio": _log2_ratio,
     "log_sad": _log_sad,
     "sax": _sax,
     "d2": _d2,
-    "centre": _centre,
+    "centre_log2_ratio": _centre_log2_ratio,
     "ref": lambda p: p.reference.sum(0),
     "alt": lambda p: p.alternate.sum(0),
 }
@@ -87,9 +88,9 @@ def reduce_predictions(predictions: Predictions, statistics: Sequence[Statistic]
     With r and a the float64 predictions of a track and b its bins (docs/scores.md):
     `sad` = sum_b (a - r); `log2_ratio` = log2((sum_b a + 1) / (sum_b r + 1)), altar's SADR;
     `log_sad` = sum_b [log2(a + 1) - log2(r + 1)], basenji's logSAD; `sax` = a - r in the bin of the largest |a - r|;
-    `d2` = sqrt(sum_b (a - r)^2); `centre` = log2_ratio over the bins that touch the 501 or 2,001 bp around the
-    variant's first base; `ref`, `alt` = the sums. Logarithms of ratios are taken as log1p of the relative difference,
-    since the difference of two logarithms would lose the digits that matter.
+    `d2` = sqrt(sum_b (a - r)^2); `centre_log2_ratio` = log2_ratio over the bins that touch the 501 or 2,001 bp around
+    the variant's first base; `ref`, `alt` = the sums. Logarithms of ratios are taken as log1p of the relative
+    difference, since the difference of two logarithms would lose the digits that matter.
 
     Returns:
         (statistics, tracks) float64, on the device of the predictions.
@@ -101,4 +102,4 @@ def reduce_predictions(predictions: Predictions, statistics: Sequence[Statistic]
         predictions.bin,
         predictions.centre_width,
     )
-    return torch.stack([_REDUCTIONS[statistic](exact) for statistic in statistics])
+    return torch.stack([_REDUCTIONS[current_name(statistic)](exact) for statistic in statistics])

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from enformer_ray.catalogue.variant import Variant
-from enformer_ray.config import Statistic
+from enformer_ray.definitions import Statistic, name_among
 from enformer_ray.model.tracks import column_name
 
 _DERIVED_FROM: dict[Statistic, tuple[Statistic, ...]] = {
@@ -35,8 +36,9 @@ def stored_for(statistic: Statistic, stored: Collection[str], shifts: int) -> tu
         stored: statistics with a file of scores.
         shifts: windows over which they are means.
     """
-    if statistic in stored:
-        return (statistic,)
+    same = name_among(statistic, stored)
+    if same is not None:
+        return (cast(Statistic, same),)
     needed = _DERIVED_FROM.get(statistic)
     if needed is None or not set(needed) <= set(stored) or (statistic == "log2_ratio" and shifts > 1):
         return None

@@ -9,11 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 
 from enformer_ray.catalogue.variant import GENE_FIELDS, GeneVariant, Variant
 from enformer_ray.config import ScoringConfig
+from enformer_ray.definitions import name_among
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome.coordinates import BIN, shift_offsets
 from enformer_ray.genome.reference import ReferenceGenome
@@ -23,16 +25,23 @@ from enformer_ray.scoring.edits import Strand, edit_on
 
 
 def check_centre(config: ScoringConfig, has_track_table: bool) -> None:
-    """Raise ConfigError if the statistic `centre` is to be computed without a track table."""
-    if "centre" in config.statistics and not has_track_table:
+    """Raise ConfigError if the statistic `centre_log2_ratio` is to be computed without a track table."""
+    if _asks_for_centre(config) and not has_track_table:
         raise ConfigError(
-            "the statistic `centre` sums over 501 or 2,001 bp by the assay of a track, so it needs a track table: give "
-            "--tracks-table (tracks_table in a job file), or leave `centre` out of the statistics."
+            "the statistic `centre_log2_ratio` sums over 501 or 2,001 bp by the assay of a track, so it needs a track "
+            "table: give --tracks-table (tracks_table in a job file), or leave it out of the statistics."
         )
+
+
+def _asks_for_centre(config: ScoringConfig) -> bool:
+    return name_among("centre_log2_ratio", config.statistics) is not None
 
 
 class Target(ABC):
     """What a scorer has to know of the place that its rows are scored at."""
+
+    at_tss: ClassVar[bool]
+    """Whether that is a transcription start: see `genome.coordinates.window_start`."""
 
     @abstractmethod
     def predicted_bins(self, geometry: EnformerConfig, scoring: ScoringConfig) -> range:
@@ -56,7 +65,7 @@ class Target(ABC):
 
     @abstractmethod
     def centre_widths(self, tracks: Sequence[int]) -> list[int] | None:
-        """Width (bp) of the region that `centre` sums over, for each track; None where `centre` is not scored."""
+        """Width (bp) of the region that `centre_log2_ratio` sums over, by track; None where that is not scored."""
 
     @abstractmethod
     def key_columns(self, variants: Sequence[Variant]) -> Mapping[str, pa.Array]:
@@ -68,8 +77,10 @@ class VariantTarget(Target):
     """Around the variant, over all output bins.
 
     Attributes:
-        track_table: what the tracks are; needed by the statistic `centre` alone.
+        track_table: what the tracks are; needed by the statistic `centre_log2_ratio` alone.
     """
+
+    at_tss: ClassVar[bool] = False
 
     track_table: TrackTable | None = None
 
@@ -77,7 +88,7 @@ class VariantTarget(Target):
         """All.
 
         Raises:
-            ConfigError: `centre` is asked for without a track table.
+            ConfigError: `centre_log2_ratio` is asked for without a track table.
         """
         check_centre(scoring, self.track_table is not None)
         return range(geometry.bins)
@@ -115,6 +126,8 @@ class TssTarget(Target):
         bins: output bins over which the statistics run, an odd number: that of the start in their middle.
     """
 
+    at_tss: ClassVar[bool] = True
+
     bins: int = 3
 
     def predicted_bins(self, geometry: EnformerConfig, scoring: ScoringConfig) -> range:
@@ -140,7 +153,7 @@ class TssTarget(Target):
         return edit.end <= start
 
     def centre_widths(self, tracks: Sequence[int]) -> list[int] | None:  # noqa: ARG002
-        """None: `predicted_bins` refuses `centre`."""
+        """None: `predicted_bins` refuses `centre_log2_ratio`."""
         return None
 
     def key_columns(self, variants: Sequence[Variant]) -> Mapping[str, pa.Array]:
@@ -165,12 +178,12 @@ def bins_near_tss(geometry: EnformerConfig, scoring: ScoringConfig, count: int) 
         count: output bins over which the statistics run.
 
     Raises:
-        ConfigError: the window has not so many, or `centre` is asked for.
+        ConfigError: the window has not so many, or `centre_log2_ratio` is asked for.
     """
-    if "centre" in scoring.statistics:
+    if _asks_for_centre(scoring):
         raise ConfigError(
-            "the statistic `centre` looks at the bins around a variant; scores of genes look at those around a "
-            "transcription start. Leave it out of --statistics: log2_ratio is the same over these bins."
+            "the statistic `centre_log2_ratio` looks at the bins around a variant; scores of genes look at those "
+            "around a transcription start. Leave it out of --statistics: log2_ratio is the same over these bins."
         )
     bins = _symmetric_bins(geometry, scoring, count)
     if bins.start < 0:
@@ -191,9 +204,10 @@ def _symmetric_bins(geometry: EnformerConfig, scoring: ScoringConfig, around: in
     half = BIN // 2 * scoring.stride
     lowest, highest = {"centred": (0, 0), "binned": (0, BIN - 1), "shared": (-half, half - 1)}[scoring.placement]
     middle, radius = geometry.sequence_length // 2, around // 2
-    first = (middle + lowest) // BIN - geometry.crop - radius
     # Shifts move the window back, and so the start forward in it.
-    last = (middle + highest + max(shift_offsets(scoring.shifts))) // BIN - geometry.crop + radius
+    offsets = shift_offsets(scoring.shifts)
+    first = (middle + lowest + min(offsets)) // BIN - geometry.crop - radius
+    last = (middle + highest + max(offsets)) // BIN - geometry.crop + radius
     # Predictions of the reverse strand are flipped: the same bins have to be there on both sides.
     first = min(first, geometry.bins - 1 - last)
     return range(first, geometry.bins - first)

@@ -74,7 +74,7 @@ def test_the_study_leads_to_the_tracks_that_it_acts_through(run: Path) -> None:
 
 
 def test_every_reader_opens_the_dataset(run: Path) -> None:
-    for statistic in ("sad", "log2_ratio", "centre"):
+    for statistic in ("sad", "log2_ratio", "centre_log2_ratio"):
         by_pandas = pd.read_parquet(run / "scores" / statistic)
         by_polars = pl.scan_parquet(run / "scores" / statistic / "*.parquet").collect()
         (by_duckdb,) = duckdb.sql(f"SELECT count(*) FROM '{run}/scores/{statistic}/*.parquet'").fetchall()

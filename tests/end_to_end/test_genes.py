@@ -209,7 +209,7 @@ def test_dry_run_counts_and_writes_nothing(folder: Path, command: Command) -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--statistics", "centre"], "centre"),
+        (["--statistics", "centre_log2_ratio"], "centre_log2_ratio"),
         (["--bins", "2"], "genes.bins: .*odd"),
         (["--bins", "5"], "--bins"),
         (["--gtf", "nowhere.gtf"], "nowhere.gtf cannot be read"),

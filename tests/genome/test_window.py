@@ -21,8 +21,10 @@ LENGTHS = st.integers(1, 1536).map(lambda tokens: 128 * tokens)
 @given(p=POSITIONS, length=LENGTHS, shift=st.integers(0, 200))
 def test_centred_and_binned_windows(p: int, length: int, shift: int) -> None:
     exact = p - Fraction(length, 2)
-    assert window_start(p, length, "centred", shift) == exact - shift
+    assert window_start(p, length, "centred", shift) == exact + 1 - shift
+    assert window_start(p, length, "centred", shift, at_tss=True) == exact - shift
     assert window_start(p, length, "binned", shift) == math.floor(exact / 128) * 128 - shift
+    assert window_start(p, length, "binned", shift, at_tss=True) == window_start(p, length, "binned", shift)
     assert window_start(p, length, "binned") % 128 == 0
 
 
@@ -42,15 +44,16 @@ def test_shared_windows_are_the_nearest_of_their_row(p: int, length: int, shift:
 
 @settings(deadline=None, max_examples=200)
 @given(p=POSITIONS)
-def test_the_variant_of_the_published_geometry_is_in_token_768(p: int) -> None:
-    assert p - window_start(p, 196_608, "centred") == 98_304
+def test_where_the_first_base_is_in_the_published_geometry(p: int) -> None:
+    assert p - window_start(p, 196_608, "centred") == 98_303
+    assert p - window_start(p, 196_608, "centred", at_tss=True) == 98_304  # the first base of output bin 448
     assert (p - window_start(p, 196_608, "binned")) // BIN == 768
 
 
 def test_windows_of_published_geometry_by_hand() -> None:
-    assert window_start(1_000_000, 196_608, "centred") == 901_696
+    assert window_start(1_000_000, 196_608, "centred") == 901_697
     assert window_start(1_000_000, 196_608, "binned") == 901_632
-    assert window_start(0, 196_608, "centred") == window_start(0, 196_608, "binned") == -98_304
+    assert window_start(0, 196_608, "centred") - 1 == window_start(0, 196_608, "binned") == -98_304
     assert window_start(127, 196_608, "binned", 33) == -98_304 - 33
     assert window_start(128, 196_608, "binned", 33) == -98_304 + 128 - 33
     assert window_start(1_000_000, 196_608, "shared") == 901_120  # floor((901,696 + 2,048) / 4,096) x 4,096

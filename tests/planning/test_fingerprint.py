@@ -83,8 +83,8 @@ def test_the_track_table_counts_for_centre_alone() -> None:
         scoring = RESOLVED.model_copy(update={"statistics": (statistic,)})
         return fingerprint(scoring_identity(scoring, [0, 1], table(second)))
 
-    assert of("centre", "CHIP:H3K27ac:x") != of("centre", "CHIP:CTCF:x")
-    assert of("centre", "CHIP:GATA1:x") == of("centre", "CHIP:CTCF:x")
+    assert of("centre_log2_ratio", "CHIP:H3K27ac:x") != of("centre_log2_ratio", "CHIP:CTCF:x")
+    assert of("centre_log2_ratio", "CHIP:GATA1:x") == of("centre_log2_ratio", "CHIP:CTCF:x")
     assert of("sad", "CHIP:H3K27ac:x") == of("sad", "CHIP:CTCF:x")
 
 

@@ -260,7 +260,7 @@ def test_cuts_hold_both_bounds_and_waste_nothing(flops: list[float], size: int, 
 
 def test_centre_without_a_track_table_is_refused(job: JobConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--tracks-table"):
-        make_plan(scoring_with(job, statistics=("centre",)), LocalStore(tmp_path / "run"))
+        make_plan(scoring_with(job, statistics=("centre_log2_ratio",)), LocalStore(tmp_path / "run"))
 
 
 def test_centre_with_a_track_table_stands_in_the_plan(job: JobConfig, tmp_path: Path) -> None:
@@ -268,7 +268,10 @@ def test_centre_with_a_track_table_stands_in_the_plan(job: JobConfig, tmp_path: 
     (tmp_path / "tracks.txt").write_text("index\tidentifier\tdescription\n" + rows)
     store = LocalStore(tmp_path / "run")
     plan = make_plan(
-        scoring_with(job, statistics=("centre",)).model_copy(update={"tracks_table": tmp_path / "tracks.txt"}), store
+        scoring_with(job, statistics=("centre_log2_ratio",)).model_copy(
+            update={"tracks_table": tmp_path / "tracks.txt"}
+        ),
+        store,
     )
     (tmp_path / "tracks.txt").unlink()
     worker = ScoringWorker(store.uri)

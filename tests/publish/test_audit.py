@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enformer_ray.cli import printing
-from enformer_ray.config import JobConfig, Statistic
+from enformer_ray.config import JobConfig
+from enformer_ray.definitions import Statistic
 from enformer_ray.errors import AuditError, DatasetCorruptError, MismatchError
 from enformer_ray.genome.coordinates import window_start
 from enformer_ray.planning.plan import Plan, load_plan, make_plan

@@ -61,7 +61,7 @@ class Oracle:
     stride: int = 32
     indel: str = "local"
     reverse_complement: bool = False
-    shifts: int = 1
+    shifts: int | Sequence[int] = 1
     centre_width: Sequence[int] | None = None
     _tokens: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -75,17 +75,24 @@ class Oracle:
         first_base = position - 1
         assert self.genome[chromosome][first_base : first_base + len(reference)] == reference
         at_each_shift = []
-        for k in range(self.shifts):
+        for shift in self._shifts():
             start = first_base - self._length // 2
-            if self.placement == "binned":
+            if self.placement == "centred":
+                start += 1  # so that the first base is at index length/2 - 1
+            elif self.placement == "binned":
                 start = 128 * math.floor(start / 128)
             elif self.placement == "shared":
                 # The multiple of the stride that is nearest, the upper one of two.
                 start = 128 * self.stride * math.floor(start / (128 * self.stride) + 0.5)
-            start -= k * (128 // self.shifts + 1)
+            start -= shift
             pair = self._predictions(chromosome, first_base, reference, alternate, start)
             at_each_shift.append(self._statistics(*pair, start - first_base))
         return {name: np.mean([scores[name] for scores in at_each_shift], axis=0) for name in at_each_shift[0]}
+
+    def _shifts(self) -> list[int]:
+        if isinstance(self.shifts, int):
+            return [k * (128 // self.shifts + 1) for k in range(self.shifts)]
+        return list(self.shifts)
 
     def convention(self, reference: str, alternate: str) -> str:
         change = abs(len(alternate) - len(reference))
@@ -175,5 +182,5 @@ class Oracle:
                     if around & set(range(window_offset + 128 * (trimmed + b), window_offset + 128 * (trimmed + b + 1)))
                 ]
                 centre.append(math.log2((a[bins, track].sum() + 1) / (r[bins, track].sum() + 1)))
-            scores["centre"] = np.array(centre)
+            scores["centre_log2_ratio"] = np.array(centre)
         return scores

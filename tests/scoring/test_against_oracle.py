@@ -28,7 +28,7 @@ from tests.scoring.world import (
     write_genome,
 )
 
-STATISTICS = ("ref", "alt", "sad", "log2_ratio", "log_sad", "sax", "d2", "centre")
+STATISTICS = ("ref", "alt", "sad", "log2_ratio", "log_sad", "sax", "d2", "centre_log2_ratio")
 REPEATED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from enformer_ray.config import Statistic
+from enformer_ray.definitions import Statistic
 from enformer_ray.scoring.statistics import Predictions, reduce_predictions
 from enformer_ray.scoring.tables import derive, stored_for
 

@@ -157,7 +157,7 @@ def test_an_unknown_head_is_named(reference: ReferenceGenome) -> None:
 
 def test_centre_needs_a_track_table(reference: ReferenceGenome) -> None:
     with pytest.raises(ConfigError, match=r"`centre`.*--tracks-table"):
-        ReuseScorer(tiny_model(), reference, ScoringConfig(statistics=("sad", "centre")), TRACKS)
+        ReuseScorer(tiny_model(), reference, ScoringConfig(statistics=("sad", "centre_log2_ratio")), TRACKS)
 
 
 def test_a_changed_reference_stops_the_score(tmp_path: Path) -> None:

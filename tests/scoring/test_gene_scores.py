@@ -217,4 +217,4 @@ def test_bins_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="--bins"):
         bins_near_tss(GEOMETRY, ScoringConfig(placement="centred"), 19)
     with pytest.raises(ConfigError, match="log2_ratio"):
-        bins_near_tss(GEOMETRY, ScoringConfig(statistics=("centre",)), 3)
+        bins_near_tss(GEOMETRY, ScoringConfig(statistics=("centre_log2_ratio",)), 3)

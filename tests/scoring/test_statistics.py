@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from enformer_ray.config import Statistic
+from enformer_ray.definitions import Statistic
 from enformer_ray.scoring.statistics import Predictions, reduce_predictions
 
 COUNTS = arrays(np.float64, (2, 11, 3), elements=st.floats(0, 1e4))
@@ -64,7 +64,7 @@ def test_centre_takes_the_bins_that_touch_the_region(width: int) -> None:
         predictions = np.zeros((2, 1, 1))
         predictions[1] = 3
         touches = first + 127 >= -half and first <= half
-        assert _reduce("centre", predictions, first, width) == (2 if touches else 0), first
+        assert _reduce("centre_log2_ratio", predictions, first, width) == (2 if touches else 0), first
 
 
 def test_centre_by_hand_at_the_published_geometry() -> None:
@@ -72,7 +72,7 @@ def test_centre_by_hand_at_the_published_geometry() -> None:
     reference = np.zeros((896, 1))
     alternate = np.arange(896.0)[:, None]
     for width, bins in ((501, range(446, 450)), (2001, range(440, 456))):
-        found = _reduce("centre", np.stack([reference, alternate]), 40_960 - 98_304, width)
+        found = _reduce("centre_log2_ratio", np.stack([reference, alternate]), 40_960 - 98_304, width)
         np.testing.assert_allclose(found, math.log2(sum(bins) + 1), rtol=1e-12)
 
 
@@ -80,7 +80,7 @@ def test_each_track_has_its_own_centre() -> None:
     predictions = torch.ones(2, 40, 2)
     predictions[1] = 2
     pair = Predictions(predictions[0], predictions[1], -20 * 128, 128, torch.tensor([501, 2001]))
-    found = reduce_predictions(pair, ["centre"])[0].numpy()
+    found = reduce_predictions(pair, ["centre_log2_ratio"])[0].numpy()
     np.testing.assert_allclose(found, [math.log2(9 / 5), math.log2(33 / 17)], rtol=1e-12)
 
 

@@ -20,12 +20,13 @@ from enformer_ray.catalogue.sources import STANDARD_INPUT
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
 from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
+from enformer_ray.definitions import current_name
 from enformer_ray.errors import AnalysisError
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.rundir.remote_files import PROTOCOL
 from enformer_ray.rundir.store import open_store
 
-SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre"})
+SIGNED = frozenset({"sad", "log2_ratio", "log_sad", "sax", "centre_log2_ratio"})
 """Statistics that change their sign when the two alleles are exchanged."""
 
 KEYS = ("variant_id", "chromosome", "position", "reference_allele", "alternate_allele")
@@ -72,8 +73,8 @@ class ExportSource:
         self._run = run = FinishedRun(open_store(run_directory))
         self.store, self.manifest = run.store, run.manifest
         self.manifest.refuse_genes(self.store.uri)
-        self.statistic = statistic
         self.rows = StatisticRows(run, statistic)
+        self.statistic = self.rows.statistic
         self.tracks: list[Track] = tracks_of(choose_tracks(run.track_table, selectors, self.store.uri))
 
     def __enter__(self) -> ExportSource:
@@ -102,7 +103,7 @@ class ExportSource:
     @property
     def signed(self) -> bool:
         """Whether scores change their sign when the alleles are exchanged."""
-        return self.statistic in SIGNED
+        return current_name(self.statistic) in SIGNED
 
     @property
     def columns(self) -> list[str]:
