@@ -119,10 +119,13 @@ def read_shifts(value: object) -> int | tuple[int, ...]:
 
 
 def _numbers(text: str) -> object:
-    """What a text with or without commas says; a piece that is no whole number stays text, and is refused."""
-    pieces = [piece.strip() for piece in text.split(",")]
+    """What a text with or without commas says; a piece that is no whole number stays text, and is refused.
+
+    A comma makes a list, also behind a single number, as in Python.
+    """
+    pieces = [piece.strip() for piece in text.removesuffix(",").split(",")]
     read = [int(piece) if _WHOLE.fullmatch(piece) else piece for piece in pieces]
-    return read if len(pieces) > 1 else read[0]
+    return read if "," in text else read[0]
 
 
 def _short(value: object) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from enformer_ray.cli.options import job_values
-from enformer_ray.config import JobConfig, Schedule, build_config, check_model, settings
+from enformer_ray.config import JobConfig, Schedule, ScoringConfig, build_config, check_model, settings
+from enformer_ray.definitions import AS_PLANNED
 from enformer_ray.errors import ConfigError
 from tools.write_job_reference import PAGE, page
 
@@ -54,15 +55,17 @@ def test_a_section_that_holds_no_keys_is_refused(tmp_path: Path) -> None:
         ({"offline": "perhaps"}, "offline: must be true or false; it is 'perhaps' (option --offline)"),
         (
             {"scoring": {"shifts": 3}},
-            "scoring.shifts: must be one of 1, 2, 4, 8, 16, 32, 64; it is 3 (option --shifts)",
+            "scoring.shifts: must be one of 1, 2, 4, 8, 16, 32, 64, or a list of offsets, bp, such as 0,1,-1 (at most "
+            "64, from -1,024 to 1,024); it is 3 (option --shifts)",
         ),
+        ({"scoring": {"shifts": [0, 1, 0]}}, "scoring.shifts: the offset 0 is named twice (option --shifts)"),
         (
             {"scoring": {"device": "tpu"}},
             "scoring.device: must be one of auto, cpu, cuda; it is 'tpu' (option --device)",
         ),
         (
             {"scoring": {"statistics": ["sad", "saad"]}},
-            "scoring.statistics: must be a list (not empty) of sad, log2_ratio, log_sad, sax, d2, centre, "
+            "scoring.statistics: must be a list (not empty) of sad, log2_ratio, log_sad, sax, d2, centre_log2_ratio, "
             "ref, alt; it has 'saad' (option --statistics)",
         ),
         (
@@ -95,6 +98,71 @@ def test_a_section_that_holds_no_keys_is_refused(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_is_named_with_its_option_and_what_is_allowed(values: dict[str, Any], line: str) -> None:
     assert message({**NEEDED, **values}) == f"the job file j.yaml cannot be used:\n  {line}"
+
+
+@pytest.mark.parametrize(
+    ("shifts", "read"),
+    [
+        (4, 4),
+        ("4", 4),
+        ("0,1,-1", (-1, 0, 1)),
+        ("-1, 0, +1", (-1, 0, 1)),
+        ([0, 1, -1], (-1, 0, 1)),
+        ([0, 33, 66, 99], (0, 33, 66, 99)),
+        ([1], (1,)),
+        ("1,", (1,)),
+        (list(range(-32, 32)), tuple(range(-32, 32))),
+        ([1024, -1024], (-1024, 1024)),
+    ],
+)
+def test_shifts_are_a_count_or_offsets(shifts: object, read: object) -> None:
+    job = build_config({**NEEDED, "scoring": {"shifts": shifts}}, "j")
+    assert job.scoring.shifts == read
+    assert JobConfig.model_validate_json(job.model_dump_json()) == job
+
+
+@pytest.mark.parametrize(
+    ("shifts", "found"),
+    [
+        ("0", "it is 0"),
+        (True, "it is True"),
+        (4.0, "it is 4.0"),
+        ("four", "it is 'four'"),
+        ("0,1.5", "it has '1.5'"),
+        ("0,,1", "it has ''"),
+        (",", "it has ''"),
+        ("0,--1", "it has '--1'"),
+        ("9" * 5000, "it is '9999"),
+        ([0, 1.0], "it has 1.0"),
+        ([0, True], "it has True"),
+        ([0, None], "it has None"),
+        ([0, 1025], "it has 1025"),
+        ([-1025, 0], "it has -1025"),
+        ([], "it has 0"),
+        (list(range(65)), "it has 65"),
+        ({0: 1}, "it is {0: 1}"),
+        (None, "it is None"),
+    ],
+)
+def test_shifts_that_are_neither_are_refused(shifts: object, found: str) -> None:
+    refused = message({**NEEDED, "scoring": {"shifts": shifts}})
+    assert "scoring.shifts: must be " in refused
+    assert "a list of offsets, bp, such as 0,1,-1 (at most 64, from -1,024 to 1,024); " + found in refused
+    assert len(refused) < 400
+
+
+def test_an_older_name_of_a_statistic_is_its_current_one() -> None:
+    job = build_config({**NEEDED, "scoring": {"statistics": ["sad", "centre"]}}, "j")
+    assert job.scoring.statistics == ("sad", "centre_log2_ratio")
+    assert ScoringConfig(statistics=("centre",)).statistics == ("centre_log2_ratio",)
+    both = {"statistics": ["centre", "centre_log2_ratio"]}
+    assert "scoring.statistics: a statistic is named twice" in message({**NEEDED, "scoring": both})
+    assert "centre," not in page().replace("`centre`", "")
+
+
+def test_a_plan_keeps_the_name_of_its_files() -> None:
+    planned = {"statistics": ["centre"]}
+    assert ScoringConfig.model_validate(planned, context=AS_PLANNED).statistics == ("centre",)
 
 
 def test_every_wrong_key_has_a_line() -> None:

@@ -144,10 +144,8 @@ class Scorer(ABC):
 
     def _window_start(self, variant: Variant, offset: int) -> int:
         """Start (0-based) of the window of a variant, moved back by `offset` bp."""
-        first_base, length = self.target.first_base(variant), self.model.config.sequence_length
-        return window_start(
-            first_base, length, self.config.placement, offset, self.config.stride, at_tss=self.target.at_tss
-        )
+        length, placement, stride = self.model.config.sequence_length, self.config.placement, self.config.stride
+        return window_start(self.target.first_base(variant), length, placement, offset, stride, self.target.at_tss)
 
     def _compared(self, variant: Variant, start: int, reference: Tensor, alternate: Tensor) -> Predictions:
         """The scored bins of two predictions (bins, tracks) in the window at `start`."""

@@ -77,6 +77,7 @@ OPTIONS = [
     Windows(LENGTH, "shared", 4, 2, None, None),
     Windows(LENGTH, "centred", 32, 1, 150, None),
     Windows(LENGTH, "centred", 32, 1, None, 200),
+    Windows(LENGTH, "binned", 32, (-40, 7), None, None),
 ]
 
 
@@ -88,9 +89,10 @@ def expected_pairs(
     found: dict[str, list[tuple[int, str, str]]] = {"planned": [], "too_many_unknown_bases": []}
     for chromosome in reference.chromosomes:
         for start in annotation.starts.get(chromosome, []):
-            first = window_start(start.position - 1, LENGTH, placement, stride=windows.stride)
-            last = first - {1: 0, 2: 65, 4: 99}[windows.shifts]
-            unknown = reference.bases(chromosome, first, first + LENGTH).count("N")
+            place = window_start(start.position - 1, LENGTH, placement, stride=windows.stride, at_tss=True)
+            offsets = {1: [0], 2: [0, 65], 4: [0, 33, 66, 99], (-40, 7): [-40, 7]}[windows.shifts]
+            first, last = place - min(offsets), place - max(offsets)
+            unknown = reference.bases(chromosome, place, place + LENGTH).count("N")
             for v in (v for v in variants if v["chromosome"] == chromosome):
                 begin, end = v["position"] - 1, v["position"] - 1 + len(v["reference_allele"])
                 near = windows.max_distance is None or abs(v["position"] - start.position) <= windows.max_distance

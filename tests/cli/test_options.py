@@ -115,11 +115,13 @@ def test_job_options_leave_defaults_to_the_job_file(tmp_path: Path) -> None:
 
     assert run(job_command(command), "--config", str(file), "--shifts", "2").exit_code == 0
     assert (seen[0].scoring.stride, seen[0].scoring.shifts) == (16, 2)
+    assert run(job_command(command), "--config", str(file), "--shifts", "-1,0,1").exit_code == 0
+    assert seen[1].scoring.shifts == (-1, 0, 1)
     assert "--gtf" not in run(job_command(command), "--help").output
     with_genes = job_command(command, without=("previous",), also=("gtf", "gene_type"))
     assert (
         run(with_genes, "--config", str(file), "--gtf", "g.gtf", "--gene-type", "a", "--gene-type", "b").exit_code == 0
     )
-    assert seen[1].genes is not None
+    assert seen[2].genes is not None
     assert (seen[1].genes.gtf, seen[1].genes.gene_types) == (Path("g.gtf"), ("a", "b"))
     assert "--previous" not in run(with_genes, "--help").output

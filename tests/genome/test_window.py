@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enformer_ray.genome.coordinates import BIN, reached_tokens, shift_offsets, window_start
+from enformer_ray.genome.coordinates import BIN, reached_tokens, shift_identity, shift_offsets, window_start
 
 POSITIONS = st.integers(0, 250_000_000)
 LENGTHS = st.integers(1, 1536).map(lambda tokens: 128 * tokens)
@@ -64,6 +64,25 @@ def test_shift_offsets_by_hand() -> None:
     assert shift_offsets(2) == [0, 65]
     assert shift_offsets(4) == [0, 33, 66, 99]
     assert shift_offsets(8) == [0, 17, 34, 51, 68, 85, 102, 119]
+
+
+def test_explicit_offsets_are_what_they_say() -> None:
+    assert shift_offsets((-1, 0, 1)) == [-1, 0, 1]
+    assert window_start(1_000_000, 196_608, "centred", -1) == 901_698
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8, 16, 32, 64])
+def test_a_list_that_a_count_means_has_its_identity(count: int) -> None:
+    offsets = shift_offsets(count)
+    assert shift_identity(count) == shift_identity(tuple(offsets)) == count
+    assert shift_identity(tuple(offsets[1:])) == offsets[1:]
+    assert shift_identity((-1, *offsets[1:])) == [-1, *offsets[1:]]
+
+
+def test_the_identity_of_other_lists() -> None:
+    assert shift_identity((-1, 0, 1)) == [-1, 0, 1]
+    assert shift_identity((1,)) == [1]
+    assert shift_identity((0, 33, 66)) == [0, 33, 66]
 
 
 @pytest.mark.parametrize("shifts", [1, 2, 4, 8, 16, 32, 64])

@@ -13,19 +13,23 @@ FOLDER = Path(__file__).parent
 ARCHIVE = FOLDER / "old_runs.tar.xz"
 EXPECTED = FOLDER / "expected.json"
 
+EARLIER_NAMES = FOLDER / "earlier_names.tar.xz"
+"""Two more jobs and their runs, which `make_earlier_names.py` made."""
+
 PLACE = "/tmp/old-runs"
 """Where the runs were made: plans hold absolute paths, since workers elsewhere start in another folder."""
 
 
-def unpack(folder: Path) -> Path:
-    """Unpack the archive, and let its plans name their inputs and previous runs at their new place.
+def unpack(folder: Path, *more: Path) -> Path:
+    """Unpack the archive and others, and let their plans name their inputs and previous runs at their new place.
 
     plan.json is no part of a finished dataset, and paths are no part of a fingerprint.
     """
     # The first releases of Python 3.11 have no filters, and later ones warn without: the archive is our own either way.
     filtered: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, **filtered)
+    for path in (ARCHIVE, *more):
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, **filtered)
     plans = list(folder.glob("runs/*/plan/plan.json"))
     assert plans
     for plan in plans:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from enformer_ray.config import ScoringConfig
 from enformer_ray.errors import MismatchError
 from enformer_ray.model.tracks import TrackTable
-from enformer_ray.planning.job import fingerprint, model_identity, ranges, refuse_if_other, scoring_identity
+from enformer_ray.planning.job import (
+    fingerprint,
+    model_identity,
+    ranges,
+    refuse_if_other,
+    scorer_identity,
+    scoring_identity,
+)
 from tests.run_fixtures import GEOMETRY
 
 RESOLVED = ScoringConfig(device="cpu", batch_size=1, threads=1)
@@ -54,6 +61,42 @@ def test_the_stride_counts_for_shared_windows_alone() -> None:
     assert fingerprint(shared) != fingerprint(parts_of(placement="shared", stride=8))
     with pytest.raises(MismatchError, match="stride: planned 32, asked 8"):
         refuse_if_other(shared, parts_of(placement="shared", stride=8), "run")
+
+
+def test_the_window_counts_for_centred_alone() -> None:
+    """The parts of other placements are, to the byte, those of programs before there were numbers."""
+    assert parts_of(placement="centred")["centred_window"] == 2
+    assert "centred_window" not in parts_of() | parts_of(placement="shared")
+    at_tss = scoring_identity(RESOLVED.model_copy(update={"placement": "centred"}), [0, 1, 4], None, at_tss=True)
+    assert "centred_window" not in at_tss
+
+
+def test_the_earlier_window_is_refused_by_name() -> None:
+    earlier = parts_of(placement="centred")
+    del earlier["centred_window"]
+    for asked in (parts_of(placement="centred"), scorer_identity()):
+        with pytest.raises(
+            MismatchError, match=r"run was planned with the earlier window of `centred`, one base to the"
+        ):
+            refuse_if_other(earlier, asked, "run")
+    with pytest.raises(MismatchError, match='What differs: placement: planned "centred", asked "binned"'):
+        refuse_if_other(earlier, parts_of(), "run")
+    refuse_if_other(earlier | {"genes": {"bins": 3}}, scorer_identity(), "run")
+
+
+def test_offsets_that_a_count_means_are_the_count() -> None:
+    assert parts_of(shifts=(0, 33, 66, 99)) == parts_of(shifts=4)
+    assert parts_of(shifts=(0,)) == parts_of()
+    with pytest.raises(MismatchError, match=r"shifts: planned 1, asked \[-1, 0, 1\]"):
+        refuse_if_other(parts_of(), parts_of(shifts=(-1, 0, 1)), "run")
+    refuse_if_other(json.loads(json.dumps(parts_of(shifts=(-1, 1)))), parts_of(shifts=(-1, 1)), "run")
+
+
+def test_a_statistic_has_one_identity_under_both_names() -> None:
+    earlier = parts_of() | {"statistics": ["centre", "sad"]}
+    refuse_if_other(earlier, parts_of(statistics=("sad", "centre_log2_ratio")), "run")
+    with pytest.raises(MismatchError, match="statistics: planned"):
+        refuse_if_other(earlier, parts_of(statistics=("sad",)), "run")
 
 
 def test_the_order_of_statistics_is_none() -> None:

@@ -258,6 +258,14 @@ def test_cuts_hold_both_bounds_and_waste_nothing(flops: list[float], size: int, 
         assert full or sum(flops[start : end + 1]) > limit * (1 - 1e-9)
 
 
+def test_offsets_that_would_leave_the_window_are_refused(job: JobConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="offset -129, but windows of 1,024 bp may move by 128 bp at most, an eighth"):
+        make_plan(scoring_with(job, shifts=(-129, 5)), LocalStore(tmp_path / "run"))
+    plan = make_plan(scoring_with(job, shifts=(-128, 5)), LocalStore(tmp_path / "run"))
+    assert plan.document.parts["shifts"] == [-128, 5]
+    assert plan.document.config.scoring.shifts == (-128, 5)
+
+
 def test_centre_without_a_track_table_is_refused(job: JobConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--tracks-table"):
         make_plan(scoring_with(job, statistics=("centre_log2_ratio",)), LocalStore(tmp_path / "run"))

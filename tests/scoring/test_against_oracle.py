@@ -33,7 +33,9 @@ REPEATED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, 
 
 
 @st.composite
-def configs(draw: st.DrawFn, shifts: Sequence[int] = (1, 1, 1, 2, 4)) -> ScoringConfig:
+def configs(
+    draw: st.DrawFn, shifts: Sequence[int | tuple[int, ...]] = (1, 1, 1, 2, 4, (-1, 0, 1), (-70, 3))
+) -> ScoringConfig:
     return ScoringConfig(
         statistics=STATISTICS,
         placement=draw(st.sampled_from(["binned", "centred", "shared"])),

@@ -53,6 +53,7 @@ OPTIONS: list[dict[str, object]] = [
     {"placement": "shared", "stride": 4},
     {"placement": "centred"},
     {"reverse_complement": True, "shifts": 2},
+    {"shifts": [-1, 0, 1]},
 ]
 
 

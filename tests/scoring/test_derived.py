@@ -45,6 +45,8 @@ def test_within_the_rounding_of_what_is_stored() -> None:
         ("log2_ratio", ("ref", "alt"), 1, None),
         ("alt", ("sad", "ref"), 4, ("ref", "sad")),
         ("sax", ("sad", "ref", "alt"), 1, None),
+        ("centre_log2_ratio", ("sad", "centre"), 4, ("centre",)),
+        ("centre", ("sad", "centre_log2_ratio"), 1, ("centre_log2_ratio",)),
     ],
 )
 def test_what_follows_from_what(

@@ -148,7 +148,12 @@ def test_one_window_for_all(reference: ReferenceGenome, device: torch.device) ->
     rows += [GeneVariant("1", *_alleles(row), "G2", "TWO", "-", TSS) for row in rows[:4]]
     rows += [GeneVariant("1", *_alleles(row), "G3", "THREE", "+", TSS + 60) for row in rows[:6]]
     random.Random(1).shuffle(rows)
-    for placement, shifts, around, batch in (("binned", 2, 1, 3), ("shared", 1, 5, 2), ("centred", 4, 3, 4)):
+    for placement, shifts, around, batch in (
+        ("binned", 2, 1, 3),
+        ("shared", 1, 5, 2),
+        ("centred", 4, 3, 4),
+        ("centred", [-70, 9], 3, 2),
+    ):
         config = ScoringConfig.model_validate(
             {
                 "statistics": ("log2_ratio", "sad", "ref", "alt"),

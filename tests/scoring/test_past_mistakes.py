@@ -71,14 +71,13 @@ def _shown(reference: ReferenceGenome, variant: Variant, **options: object) -> l
 def test_the_centre_is_the_same_base_on_every_path(
     reference: ReferenceGenome, position: int, placement: Placement
 ) -> None:
-    """Selene, basenji and the published notebook each were one base off somewhere."""
+    """One base off is what Selene, basenji and earlier versions of this program each were somewhere."""
     base = BASES[position - 1]
     snv = Variant("1", position, base, other(base))
     forward = _shown(reference, snv, placement=placement)
-    start = position - 1 - LENGTH // 2
-    at = LENGTH // 2
+    start, at = position - LENGTH // 2, LENGTH // 2 - 1
     if placement == "binned":
-        start, at = start - start % 128, at + start % 128
+        start, at = (start - 1) // 128 * 128, LENGTH // 2 + (start - 1) % 128
     assert forward[0] == cut(BASES, start, start + LENGTH)
     assert forward[0][at] == base
     assert forward[1] == forward[0][:at] + other(base) + forward[0][at + 1 :]
@@ -108,7 +107,7 @@ def test_reverse_predictions_are_flipped_before_they_are_averaged(reference: Ref
     config = ScoringConfig(statistics=("d2", "sax", "sad"), reverse_complement=True, placement="centred")
     tables = ReuseScorer(model, reference, config, TRACKS).score([snv])
     scores = {statistic: table_values(table)[0] for statistic, table in tables.items()}
-    start = position - 1 - LENGTH // 2
+    start = position - LENGTH // 2
     changed = BASES[: position - 1] + snv.alternate_allele + BASES[position:]
     difference = {
         strand: _predicted(model, read(cut(changed, start, start + LENGTH)))

@@ -163,7 +163,7 @@ def long_variants(draw: st.DrawFn, bases: str) -> Variant:
     stride=st.integers(1, 8),
     indel=st.sampled_from(["local", "anchored"]),
     reverse_complement=st.booleans(),
-    shifts=st.sampled_from([1, 1, 2]),
+    shifts=st.sampled_from([1, 1, 2, (-1, 0, 1)]),
 )
 def test_equal_to_two_plain_passes(
     reference: ReferenceGenome,

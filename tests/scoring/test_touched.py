@@ -29,12 +29,14 @@ class Watched(ReferenceGenome):
 
 @pytest.mark.parametrize("placement", ["centred", "binned", "shared"])
 @pytest.mark.parametrize("indel", ["local", "anchored"])
-@pytest.mark.parametrize("strands", [False, True])
-def test_just_the_bases_that_are_read(tmp_path: Path, placement: Placement, indel: str, strands: bool) -> None:
+@pytest.mark.parametrize(("strands", "shifts"), [(False, 2), (True, 2), (False, [-70, 1])])
+def test_just_the_bases_that_are_read(
+    tmp_path: Path, placement: Placement, indel: str, strands: bool, shifts: object
+) -> None:
     genome = write_genome(tmp_path / "genome.fa", 1)["1"]
     write_weights(tmp_path / "weights.safetensors", 1)
     model = load_enformer(tmp_path / "weights.safetensors")
-    options = {"shifts": 2, "stride": 2, "reverse_complement": strands, "tracks": ("0",)}
+    options = {"shifts": shifts, "stride": 2, "reverse_complement": strands, "tracks": ("0",)}
     config = ScoringConfig.model_validate({"placement": placement, "indel": indel, "device": "cpu", **options})
     at = 4321
     alleles = [
