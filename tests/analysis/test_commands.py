@@ -25,7 +25,7 @@ def test_the_report_goes_into_the_run_and_disturbs_nothing(command: Command, dem
     page = (demo / "report" / "report.html").read_text(encoding="utf-8")
     assert "of 12</small>" in page
     assert verify(LocalStore(demo)).unlisted == ()
-    assert open_scores(demo).statistics == ["sad", "log2_ratio", "centre"]
+    assert open_scores(demo).statistics == ["sad", "log2_ratio", "centre_log2_ratio"]
 
 
 @pytest.mark.parametrize("ending", KINDS)

@@ -123,5 +123,5 @@ def test_job_options_leave_defaults_to_the_job_file(tmp_path: Path) -> None:
         run(with_genes, "--config", str(file), "--gtf", "g.gtf", "--gene-type", "a", "--gene-type", "b").exit_code == 0
     )
     assert seen[2].genes is not None
-    assert (seen[1].genes.gtf, seen[1].genes.gene_types) == (Path("g.gtf"), ("a", "b"))
+    assert (seen[2].genes.gtf, seen[2].genes.gene_types) == (Path("g.gtf"), ("a", "b"))
     assert "--previous" not in run(with_genes, "--help").output
