@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_a_finished_run_is_read_queried_and_exported(command: Command, runs: Pat
     assert "track_0001" in done(command("show", runs / "centred", "--track", "1")).out
     assert "21" in done(command("query", runs / "centred", "SELECT count(*) FROM sad")).out
     done(command("export", "tsv", runs / "centred", "--statistic", "sad", "--output", "scores.tsv.gz"))
-    assert len(Path("scores.tsv.gz").read_text().splitlines()) == 22
+    assert len(gzip.decompress(Path("scores.tsv.gz").read_bytes()).splitlines()) == 22
 
 
 def test_a_finished_run_is_not_reused_and_named(command: Command, runs: Path) -> None:
