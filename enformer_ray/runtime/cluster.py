@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import ClusterError, DeviceError, EnformerRayError, WorkersLostError, shortened
+from enformer_ray.errors import ClusterError, DeviceError, EnformerRayError, WorkersLostError, resource_error, shortened
 
 RETRIES = 3
 """How often a task is started again whose process died."""
@@ -84,7 +84,7 @@ def _join(address: str) -> None:
         # Workers log to files of their nodes; what the driver needs comes back in answers.
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
-        raise ClusterError(
+        raise resource_error(error) or ClusterError(
             f"the Ray cluster at {address} cannot be joined ({' '.join(str(error).split())[:600]}). Is it up, is "
             "--address its head's as HOST:6379 (or `auto` on a machine of it), and does this machine have its version "
             "of Ray and, where it wants one, its token? cluster/README.md describes each kind of cluster. Without "
@@ -213,6 +213,8 @@ def _next(running: list[Any], in_order: bool, task: str, advice: str) -> Any:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, (EnformerRayError, OSError)):
             raise error.cause from None
+        if (ours := resource_error(error.cause)) is not None:
+            raise ours from None
         raise
     except ray.exceptions.RayError as error:
         raise WorkersLostError(

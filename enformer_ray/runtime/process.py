@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Literal, TextIO
 
 from enformer_ray.errors import RunInterruptedError
+from enformer_ray.shown import shown
 
 _NAMES = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Told to stop (SIGTERM)."}
 
@@ -120,7 +121,7 @@ class WorkFormatter(logging.Formatter):
         work = str(_Process.work)
         record.at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         record.work = f" [{work}]" if work else ""
-        return super().format(record)
+        return shown(super().format(record))
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
