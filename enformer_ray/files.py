@@ -23,6 +23,8 @@ from enformer_ray.errors import EnformerRayError, OutputExistsError, disk_error
 TEMPORARY = ".tmp-"
 """Prefix of names of files that are being written: what a killed process leaves under such a name is nobody's."""
 
+_PIECE = 2**20  # bytes
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
@@ -86,11 +88,13 @@ def read_small(path: Path, most: int, what: str, error: type[EnformerRayError]) 
         OSError: the file cannot be read.
     """
     refuse_large(path, most, what, error)
+    content = bytearray()
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise too_large(path, most, what, error)
-    return content
+        while piece := file.read(_PIECE):  # reading all at once would take the memory of `most` bytes
+            content += piece
+            if len(content) > most:
+                raise too_large(path, most, what, error)
+    return bytes(content)
 
 
 def too_large(

@@ -186,11 +186,12 @@ def _root(
 ) -> None:
     log_to_stderr(log_level)
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if allowed != resource.RLIM_INFINITY and allowed < MIN_ADDRESS_SPACE and context.invoked_subcommand not in _LIGHT:
+    is_light = context.invoked_subcommand in _LIGHT or "--help" in context.args
+    if allowed != resource.RLIM_INFINITY and allowed < MIN_ADDRESS_SPACE and not is_light:
         raise ResourceError(
             f"this process may use {allowed / 2**30:.2g} GiB of addresses (`ulimit -v`), and "
-            f"`{context.invoked_subcommand}` needs {MIN_ADDRESS_SPACE // 2**30} GiB for its libraries alone. Raise that "
-            "limit, or that of the job."
+            f"`{context.invoked_subcommand}` needs {MIN_ADDRESS_SPACE // 2**30} GiB for its libraries alone. Raise "
+            "that limit, or that of the job."
         )
 
 
