@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -82,7 +83,9 @@ def _join(address: str) -> None:
     try:
         _knock(address)
         # Workers log to files of their nodes; what the driver needs comes back in answers.
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its client warns of what is said below
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise resource_error(error) or ClusterError(
             f"the Ray cluster at {address} cannot be joined ({' '.join(str(error).split())[:600]}). Is it up, is "
