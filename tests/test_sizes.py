@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from enformer_ray.analysis.exports.regenie import read_bed
+from enformer_ray.analysis.exports.gene_sets import read_bed
 from enformer_ray.catalogue import liftover
 from enformer_ray.catalogue.liftover import Chain
 from enformer_ray.catalogue.sources import stretches
