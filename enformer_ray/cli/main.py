@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,8 +30,8 @@ from enformer_ray.cli.score import (
     score_or_preview,
 )
 from enformer_ray.cli.status import status, submit
-from enformer_ray.errors import ResourceError, RunInterruptedError, as_ours
-from enformer_ray.runtime.process import Level, log_no_more, log_to_stderr
+from enformer_ray.errors import RunInterruptedError, as_ours
+from enformer_ray.runtime.process import Level, check_address_space, log_no_more, log_to_stderr
 from enformer_ray.shown import shown
 
 MIN_ADDRESS_SPACE = 3 * 2**30
@@ -185,14 +184,8 @@ def _root(
     log_level: Annotated[Level, typer.Option(help="least level of what is logged to standard error")] = "warning",
 ) -> None:
     log_to_stderr(log_level)
-    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
-    is_light = context.invoked_subcommand in _LIGHT or "--help" in context.args
-    if allowed != resource.RLIM_INFINITY and allowed < MIN_ADDRESS_SPACE and not is_light:
-        raise ResourceError(
-            f"this process may use {allowed / 2**30:.2g} GiB of addresses (`ulimit -v`), and "
-            f"`{context.invoked_subcommand}` needs {MIN_ADDRESS_SPACE // 2**30} GiB for its libraries alone. Raise "
-            "that limit, or that of the job."
-        )
+    if context.invoked_subcommand not in _LIGHT:
+        check_address_space(MIN_ADDRESS_SPACE, f"`{context.invoked_subcommand}`")
 
 
 # The order of --help.

@@ -15,6 +15,10 @@ import torch
 
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ClusterError, DeviceError, EnformerRayError, WorkersLostError, resource_error, shortened
+from enformer_ray.runtime.process import check_address_space
+
+MIN_ADDRESS_SPACE = 4 * 2**30
+"""Bytes that `ulimit -v` must leave a driver: with less, Ray aborts."""
 
 RETRIES = 3
 """How often a task is started again whose process died."""
@@ -45,6 +49,7 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
     if ray.is_initialized():  # by a caller from Python, whose session must not end with this one
         yield
         return
+    check_address_space(MIN_ADDRESS_SPACE, "Ray")
     if address is None:
         _start_local(lanes)
     else:

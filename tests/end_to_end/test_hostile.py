@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from enformer_ray import api
+from enformer_ray.config import JobConfig
+from enformer_ray.errors import ConfigError
 from tests.end_to_end.conftest import Command
 from tests.small_world import World
 
@@ -133,12 +136,34 @@ def test_the_address_of_a_cluster_is_kept_without_its_password(command: Command,
     assert not any(b"geheim" in content for content in kept)
 
 
+def test_a_job_made_in_python_is_refused_as_well(tmp_path: Path) -> None:
+    job = JobConfig(variants=("a.vcf",), reference=Path("a.fa"), output="s3://key:geheim@bucket/run")
+    for function in (api.plan, api.score, api.preview):
+        with pytest.raises(ConfigError, match="output: a user name or password"):
+            function(job)  # type: ignore[operator]
+
+
+def test_nor_is_that_of_a_server_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:geheim@127.0.0.1:1")
+    done = command("status", "s3://bucket/run")
+    assert done.status == 1
+    assert "http://***@127.0.0.1:1" in done.error
+    assert "geheim" not in done.error
+
+
 def limited(kilobytes: int, *words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     line = f'ulimit -c 0; ulimit -v {kilobytes}; exec "$@"'
     program = [sys.executable, "-m", "enformer_ray", *map(str, words)]
     return subprocess.run(
         ["bash", "-c", line, "bash", *program], capture_output=True, text=True, check=False, timeout=240, cwd=cwd
     )
+
+
+def test_so_does_one_that_ray_would_abort_at(world: World, tmp_path: Path) -> None:
+    done = limited(3_500_000, "score", "--variants", world.variants, *options(world, tmp_path / "run"), cwd=tmp_path)
+    assert done.returncode == 1, done
+    assert done.stderr.startswith("error: this process may use 3.3 GiB")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("kilobytes", [400_000, 1_500_000])
