@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from enformer_ray.config import JobConfig, build_config
+from enformer_ray.config import JobConfig, build_config, refuse_credentials
 from enformer_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -361,6 +361,8 @@ def _checked(job: JobConfig | None, options: Mapping[str, Any], kind: Kind = "sc
         job = build_config(_keys(options), _ORIGIN)
     elif options:
         raise _both_given(options)
+    else:
+        refuse_credentials(job.model_dump(mode="json"), _ORIGIN)
     _check_kind(job, kind)
     return job
 

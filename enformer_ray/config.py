@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from enformer_ray.definitions import Shifts, Statistic, Statistics, choices
 from enformer_ray.errors import ConfigError, shortened
+from enformer_ray.shown import credentials_in, texts_in
 
 Placement = Literal["centred", "binned", "shared"]
 IndelConvention = Literal["local", "anchored"]
@@ -266,26 +266,24 @@ def build_config(values: dict[str, Any], origin: str) -> JobConfig:
         origin: what to name in an error: the job file, or "the command line".
 
     Raises:
-        ConfigError: with one line for each key that is unknown, missing or has a wrong value.
+        ConfigError: with one line for each key that is unknown, missing, has a wrong value or holds a credential.
     """
+    refuse_credentials(values, origin)
     return check_model(JobConfig, values, origin)
 
 
-def load_job_file(path: Path) -> dict[str, Any]:
-    """Read a YAML job file into a mapping; `build_config` checks it.
+def refuse_credentials(values: Any, origin: str) -> None:
+    """Raise ConfigError for a job, or values of one, in which something looks like a credential.
 
-    Raises:
-        ConfigError: the file is missing, is not YAML, or is not a mapping.
+    It names keys and never values: a job is kept in its run directory, goes to a cluster and is shown by many commands.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the job file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the job file {path} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"the job file {path} must hold `key: value` lines; jobs/score_variants.yaml is an example")
-    return values
+    found = [f"  {key}: {kind}" for key, text in texts_in(values) for kind in credentials_in(text)]
+    if found:
+        raise ConfigError(
+            f"{origin} holds what looks like a credential:\n" + "\n".join(found[:20]) + "\nA job is kept in the run "
+            "directory, on the cluster and in logs. Take it out; machines get credentials from their own environment "
+            "(instance role, service account, Secret: see cluster/README.md)."
+        )
 
 
 Model = TypeVar("Model")

@@ -5,11 +5,19 @@ the record or the option, and says what to do. `exit_status` is what the command
 refused (docs/run_directory.md).
 """
 
+import errno
+import re
+
+from enformer_ray.shown import redacted
+
 
 class EnformerRayError(Exception):
-    """Base of all errors of this project."""
+    """Base of all errors of this project; its text holds no credential, whatever URI or foreign message is in it."""
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class ConfigError(EnformerRayError, ValueError):
@@ -42,7 +50,7 @@ class UnknownContigError(EnformerRayError, KeyError):
     """A chromosome that the reference FASTA does not hold."""
 
     def __str__(self) -> str:  # KeyError prints the repr of its argument
-        return str(self.args[0]) if self.args else ""
+        return redacted(str(self.args[0])) if self.args else ""
 
 
 class CatalogueError(EnformerRayError, ValueError):
@@ -71,6 +79,10 @@ class StoreError(EnformerRayError, OSError):
 
 class DiskError(EnformerRayError, OSError):
     """A file of this machine that cannot be read or written, often because its disk is full."""
+
+
+class ResourceError(EnformerRayError, RuntimeError):
+    """Memory, threads, processes or open files that this machine, or a limit on it (ulimit), does not give."""
 
 
 class MismatchError(EnformerRayError, ValueError):
@@ -134,6 +146,50 @@ def disk_error(error: OSError) -> DiskError:
         f"{what} ({error.strerror or error}). Free space on that disk (set TMPDIR to a folder with more for files to "
         "work with) or mend its permissions; the same command goes on from what is done."
     )
+
+
+_NO_MEMORY = re.compile(
+    r"out ?of ?memory|(cannot|can't|could not|unable to|failed to|not enough memory: you tried to) allocate"
+    r"|bad_alloc|malloc of size|failed to map segment|Bad allocation",
+    re.I,
+)
+_NO_THREAD = re.compile(
+    r"can't start new thread|pthread_create|(launch|spawn|create|creation of)( a| new)?( worker)? threads?"
+    r"|thread creation|Resource temporarily unavailable",
+    re.I,
+)
+_ERRNOS = {errno.ENOMEM: "memory", errno.EAGAIN: "thread", errno.EMFILE: "file", errno.ENFILE: "file"}
+_LIMITS = {
+    "memory": "the program got no more memory ({}). Free some, raise the limit that it runs under (`ulimit -v`, or "
+    "that of the job or container), or have it take less: a smaller --batch-size or --token-cache-mb, fewer --workers",
+    "thread": "the program got no further thread or process ({}). End other programs, or raise the limit that it runs "
+    "under (`ulimit -u`, `ulimit -v`, or that of the job or container)",
+    "file": "the program may open no further file ({}). Raise the limit that it runs under (`ulimit -n`), or end other "
+    "programs",
+}
+
+
+def resource_error(error: BaseException) -> ResourceError | None:
+    """An error that means that a resource ran out as one of ours, else None.
+
+    By its words: torch, pyarrow, DuckDB, Ray and the loader of libraries each have classes of their own for it, some of
+    which stand for anything. Where foreign errors are translated, this is asked first: the file is not to blame.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno is not None:
+        what = _ERRNOS.get(error.errno)
+    elif isinstance(error, MemoryError) or _NO_MEMORY.search(f"{type(error).__name__} {text}"):
+        what = "memory"
+    else:
+        what = "thread" if _NO_THREAD.search(text) else None
+    return ResourceError(f"{_LIMITS[what].format(shortened(text or type(error).__name__, 200))}.") if what else None
+
+
+def as_ours(error: BaseException) -> EnformerRayError | None:
+    """An error as a user is to meet it; None for one that no user should meet."""
+    if isinstance(error, EnformerRayError):
+        return error
+    return resource_error(error) or (disk_error(error) if isinstance(error, OSError) else None)
 
 
 def shortened(text: str, most: int = 80) -> str:

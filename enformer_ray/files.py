@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -14,12 +16,14 @@ from contextlib import closing, contextmanager
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
-from enformer_ray.errors import OutputExistsError, disk_error
+from enformer_ray.errors import EnformerRayError, OutputExistsError, disk_error
 
 TEMPORARY = ".tmp-"
 """Prefix of names of files that are being written: what a killed process leaves under such a name is nobody's."""
+
+_PIECE = 2**20  # bytes
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -63,6 +67,75 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def refuse_large(path: Path, most: int, what: str, error: type[EnformerRayError]) -> None:
+    """Raise `error` for a file of more bytes than `what` it should be has: another file, or a hostile one."""
+    if path.is_file() and path.stat().st_size > most:
+        raise too_large(path, most, what, error, f"{path.stat().st_size:,} bytes")
+
+
+def read_small(path: Path, most: int, what: str, error: type[EnformerRayError]) -> bytes:
+    """Content of a document, of which no more than `most` bytes are read: of a device, too, which has no size.
+
+    Args:
+        path: file.
+        most: bytes that it may have.
+        what: it should be, for a message: "a job file".
+        error: raised for a longer one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    refuse_large(path, most, what, error)
+    content = bytearray()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):  # reading all at once would take the memory of `most` bytes
+            content += piece
+            if len(content) > most:
+                raise too_large(path, most, what, error)
+    return bytes(content)
+
+
+def too_large(
+    path: str | Path, most: int, what: str, error: type[EnformerRayError], size: str = "more bytes"
+) -> EnformerRayError:
+    """The error for a file that has more bytes than `what` it should be has."""
+    return error(f"{path} has {size}; {what} has {most:,} at most. Check that the file is the one that is meant.")
+
+
+def open_bounded(path: Path, most: int, what: str, error: type[EnformerRayError]) -> BinaryIO:
+    """A stream of a file, plain or gzip, that raises `error` behind `most` bytes: what is packed may be of any size.
+
+    Arguments are those of `read_small`.
+    """
+    refuse_large(path, most, what, error)
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    unpacked = gzip.open(path) if packed else path.open("rb")  # noqa: SIM115 (closed with what is returned)
+    return io.BufferedReader(
+        _BoundedStream(cast(BinaryIO, unpacked), most, too_large(path, most, what, error)), 1 << 18
+    )
+
+
+class _BoundedStream(io.RawIOBase):
+    def __init__(self, stream: BinaryIO, most: int, error: Exception) -> None:
+        self._stream, self._left, self._error = stream, most, error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._stream.read(len(buffer))
+        self._left -= len(content)
+        if self._left < 0:
+            raise self._error
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def sha256_of(path: Path) -> str:

@@ -30,7 +30,7 @@ from enformer_ray.errors import (
 )
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.lease import hold
-from enformer_ray.rundir.store import open_store
+from enformer_ray.rundir.store import MAX_DOCUMENT_BYTES, open_store
 from enformer_ray.runtime.process import interruptible
 
 Outcome = TypeVar("Outcome")
@@ -401,9 +401,9 @@ def _planned_at(run: str) -> float:
 def _plan_of(run: str) -> dict[str, Any]:
     """Time and job of plan.json, of any version of the program: finished runs stay when that is upgraded."""
     try:
-        document = json.loads(open_store(run).read_bytes(layout.PLAN))
+        document = json.loads(open_store(run).read_bytes(layout.PLAN, MAX_DOCUMENT_BYTES))
         return {"created": document["created"], "config": dict(document["config"])}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DatasetCorruptError(
             f"{run}/{layout.PLAN} is not the plan of a run: it has been damaged or replaced. Delete that run "
             "directory, and the next start scores its release again."

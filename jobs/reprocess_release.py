@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from enformer_ray.cli.main import main
-from enformer_ray.config import load_job_file
 from enformer_ray.errors import ConfigError
+from enformer_ray.job_file import load_job_file
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]

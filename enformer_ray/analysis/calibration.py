@@ -20,7 +20,7 @@ from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
 from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
 from enformer_ray.definitions import is_compared, name_among, window_difference
-from enformer_ray.errors import InputFileError, MismatchError, shortened
+from enformer_ray.errors import InputFileError, MismatchError, resource_error, shortened
 from enformer_ray.files import Outputs, output_folder
 from enformer_ray.planning.shards import read_reference_digests
 from enformer_ray.rundir import layout
@@ -283,8 +283,8 @@ class CalibrationTable:
         try:
             file = pq.ParquetFile(path)
             origin = json.loads((file.schema_arrow.metadata or {})[_KEY])
-        except (OSError, KeyError, ValueError, pa.ArrowException):
-            raise InputFileError(
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise resource_error(error) or InputFileError(
                 f"{path} is no calibration table; `enformer-ray calibrate RUN --output` makes one of a finished run."
             ) from None
         if origin["format_version"] != FORMAT_VERSION:

@@ -7,12 +7,11 @@ the target assembly, with gaps between the blocks. Held as arrays, it lifts mill
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +21,8 @@ from pyliftover.chainfile import LiftOverChain
 
 from enformer_ray.catalogue.allele_match import reverse_complement
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import ConfigError, InputFileError
+from enformer_ray.errors import ConfigError, InputFileError, resource_error
+from enformer_ray.files import open_bounded
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.genome.reference import read_contig_aliases
 
@@ -61,7 +61,8 @@ _ALLELES = ("reference_allele", "alternate_allele", "effect_allele", "other_alle
 
 # Instead of the index of a block: no chain covers the bases, or several do, or several do but none the whole span.
 _NONE, _MANY, _PARTS = -1, -2, -3
-_GZIP_MAGIC = b"\x1f\x8b"
+MAX_CHAIN_BYTES = 512 * 2**20
+"""Of a chain file, unpacked, which is held in memory; those between human and mouse have 150 MB."""
 
 
 class Lift(NamedTuple):
@@ -218,7 +219,7 @@ def _read_chains(path: Path) -> Iterator[LiftOverChain]:
         raise InputFileError(f"the chain file {path} (catalogue.chain, --chain) does not exist or is not a file.")
     number = 0
     try:
-        with _open(path) as stream:
+        with open_bounded(path, MAX_CHAIN_BYTES, "a chain file", InputFileError) as stream:
             for line in stream:
                 number += 1
                 if line.startswith(b"chain"):
@@ -240,10 +241,10 @@ def _read_chains(path: Path) -> Iterator[LiftOverChain]:
 def _parse(header: bytes, stream: BinaryIO, path: Path) -> LiftOverChain:
     try:
         chain = LiftOverChain(header, stream)
-    except (EOFError, zlib.error, OSError):
+    except (EOFError, zlib.error, OSError, InputFileError):
         raise
     except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
-        raise _bad_chain(path, header, str(error)) from None
+        raise resource_error(error) or _bad_chain(path, header, str(error)) from None
     edges = [edge for start, end, _ in chain.blocks for edge in (start, end)]
     if edges != sorted(edges) or any(start < chain.target_start for _, _, start in chain.blocks):
         raise _bad_chain(path, header, "a block or a gap has a negative length")
@@ -259,12 +260,6 @@ def _bad_chain(path: Path, header: bytes, why: str) -> InputFileError:
         f"{path}: the chain {header.decode('ascii', 'replace').strip()[:120]!r} cannot be used: {why.rstrip('.')}. The "
         "file is truncated or damaged, or not in UCSC's chain format: download it again."
     )
-
-
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as stream:
-        packed = stream.read(2) == _GZIP_MAGIC
-    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
 
 
 def chain_of(path: Path, config: CatalogueConfig) -> Chain | None:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.errors import SelectionError, VariantFileError
+from enformer_ray.files import refuse_large
 from enformer_ray.genome.coordinates import MAX_POSITION, Codes, parse_region
 from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers.schema import RECORD_SCHEMA, UNKNOWN_BASE, batch_from_columns
@@ -36,6 +37,10 @@ _OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [4, 4, 4]], dtyp
 _UNKNOWN = 4
 _BATCH_BASES = 16_384
 _NOT_DATA = ("#", "track", "browser")  # beginnings of lines of a BED file
+
+
+MAX_BED_BYTES = 256 * 2**20
+"""Of regions that are saturated: millions of them, and each base makes three variants."""
 
 
 class Stretch(NamedTuple):
@@ -182,6 +187,7 @@ def _anchors(stretch: Stretch, reference: ReferenceGenome) -> NDArray[np.int64]:
 def _read_bed(path: Path, reference: ReferenceGenome) -> Iterator[Stretch]:
     if not path.is_file():
         raise SelectionError(f"the BED file {path} does not exist; check the path.")
+    refuse_large(path, MAX_BED_BYTES, "a BED file of regions to saturate", SelectionError)
     found = False
     with open_text(path) as text:
         for block in text:

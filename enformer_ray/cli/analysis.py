@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperGroup
 
 from enformer_ray.analysis.options import AssociationOptions
 from enformer_ray.cli.dataset import Tracks
 from enformer_ray.cli.options import model_options
-from enformer_ray.cli.printing import console, print_line
+from enformer_ray.cli.terminal import Table, Text, console, print_line
 from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 from enformer_ray.errors import ConfigError
 
@@ -92,7 +90,7 @@ def _statistics_table(rows: pa.Table, names: list[str]) -> Table:
 
 def _table(names: Sequence[str], *numbers: str) -> Table:
     """An empty table: columns of text, then columns of numbers."""
-    table = Table(*names, box=None, pad_edge=False)
+    table = Table(*names)
     for name in numbers:
         table.add_column(name, justify="right")
     return table

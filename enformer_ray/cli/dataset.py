@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from enformer_ray.cli.printing import console, cut, print_line
+from enformer_ray.cli.printing import cut
+from enformer_ray.cli.terminal import Table, Text, console, print_line, standard_output
 from enformer_ray.errors import ConfigError, EnformerRayError, SelectionError
-from enformer_ray.files import atomic_path
+from enformer_ray.files import atomic_path, read_small
 
 if TYPE_CHECKING:
     from enformer_ray.dataset.query import QueryResult
@@ -65,12 +64,15 @@ def _sql(sql: str | None, file: Path | None) -> str:
     if (sql is None) == (file is None):
         raise ConfigError("give the SQL of `query` either behind the run directory (- is standard input) or by --file.")
     if sql == "-":
-        return sys.stdin.read()
+        text = sys.stdin.read(MAX_SQL_BYTES + 1)
+        if len(text) > MAX_SQL_BYTES:
+            raise SelectionError(f"standard input has more than {MAX_SQL_BYTES:,} characters, as no SQL has.")
+        return text
     if sql is not None:
         return sql
     assert file is not None
     try:
-        return file.read_text(encoding="utf-8")
+        return read_small(file, MAX_SQL_BYTES, "a file of SQL", SelectionError).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SelectionError(f"--file {file} cannot be read: {error}.") from None
 
@@ -86,6 +88,8 @@ def _format_of(output: Path | None) -> ResultFormat | None:
     return known[output.suffix.lower()]
 
 
+MAX_SQL_BYTES = 16 * 2**20
+
 _COLUMN_WIDTH = 12
 _MAX_LETTERS = 60
 
@@ -94,7 +98,7 @@ def print_table(result: QueryResult, most: int) -> None:
     """Print the first rows and columns, and say so if there are more."""
     names = result.schema.names
     shown = names[: max(1, console.width // _COLUMN_WIDTH)]
-    table = Table(box=None, pad_edge=False)
+    table = Table()
     for number, name in enumerate(shown):
         kind = result.schema.field(number).type
         is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
@@ -188,7 +192,7 @@ def target_of(output: Path | None) -> Iterator[BinaryIO]:
     """Standard output, or a file that gets its name once all is written."""
     if output is None:
         try:
-            yield sys.stdout.buffer
+            yield standard_output()
             sys.stdout.flush()
         except BrokenPipeError:
             # The reader has seen enough, as `head` has; without this, Python fails again when it flushes at exit.

@@ -140,7 +140,7 @@ def _source(run_directory: str, scores: ExportOptions) -> ExportSource:
 
 def _report(summary: ExportSummary, rows: str) -> None:
     """Print what was written; `rows` are what rows of the files are."""
-    from enformer_ray.cli.printing import print_line
+    from enformer_ray.cli.terminal import print_line
 
     files = summary.files if len(summary.files) <= 4 else [summary.files[0], "...", summary.files[-1]]
     print_line(f"Wrote {summary.rows:,} {rows}, {summary.scored:,} with scores: {' '.join(map(str, files))}")

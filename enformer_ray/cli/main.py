@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from enformer_ray import __version__, api
-from enformer_ray.cli import printing
+from enformer_ray.cli import printing, terminal
 from enformer_ray.cli.analysis import associate, calibrate_app, compare_mpra
 from enformer_ray.cli.dataset import plot_app, query, report
 from enformer_ray.cli.export import export_app
@@ -27,10 +30,42 @@ from enformer_ray.cli.score import (
     score_or_preview,
 )
 from enformer_ray.cli.status import status, submit
-from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
-from enformer_ray.runtime.process import Level, log_no_more, log_to_stderr
+from enformer_ray.errors import RunInterruptedError, as_ours
+from enformer_ray.runtime.process import Level, check_address_space, log_no_more, log_to_stderr
+from enformer_ray.shown import shown
+
+MIN_ADDRESS_SPACE = 3 * 2**30
+"""Bytes that `ulimit -v` must leave. With less, libraries in C++ end the process without a word: DuckDB by SIGSEGV."""
+
+_LIGHT = frozenset({"status", "paths", "show"})
+"""Commands that load none of these libraries."""
+
+
+class _Commands(TyperGroup):
+    """All commands; what is wrong with a command line is told without control characters and credentials."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        with _shown_usage():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _shown_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_usage() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Of a class of the parser that typer has a copy of in some versions; its message may echo any argument.
+        if isinstance(getattr(error, "message", None), str) and hasattr(error, "format_message"):
+            error.message = shown(error.message)  # type: ignore[attr-defined]
+        raise
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="enformer-ray",
     help="Ref-vs-alt effect scores of genetic variants with Enformer, as a lossless batch job on Ray.",
     no_args_is_help=True,
@@ -87,7 +122,7 @@ def demo(
     from enformer_ray.demo.rule import compare
     from enformer_ray.demo.world import demo_job, make_world
 
-    printing.print_line(f"Generating a genome, variants, their true effects and a study in {output / 'input'} ...")
+    terminal.print_line(f"Generating a genome, variants, their true effects and a study in {output / 'input'} ...")
     world = make_world(output / "input")
     job = demo_job(world, output / "run")
     score_or_preview(api.score, job)
@@ -131,7 +166,7 @@ def fetch_tracks(
     """Download the published table of a head's tracks."""
     from enformer_ray.model.hub import fetch_track_table
 
-    printing.print_line(f"Wrote {fetch_track_table(head, to, offline=offline)}.")
+    terminal.print_line(f"Wrote {fetch_track_table(head, to, offline=offline)}.")
 
 
 def _print_version(requested: bool) -> None:
@@ -142,12 +177,15 @@ def _print_version(requested: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     log_level: Annotated[Level, typer.Option(help="least level of what is logged to standard error")] = "warning",
 ) -> None:
     log_to_stderr(log_level)
+    if context.invoked_subcommand not in _LIGHT:
+        check_address_space(MIN_ADDRESS_SPACE, f"`{context.invoked_subcommand}`")
 
 
 # The order of --help.
@@ -176,14 +214,14 @@ def main(arguments: list[str] | None = None) -> None:
     """
     try:
         app(arguments)
-    except EnformerRayError as error:
-        if isinstance(error, RunInterruptedError):
+    except BaseException as error:
+        # Panics of libraries in Rust are no Exception; what is for the interpreter has no such words in it.
+        stopped = None if isinstance(error, (SystemExit, KeyboardInterrupt)) else as_ours(error)
+        if stopped is None:
+            raise
+        if isinstance(stopped, RunInterruptedError):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not change the exit status any more
-        printing.print_error(error)
-        sys.exit(error.exit_status)
-    except OSError as error:
-        stopped = disk_error(error)
-        printing.print_error(stopped)
+        terminal.print_error(stopped)
         sys.exit(stopped.exit_status)
     finally:
         log_no_more()

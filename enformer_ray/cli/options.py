@@ -20,11 +20,11 @@ from enformer_ray.config import (
     build_config,
     check_model,
     fields_of,
-    load_job_file,
     settings,
 )
 from enformer_ray.definitions import choices
 from enformer_ray.errors import ConfigError
+from enformer_ray.job_file import load_job_file
 
 _JOB = {
     setting.name: setting

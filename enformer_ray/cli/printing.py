@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
-from rich.text import Text
+
+from enformer_ray.cli.terminal import Table, Text, console, print_line, standard_output
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from enformer_ray.api import FinishedRun, Saturation, Step
     from enformer_ray.engine.progress import Progress, RunOutcome
-    from enformer_ray.errors import EnformerRayError
     from enformer_ray.model.enformer import Enformer
     from enformer_ray.planning.plan import Plan
     from enformer_ray.planning.preview import Preview
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from enformer_ray.publish.finalise import FinaliseProgress
     from enformer_ray.publish.verify import Verified, VerifyProgress
     from enformer_ray.rundir.manifest import AccountLine
-
-console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
-"""Standard output; 160 characters wide if it is not a terminal, so that tables in logs are not cut."""
 
 
 def duration(seconds: float) -> str:
@@ -56,19 +51,9 @@ _ORIGINS: dict[Origin, str] = {
 }
 
 
-def print_line(text: str) -> None:
-    """Print one line as it is: brackets in file names are not markup."""
-    console.print(Text(text))
-
-
 def cut(text: str, length: int = 80) -> str:
     """The beginning of a text that is too long for a table."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
-
-
-def print_error(error: EnformerRayError) -> None:
-    """Print an error as one paragraph on standard error."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)))
 
 
 def print_plan(plan: Plan) -> None:
@@ -109,7 +94,7 @@ def counted(number: int, what: str) -> str:
 def account_table(account: Iterable[AccountLine]) -> Table:
     """How many input alleles have each status; the lines add up to the input."""
     lines = list(account)
-    table = Table("alleles", "status", "reason", box=None, pad_edge=False)
+    table = Table("alleles", "status", "reason")
     table.columns[0].justify = "right"
     for line in lines:
         table.add_row(f"{line.alleles:,}", line.status, line.reason or "")
@@ -130,8 +115,6 @@ def print_preview(preview: Preview, rate: float) -> None:
         "trunk tiles",
         "TFLOP",
         "of two plain passes",
-        box=None,
-        pad_edge=False,
     )
     table.add_column(f"hours at {rate:g} TFLOP/s")
     for column in table.columns[1:]:
@@ -180,7 +163,7 @@ def print_audit(audit: AuditReport) -> None:
         f"Audit: {audit.variants:,} {'variant' if audit.variants == 1 else 'variants'} scored again by plain float32 "
         f"passes, {audit.direct_seconds:.3g} s each; the run took {audit.seconds:.3g} s a variant and worker."
     )
-    table = Table("statistic", "largest deviation", "median", "of the bound", box=None, pad_edge=False)
+    table = Table("statistic", "largest deviation", "median", "of the bound")
     table.add_column("scores below noise")
     table.add_column("rank correlation")
     for column in table.columns[1:]:
@@ -201,7 +184,7 @@ def print_audit(audit: AuditReport) -> None:
 
 def print_failures(run_directory: str, failures: Sequence[FailedVariant], number: int) -> None:
     """Print the first variants without a score, and where all `number` of them are listed."""
-    table = Table("failed variant", "reason", "attempts", "detail", box=None, pad_edge=False)
+    table = Table("failed variant", "reason", "attempts", "detail")
     for failed in failures[:_FAILURES]:
         detail = " ".join(failed.detail.split())
         cells = (_short(failed.variant_id, 40), failed.reason, str(failed.attempts), _short(detail, 80))
@@ -228,13 +211,16 @@ def print_verified(verified: Verified) -> None:
 
 def print_paths(paths: Iterable[str]) -> None:
     """Print paths for other programs: as they are, one a line."""
-    sys.stdout.writelines(f"{path}\n" for path in paths)
+    output = standard_output()
+    sys.stdout.flush()
+    for path in paths:
+        output.write(f"{path}\n".encode(errors="surrogateescape"))
 
 
 def print_top(top: pa.Table, statistic: str) -> None:
     """Print the variants with the largest scores; long alleles are cut, the dataset holds them whole."""
     genes = ["gene", "from its start"] if "gene_name" in top.column_names else []
-    table = Table("variant", *genes, "indel", "track", "description", statistic, box=None, pad_edge=False)
+    table = Table("variant", *genes, "indel", "track", "description", statistic)
     table.columns[-1].justify = "right"
     for row in top.to_pylist():
         alleles = f"{_short(row['reference_allele'])}>{_short(row['alternate_allele'])}"
@@ -404,7 +390,7 @@ def _bytes(count: float) -> str:
 
 def print_reuse(account: ReuseAccount) -> None:
     """Print how many variants have scores in previous runs, and which runs could not be used and why."""
-    table = Table("variants", "", box=None, pad_edge=False)
+    table = Table("variants", "")
     table.columns[0].justify = "right"
     for name, meaning in _ORIGINS.items():
         table.add_row(f"{account.origins[name]:,}", Text(f"{name}: {meaning}"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from enformer_ray import api
-from enformer_ray.cli import printing
+from enformer_ray.cli import printing, terminal
 from enformer_ray.cli.options import job_command, job_values, origin_of, with_job_options
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError, MismatchError
@@ -183,7 +183,7 @@ def saturate(
     with printing.StepPrinter() as show:
         saturated = api.saturate(job, logo=logo, take_over=take_over, on_progress=show)
     for path in saturated.logos:
-        printing.print_line(f"Wrote {path}.")
+        terminal.print_line(f"Wrote {path}.")
     _exit_if_failed(saturated.run)
 
 
@@ -246,7 +246,7 @@ class _ReleasePrinter(printing.StepPrinter):
                 if step.outcome is not None and not isinstance(step.outcome, api.FinishedRun):
                     printing.print_preview(step.outcome, RATE)
                 if step.error is not None:
-                    printing.print_error(step.error)
+                    terminal.print_error(step.error)
                 _log(f"{step.seen.release.name}: ended with exit status {_result_status(step)}")
             case _:
                 super().__call__(step)
@@ -269,7 +269,7 @@ class _ReleasePrinter(printing.StepPrinter):
 
 
 def _log(text: str) -> None:
-    printing.print_line(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
+    terminal.print_line(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
 
 
 def _unchecked(config: Path | None, options: dict[str, Any], _: object) -> tuple[dict[str, Any], str]:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from enformer_ray import api
 from enformer_ray.cli.options import job_command
-from enformer_ray.cli.printing import account_table, console, cut, duration, print_line
+from enformer_ray.cli.printing import account_table, cut, duration
+from enformer_ray.cli.terminal import Table, Text, console, print_line, write_foreign
 from enformer_ray.config import JobConfig
 from enformer_ray.errors import ConfigError
 
@@ -134,7 +133,7 @@ def _failed_attempts_line(status: RunStatus) -> list[str]:
 
 
 def _worker_table(workers: tuple[WorkerStatus, ...]) -> RenderableType:
-    table = Table("worker", "state", "since", "shards", "variants", "busy", box=None, pad_edge=False)
+    table = Table("worker", "state", "since", "shards", "variants", "busy")
     for column in table.columns[3:]:
         column.justify = "right"
     for name in ("host", "device", "node"):
@@ -170,7 +169,7 @@ def _workers_to_show(workers: tuple[WorkerStatus, ...]) -> list[WorkerStatus]:
 
 
 def _failure_table(status: RunStatus) -> RenderableType:
-    table = Table("failed variant", "shard", "reason", "attempts", "detail", box=None, pad_edge=False)
+    table = Table("failed variant", "shard", "reason", "attempts", "detail")
     table.columns[3].justify = "right"
     for failure in status.failures[:SHOWN]:
         name, detail = Text(cut(failure.variant_id or "", 40)), Text(cut(failure.detail))
@@ -254,7 +253,7 @@ def submit(
     if not follow:
         return
     try:
-        status = cluster.follow(submission, _write)
+        status = cluster.follow(submission, write_foreign)
     except KeyboardInterrupt:
         print_line("")
         print_line(f"Stopped following; the job goes on. {_commands(submission)}")
@@ -276,11 +275,6 @@ def _commands(submission: Submission) -> str:
         f"Its log: ray job logs {where} --follow {submission.submission_id}; to stop it: ray job stop {where} "
         f"{submission.submission_id}; where it stands: enformer-ray status {submission.output}"
     )
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 def _resource(text: str) -> tuple[str, float]:

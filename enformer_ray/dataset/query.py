@@ -21,7 +21,7 @@ import pyarrow as pa
 from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.dataset.selection import quoted
 from enformer_ray.dataset.views import DuckDBFiles
-from enformer_ray.errors import EnformerRayError, SelectionError
+from enformer_ray.errors import EnformerRayError, SelectionError, resource_error
 
 _BATCH_VALUES = 2**22
 _BATCH_ROWS = 65_536
@@ -187,7 +187,7 @@ def _explained(files: DuckDBFiles) -> Iterator[None]:
             raise files.failures[0] from None
         if isinstance(error, duckdb.InterruptException):
             raise KeyboardInterrupt from None
-        raise _query_error(error) from None
+        raise resource_error(error) or _query_error(error) from None
 
 
 def _distinct(names: list[str]) -> list[str]:

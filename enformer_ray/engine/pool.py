@@ -17,6 +17,7 @@ from enformer_ray.errors import shortened
 from enformer_ray.planning.plan import Plan
 from enformer_ray.planning.shards import Part
 from enformer_ray.rundir.receipts import Failure, Receipt, Timings
+from enformer_ray.shown import redacted
 
 SHARDS_IN_FLIGHT = 2
 """Of each worker: one that it scores, and one that waits so that the worker never does."""
@@ -298,7 +299,7 @@ def death_of(error: Exception, node: str) -> Cause:
 
 def describe_error(error: BaseException) -> str:
     """Class and message of an error, in one line."""
-    return shortened(f"{type(error).__name__}: {' '.join(str(error).split())}", _MAX_DETAIL)
+    return shortened(redacted(f"{type(error).__name__}: {' '.join(str(error).split())}"), _MAX_DETAIL)
 
 
 def failure_receipt(plan: Plan, part: Part, failure: Failure, epoch: int, worker: Worker) -> Receipt:

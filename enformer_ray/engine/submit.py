@@ -5,29 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
-import enformer_ray
 from enformer_ray import __version__
-from enformer_ray.config import JobConfig
-from enformer_ray.errors import ClusterError, ConfigError
-from enformer_ray.planning.paths import named_paths
-
-JOB_FILE = "enformer_ray_job.yaml"
-"""Name of the job file in the working directory."""
-
-MAX_PACKAGE_BYTES = 100 * 2**20
-"""Larger inputs belong where every machine reads them, not in the memory of the head (Ray takes 512 MiB)."""
+from enformer_ray.config import JobConfig, refuse_credentials
+from enformer_ray.engine.package import JOB_FILE, packed
+from enformer_ray.errors import ClusterError, ConfigError, resource_error
 
 # The Jobs API sets RAY_ADDRESS for the entry point. `exec`: signals and exit status are the program's own.
 ENTRYPOINT = f'exec python -m enformer_ray score --config {JOB_FILE} --address "$RAY_ADDRESS"'
@@ -39,20 +27,6 @@ _ANSWER_WITHIN = 20.0  # seconds
 _SILENT = 120.0  # seconds
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _STOPPED = 143  # the Jobs API stops a job with SIGTERM and keeps no exit status of it
-
-_LOOKS_SECRET = {
-    "a user name or password in a URI": re.compile(r"://[^/?#\s]*@"),
-    "an AWS access key": re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "a signed URL": re.compile(
-        r"[?&](X-Amz-(Signature|Credential|Security-Token)|X-Goog-Signature|AWSAccessKeyId|Signature|sig)=", re.I
-    ),
-    "a key or token in a URI": re.compile(
-        r"[?&;](access_?key|secret_?key|aws_[a-z_]+|session_?token|token|password|api_?key)[^=&]*=", re.I
-    ),
-    "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
-    "a GitHub token": re.compile(r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})"),
-    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-}
 
 
 @dataclass(frozen=True)
@@ -105,7 +79,7 @@ def submit(
         ClusterError: the cluster cannot be reached, or refuses the token or the job.
     """
     address = dashboard_address(job)
-    refuse_credentials(job)
+    refuse_credentials(job.model_dump(mode="json"), "the job")
     driver = driver or DriverResources()
     with packed(job, working_dir, ship_code) as package, _jobs_api(address) as client:
         name: str = client.submit_job(
@@ -235,7 +209,9 @@ def _jobs_api(address: str) -> Iterator[Any]:
             "`kubectl port-forward`, `ssh -L`)?"
         ) from None
     except RuntimeError as error:
-        raise ClusterError(f"the Ray cluster at {address} refused: {_paragraph(str(error))}") from None
+        raise resource_error(error) or ClusterError(
+            f"the Ray cluster at {address} refused: {_paragraph(str(error))}"
+        ) from None
 
 
 @contextmanager
@@ -267,88 +243,3 @@ def _paragraph(text: str) -> str:
     if "Traceback (most recent call last)" in text:
         text = [line for line in text.splitlines() if line.strip(" .")][-1]
     return " ".join(text.split())[:600].strip()
-
-
-@contextmanager
-def packed(job: JobConfig, folder: Path | None, ship_code: bool) -> Iterator[Path]:
-    """A folder with everything that a submitted job brings along: its job file and the entries of `folder`.
-
-    Hidden entries stay behind. `ship_code` adds this program, for clusters whose machines have another version or only
-    the packages that it imports. A path of the job that would not exist on the cluster is a ConfigError.
-    """
-    _check_paths(job, folder)
-    with TemporaryDirectory(prefix="enformer-ray-job-") as name:
-        package = Path(name)
-        for entry in _entries(folder) if folder else ():
-            (package / entry.name).symlink_to(entry.resolve())
-        if ship_code:
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(Path(enformer_ray.__file__).parent, package / "enformer_ray", ignore=ignore)
-        # Only keys that were given, so that a cluster with another version can still read the file.
-        values = job.model_dump(mode="json", exclude_unset=True, exclude={"address"})
-        (package / JOB_FILE).write_text(yaml.safe_dump(values, sort_keys=False))
-        yield package
-
-
-def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ConfigError(f"--working-dir {folder} is no folder.")
-    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name not in (JOB_FILE, "enformer_ray")]
-    files = [f for e in entries for f in (e.rglob("*") if e.is_dir() else (e,)) if f.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    if size > MAX_PACKAGE_BYTES:
-        largest = max(files, key=lambda file: file.stat().st_size)
-        raise ConfigError(
-            f"--working-dir {folder} holds {size / 2**20:,.0f} MiB, more than the {MAX_PACKAGE_BYTES // 2**20} MiB "
-            f"that a job may bring along (largest: {largest}). Put large inputs where every machine of the cluster "
-            "reads them, and name them by absolute path."
-        )
-    return sorted(entries)
-
-
-def _check_paths(job: JobConfig, folder: Path | None) -> None:
-    """Relative paths would point into a folder on the cluster that is made for the job and deleted after it."""
-    if not _is_absolute(job.output):
-        raise ConfigError(
-            f"output: {job.output} is a relative path, and the folder that a submitted job runs in is deleted. Give a "
-            "URI (s3://, gs://) or the absolute path of a directory that every machine of the cluster sees."
-        )
-    for key, path in named_paths(job):
-        if _is_absolute(path) or (folder is not None and (folder / path).exists()):
-            continue
-        where = f"is not in --working-dir {folder}" if folder else "is a relative path, and no --working-dir goes along"
-        raise ConfigError(
-            f"{key}: {path} {where}. Give an absolute path or URI that every machine of the cluster reads, or a "
-            "--working-dir that holds the file (small ones only)."
-        )
-
-
-def _is_absolute(path: str) -> bool:
-    return "://" in path or Path(path).is_absolute()
-
-
-def refuse_credentials(job: JobConfig) -> None:
-    """Refuse a job with a value that looks like a credential; the ConfigError names the keys, never the values."""
-    found = [
-        f"  {key}: {name}"
-        for key, text in _strings(job.model_dump(mode="json"))
-        for name, pattern in _LOOKS_SECRET.items()
-        if pattern.search(text)
-    ]
-    if found:
-        raise ConfigError(
-            "the job holds what looks like a credential:\n" + "\n".join(found) + "\nA job is kept in the run "
-            "directory, on the cluster and in logs. Take it out; machines get credentials from their own environment "
-            "(instance role, service account, Secret: see cluster/README.md)."
-        )
-
-
-def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _strings(item, f"{key}.{name}".lstrip("."))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item, key)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyfaidx
 
-from enformer_ray.errors import ConfigError, InputFileError, MismatchError, UnknownContigError
+from enformer_ray.errors import ConfigError, InputFileError, MismatchError, UnknownContigError, resource_error
+from enformer_ray.files import read_small, refuse_large
 from enformer_ray.genome.coordinates import UNKNOWN, Codes, canonical_name, decode, encode_bytes
 
 BLOCK = 1024
@@ -22,6 +23,10 @@ BLOCK = 1024
 BLOCK_DIGEST_BYTES = 16
 _CHUNK = 256 * BLOCK  # bases read, checked and cached at a time
 _CACHED_CHUNKS = 64
+MAX_ALIASES_BYTES = 64 * 2**20
+MAX_INDEX_BYTES = 512 * 2**20
+"""Of the .fai and .gzi beside a FASTA, which pyfaidx reads whole: ten million contigs."""
+
 _DAMAGE = (pyfaidx.FastaIndexingError, OSError, ValueError, RuntimeError, struct.error, zlib.error)
 """What pyfaidx and Biopython raise on a file that is not a FASTA, is truncated, or has another file's index."""
 
@@ -161,7 +166,7 @@ class ReferenceGenome:
         try:
             codes = encode_bytes(self._read(self.contigs[chromosome], start, end))
         except _DAMAGE as error:
-            raise InputFileError(
+            raise resource_error(error) or InputFileError(
                 f"{self.path}: contig {self.contigs[chromosome]} cannot be read behind base {start}: {error}. The "
                 "file is damaged or cut short (fetch it again), or its index belongs to another file (delete the .fai "
                 "and .gzi beside it so that they are built again)."
@@ -207,6 +212,8 @@ class ReferenceGenome:
 def _open_fasta(path: Path) -> pyfaidx.Fasta:
     if not path.is_file():
         raise InputFileError(f"the reference FASTA {path} does not exist or is not a file.")
+    for suffix in (".fai", ".gzi"):
+        refuse_large(Path(f"{path}{suffix}"), MAX_INDEX_BYTES, "the index of a FASTA", InputFileError)
     try:
         return pyfaidx.Fasta(str(path), as_raw=True, build_index=True)
     except _DAMAGE as error:
@@ -215,7 +222,7 @@ def _open_fasta(path: Path) -> pyfaidx.Fasta:
                 f"the reference FASTA {path} has no index that can be used, and none can be written beside it. "
                 f"Run `samtools faidx {path.name}` where the folder can be written, or copy the FASTA to such a folder."
             ) from None
-        raise InputFileError(
+        raise resource_error(error) or InputFileError(
             f"the reference FASTA {path} cannot be read: {str(error).rstrip('.')}. It must be a FASTA with lines of "
             "one length, plain or compressed with bgzip (not gzip); `bgzip` and `samtools faidx` make one. If it is, "
             "the .fai or .gzi beside it is damaged: delete it, and it is built again."
@@ -237,7 +244,7 @@ def read_contig_aliases(path: Path) -> dict[str, str]:
         ConfigError: the file cannot be read, a line does not have two columns, or a name is given two contigs.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_small(path, MAX_ALIASES_BYTES, "a table of contig aliases", ConfigError).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the table of contig aliases {path} (contig_aliases) cannot be read: {error}.") from None
     aliases: dict[str, str] = {}

@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from enformer_ray.errors import WeightsError
-from enformer_ray.files import atomic_path
+from enformer_ray.errors import WeightsError, resource_error
+from enformer_ray.files import atomic_path, read_small, refuse_large
 from enformer_ray.model.enformer import Enformer
-from enformer_ray.model.geometry import EnformerConfig
+from enformer_ray.model.geometry import MAX_GEOMETRY, EnformerConfig
 from enformer_ray.model.keys import (
     ALIASES,
     SONNET_LAYOUTS,
@@ -40,6 +40,12 @@ CONFIG_KEY = "config"
 CONFIG_FILE, PICKLE_FILE, SAFETENSORS_FILE = "config.json", "pytorch_model.bin", "model.safetensors"
 
 _SONNET_TRUNK = "module/_trunk/_layers"
+
+MAX_CONFIG_BYTES = 2**20
+"""Of config.json; the published one has a thousandth of it."""
+
+MAX_WEIGHTS_BYTES = 64 * 2**30
+"""Of a file of weights, which is held in memory; the published one has 1 GB."""
 
 _Shapes = dict[str, list[int]]
 
@@ -77,7 +83,7 @@ def read_config(path: Path) -> EnformerConfig:
         WeightsError: the file cannot be read or does not describe an Enformer.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small(path, MAX_CONFIG_BYTES, "the configuration of a network", WeightsError).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path} cannot be read: {error}.") from None
     return _parse_config(text, str(path))
@@ -98,14 +104,17 @@ def build_model(config: EnformerConfig, tensors: dict[str, Tensor], origin: Path
         WeightsError: names are missing, extra, misshapen, in disagreement with their alias, or values are not finite.
     """
     # Parameters without memory: `assign` below puts the tensors of the file in their place, so that 1 GB is held once.
-    with torch.device("meta"):
-        model = Enformer(config)
-    _check_values(tensors, origin)
-    # Before the names are checked: without its aliases a file holds what the network has, or something is wrong.
-    _drop_aliases(tensors, origin)
+    try:
+        with torch.device("meta"):
+            model = Enformer(config)
+    except KeyError as error:  # a module is an attribute of another, and an attribute `train` is there already
+        raise WeightsError(f"{origin} describes an output head whose name torch does not take ({error}).") from None
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     names = weight_names(config)
+    # Before any value is looked at: a file of a few bytes can hold a tensor of any size, all its values one number.
     _check_names({n.hub: shapes[n.module] for n in names}, tensors, origin)
+    _check_values(tensors, origin)
+    _drop_aliases(tensors, origin)
     state = {n.hub: tensors.pop(n.hub).to(torch.float32).contiguous() for n in names}
     model.load_state_dict({n.module: state[n.hub] for n in names}, assign=True)
     # Now, and not when asked for: a cast to another type later would change it.
@@ -158,7 +167,9 @@ def convert_sonnet(directory: Path, to: Path) -> str:
             if name.sonnet in shapes  # build_model names those that are missing
         }
     except (tensorflow.errors.OpError, RuntimeError, IndexError) as error:
-        raise WeightsError(f"{index} cannot be read as a TensorFlow checkpoint: {error}.") from None
+        raise resource_error(error) or WeightsError(
+            f"{index} cannot be read as a TensorFlow checkpoint: {error}."
+        ) from None
     model = build_model(config, tensors, directory)
     save_weights(model, to)
     return model.digest
@@ -200,6 +211,7 @@ def infer_config(shapes: _Shapes, origin: Path) -> EnformerConfig:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    refuse_large(path, MAX_WEIGHTS_BYTES, "a file of weights", WeightsError)
     try:
         with safe_open(path, framework="pt") as file:
             # cloned: the tensors would otherwise stay views of a file that somebody may overwrite
@@ -209,11 +221,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    refuse_large(path, MAX_WEIGHTS_BYTES, "a file of weights", WeightsError)
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of the file is said below, once
+            state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 (a damaged pickle can raise anything)
         reason = str(error).strip().partition("\n")[0][:200]
-        raise WeightsError(
+        raise resource_error(error) or WeightsError(
             f"{path} is not a PyTorch file that holds only tensors, and nothing in it was run ({type(error).__name__}: "
             f"{reason}). It may be cut short, be another kind of file, or hold code; fetch it again from a source you "
             f"trust, best as {SAFETENSORS_FILE}."
@@ -224,10 +239,12 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _parse_config(text: str, origin: str) -> EnformerConfig:
+    if len(text) > MAX_CONFIG_BYTES:
+        raise WeightsError(f"{origin} has {len(text):,} characters; the configuration of a network has fewer.")
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise WeightsError(f"{origin} is not JSON: {error}.") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, too
+        raise WeightsError(f"{origin} is not JSON, or none of a network: {error}.") from None
     return EnformerConfig.from_dict(values, origin)
 
 
@@ -245,25 +262,33 @@ def _drop_aliases(tensors: dict[str, Tensor], origin: Path) -> None:
     """Leave each weight once, under its own name."""
     differing = []
     for name in list(tensors):
-        prefix = next((p for p in ALIASES if name.startswith(p)), None)
-        if prefix is not None:
-            alias, original = tensors.pop(name), ALIASES[prefix] + name.removeprefix(prefix)
+        original = _without_alias(name)
+        if original != name:
+            alias = tensors.pop(name)
             if not torch.equal(tensors.setdefault(original, alias), alias):
                 differing.append(f"{name} and {original}")
     if differing:
         raise WeightsError(f"{origin} holds the same weight twice with different values: {_some(differing)}.")
 
 
+def _without_alias(name: str) -> str:
+    """The own name of a weight that a checkpoint may hold twice."""
+    prefix = next((p for p in ALIASES if name.startswith(p)), None)
+    return name if prefix is None else ALIASES[prefix] + name.removeprefix(prefix)
+
+
 def _check_names(expected: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], origin: Path) -> None:
     found = {name: tuple(t.shape) for name, t in tensors.items() if not name.endswith(UNUSED_SUFFIX)}
+    originals = {name: _without_alias(name) for name in found}
     wrong_shape = [
-        f"{name} {found[name]} instead of {shape}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
+        f"{name} {shape} instead of {expected[originals[name]]}"
+        for name, shape in found.items()
+        if originals[name] in expected and shape != expected[originals[name]]
     ]
+    there = set(originals.values())
     faults = {
-        "lacks": [name for name in expected if name not in found],
-        "holds unknown": [name for name in found if name not in expected],
+        "lacks": [name for name in expected if name not in there],
+        "holds unknown": [name for name, original in originals.items() if original not in expected],
         "has the wrong shape in": wrong_shape,
     }
     if any(faults.values()):
@@ -283,6 +308,8 @@ def _count(shapes: _Shapes, prefix: str) -> int:
 
 def _with_divisor(config: EnformerConfig, widths: list[int], origin: Path) -> EnformerConfig:
     """Geometry with the largest divisor that gives these widths of the tower; any other that does means the same."""
+    if max(widths) > MAX_GEOMETRY["channels"]:
+        raise WeightsError(f"{origin}: the tower is {max(widths):,} channels wide; no Enformer is.")
     common = math.gcd(*widths)
     for divisor in range(common, 0, -1):
         if common % divisor == 0:

@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from enformer_ray.errors import ConfigError, WeightsError
+from enformer_ray.errors import ConfigError, WeightsError, shortened
+
+MAX_GEOMETRY = {
+    "sequence_length": 2**24,
+    "target_length": 2**24,
+    "channels": 2**16,
+    "layers": 1024,
+    "heads": 1024,
+    "key_size": 2**13,
+    "divisible_by": 2**16,
+    "downsamples": 16,
+}
+"""Largest numbers that a network is built with, at least 40 times those of the published one but for the halvings.
+
+A file says them, and everything is built in their sizes: 10^9 layers would fill the memory before a weight is missed.
+"""
+
+MAX_TRACKS = 10**6
+"""Of an output head."""
+
+MAX_OUTPUT_HEADS = 100
 
 _JSON_KEYS = {
     "sequence_length": "sequence_length",
@@ -51,13 +71,9 @@ class EnformerConfig:
     output_heads: Mapping[str, int] = field(default_factory=lambda: {"human": 5313, "mouse": 1643}, hash=False)
 
     def __post_init__(self) -> None:
-        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "output_heads"}
-        if not isinstance(self.output_heads, Mapping) or not self.output_heads:
-            raise ConfigError(f"output_heads must name at least one head and its tracks, not {self.output_heads!r}.")
-        numbers |= {f"output_heads[{name!r}]": tracks for name, tracks in self.output_heads.items()}
-        for name, value in numbers.items():
-            if type(value) is not int or value < 1:  # not isinstance: JSON's true is an int in Python
-                raise ConfigError(f"{name} must be a whole number above 0, not {value!r}.")
+        for name, most in MAX_GEOMETRY.items():
+            _check_number(name, getattr(self, name), most)
+        self._check_output_heads()
         if self.downsamples < 3:
             raise ConfigError(f"downsamples is {self.downsamples}; the stem and the tower need at least 3.")
         if self.channels % 2 or self.tower_widths[-1] != self.channels:
@@ -68,6 +84,21 @@ class EnformerConfig:
                 "are described by three classes of features, each with and without sign."
             )
         self._check_lengths()
+
+    def _check_output_heads(self) -> None:
+        heads = self.output_heads
+        if not isinstance(heads, Mapping) or not heads:
+            raise ConfigError(f"output_heads must name at least one head and its tracks, not {shortened(repr(heads))}.")
+        if len(heads) > MAX_OUTPUT_HEADS:
+            raise ConfigError(f"output_heads names {len(heads):,} heads; {MAX_OUTPUT_HEADS} are the most.")
+        for name, tracks in heads.items():
+            if not (isinstance(name, str) and 0 < len(name) <= 80 and name.isprintable() and "." not in name):
+                # Dots separate modules in names of weights.
+                raise ConfigError(
+                    f"output_heads names a head {shortened(repr(name))}; a name has 1 to 80 printable characters and "
+                    "no dot, such as human."
+                )
+            _check_number(f"output_heads[{name!r}]", tracks, MAX_TRACKS)
 
     def _check_lengths(self) -> None:
         if self.sequence_length % self.bin:
@@ -142,6 +173,15 @@ class EnformerConfig:
             return cls(**{name: values[key] for name, key in _JSON_KEYS.items() if key in values})
         except ConfigError as error:
             raise WeightsError(f"{origin} does not describe an Enformer network: {error}") from None
+
+
+def _check_number(name: str, value: Any, most: int) -> None:
+    if type(value) is not int or value < 1:  # not isinstance: JSON's true is an int in Python
+        raise ConfigError(f"{name} must be a whole number above 0, not {shortened(repr(value))}.")
+    if value > most:
+        # Of more digits Python makes no text.
+        given = f"{value:,}" if value < 10**30 else "a number of more than 30 digits"
+        raise ConfigError(f"{name} is {given}; networks of up to {most:,} are loaded.")
 
 
 class PassFlops(NamedTuple):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from enformer_ray.config import OFFICIAL_WEIGHTS
-from enformer_ray.errors import DownloadError, InputFileError, WeightsError
-from enformer_ray.files import atomic_path
+from enformer_ray.errors import DownloadError, InputFileError, WeightsError, resource_error
+from enformer_ray.files import atomic_path, sha256_of
 from enformer_ray.model.checkpoint import (
     CONFIG_FILE,
     PICKLE_FILE,
@@ -195,7 +195,7 @@ def _downloaded(repository: str, name: str, revision: str | None, where: str) ->
     except LocalEntryNotFoundError as error:
         raise _unreachable(name, where, error.__cause__ or error) from None
     except Exception as error:  # noqa: BLE001 (which client fetches, and what it raises, differs by version)
-        raise _unreachable(name, where, error) from None
+        raise resource_error(error) or _unreachable(name, where, error) from None
 
 
 def _unreachable(name: str, where: str, error: BaseException) -> DownloadError:
@@ -241,7 +241,7 @@ def fetch_track_table(head: str, to: Path, *, offline: bool = False, url: str | 
     published, sha256 = TRACK_TABLES[head]
     url = url or published
     # By its content, not its date: a table of another head or a table cut short is fetched again.
-    if to.is_file() and hashlib.sha256(to.read_bytes()).hexdigest() == sha256:
+    if to.is_file() and sha256_of(to) == sha256:
         return to
     if offline:
         raise DownloadError(

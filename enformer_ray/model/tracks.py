@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from enformer_ray.errors import InputFileError, SelectionError
+from enformer_ray.files import read_small
 
 ASSAYS = ("DNASE", "ATAC", "CHIP", "CAGE")
 
@@ -27,6 +29,9 @@ A list and not a pattern, since HDAC2, HNF4A and HCFC1 are no histones.
 
 NARROW, WIDE = 501, 2001
 """Width in bp, odd so that it has a middle base, of the region around a variant that `centre_log2_ratio` sums over."""
+
+MAX_TABLE_BYTES = 256 * 2**20
+"""Of a table or list of tracks; the published table of 5,313 has 1 MB."""
 
 _RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 
@@ -134,11 +139,11 @@ def select_tracks(selectors: Sequence[str], count: int, table: TrackTable | None
 
 def _table_rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            # A quotation mark in a description is part of it.
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            rows = list(reader)
-            columns = reader.fieldnames or []
+        text = read_small(path, MAX_TABLE_BYTES, "a track table", InputFileError).decode()
+        # A quotation mark in a description is part of it.
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+        rows = list(reader)
+        columns = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputFileError(f"the track table {path} cannot be read: {error}.") from None
     missing = [name for name in ("identifier", "description") if name not in columns]
@@ -210,7 +215,7 @@ def _by_pattern(pattern: str, table: TrackTable, selector: str) -> set[int]:
 
 def _by_file(path: Path, count: int, table: TrackTable | None, selector: str) -> set[int]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_small(path, MAX_TABLE_BYTES, "a list of tracks", SelectionError).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SelectionError(f"track selector {selector!r} names a file that cannot be read: {error}.") from None
     indices: set[int] = set()

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from enformer_ray.config import JobConfig
 from enformer_ray.definitions import Statistic, name_among, window_difference
-from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError, shortened
+from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError, resource_error, shortened
 from enformer_ray.genome.coordinates import shift_offsets
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.planning.job import Job, compare_identities, ranges, variant_score_identity
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.manifest import finished_manifest
-from enformer_ray.rundir.store import open_store, read_run_json
+from enformer_ray.rundir.store import MAX_DOCUMENT_BYTES, open_store, read_run_json
 from enformer_ray.scoring.device import resolve_device
 from enformer_ray.scoring.tables import stored_for
 
@@ -60,7 +60,9 @@ class PreviousRun:
         try:
             self.store = open_store(uri)
             self.manifest = finished_manifest(self.store)
-            self.manifest_sha256 = hashlib.sha256(self.store.read_bytes(layout.MANIFEST)).hexdigest()
+            self.manifest_sha256 = hashlib.sha256(
+                self.store.read_bytes(layout.MANIFEST, MAX_DOCUMENT_BYTES)
+            ).hexdigest()
         except EnformerRayError as error:
             raise PreviousRunError(
                 f"the previous run {uri} cannot be used: {error} Put it back as it was, or plan without it "
@@ -140,7 +142,7 @@ class PreviousRun:
         except PreviousRunError:  # of a block within this one, which names its own file
             raise
         except (EnformerRayError, OSError, pa.ArrowException, KeyError) as error:
-            raise self.damaged(path, f"cannot be read ({error})") from None
+            raise resource_error(error) or self.damaged(path, f"cannot be read ({error})") from None
 
     def damaged(self, path: str, problem: str) -> PreviousRunError:
         """The error for a file of the run that cannot be used, with what to do."""

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from enformer_ray.config import CatalogueConfig
-from enformer_ray.errors import VariantFileError
+from enformer_ray.errors import VariantFileError, resource_error
 from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
 from enformer_ray.readers.dialects import Dialect, is_mapped, plain_table
 from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, none_if, problem_code
@@ -166,7 +166,7 @@ def _arrow_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # UnicodeDecodeError: a damaged column name
-        raise VariantFileError(
+        raise resource_error(error) or VariantFileError(
             f"the Parquet file {path} cannot be read: {error}. It is truncated or damaged; copy or write it again."
         ) from None
 

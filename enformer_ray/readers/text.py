@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from enformer_ray.errors import VariantFileError
+from enformer_ray.errors import VariantFileError, resource_error
 
 HEAD_BYTES = 1 << 16
 BLOCK_BYTES = 4 << 20
@@ -95,12 +95,14 @@ def readable(path: Path) -> Iterator[None]:
             f"the variant file {path} is truncated: its compressed data end in the middle. Copy or download it again."
         ) from None
     except (gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
-        raise VariantFileError(
+        raise resource_error(error) or VariantFileError(
             f"the variant file {path} is damaged: its compressed data cannot be unpacked ({error}). Copy or download "
             "it again; `gzip -t` or `zstd -t` shows whether a file is whole."
         ) from None
     except OSError as error:
-        raise VariantFileError(f"the variant file {path} cannot be read: {error.strerror or error}.") from None
+        raise resource_error(error) or VariantFileError(
+            f"the variant file {path} cannot be read: {error.strerror or error}."
+        ) from None
 
 
 def is_bgzf(head: bytes) -> bool:

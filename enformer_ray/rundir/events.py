@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.receipts import WORK_STEPS
 from enformer_ray.rundir.store import RunStore
+from enformer_ray.shown import redacted
 
 _log = logging.getLogger(__name__)
 
@@ -236,7 +237,7 @@ class EventLog:
     def add(self, event: Event) -> None:
         """Note an event, and log it."""
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "epoch": self._epoch, "event": event.kind}
-        values = event.values()
+        values = {name: redacted(v) if isinstance(v, str) else v for name, v in event.values().items()}
         with self._lock:
             self._lines.append(json.dumps(line | values) + "\n")
         if _log.isEnabledFor(event.level):

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from obstore.exceptions import AlreadyExistsError
 
 from enformer_ray.errors import StoreError
-from enformer_ray.files import read_ahead
+from enformer_ray.files import read_ahead, too_large
 from enformer_ray.rundir.bucket import PATIENCE, Bucket, UnsupportedError
 from enformer_ray.rundir.remote_files import LocalCopies, RangeFiles, Source
 
@@ -92,10 +92,10 @@ class ObjectStore:
         """Paths of all objects under a folder, sorted."""
         return list(self.sizes(prefix))
 
-    def read_bytes(self, path: str) -> bytes:
-        """Content of an object; StoreError when it does not exist."""
+    def read_bytes(self, path: str, most: int | None = None) -> bytes:
+        """Content of an object; StoreError when it does not exist or has more than `most` bytes."""
         try:
-            return self._get(path)
+            return self._get(path, most)
         except FileNotFoundError:
             raise self._absent(path) from None
 
@@ -217,9 +217,11 @@ class ObjectStore:
         except FileNotFoundError as error:
             raise self._bucket.explained("written", path, error) from None
 
-    def _get(self, path: str) -> bytes:
+    def _get(self, path: str, most: int | None = None) -> bytes:
         def get() -> bytes:
             answer = self._bucket.small.get(path)
+            if most is not None and answer.meta["size"] > most:
+                raise too_large(f"{self.uri}/{path}", most, "a document of a run", StoreError)
             if answer.meta["size"] > _SMALL:
                 answer = self._bucket.bulk.get(path)
             return bytes(answer.bytes())

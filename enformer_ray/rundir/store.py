@@ -17,10 +17,14 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from pydantic import ValidationError
 
-from enformer_ray.errors import ConfigError, EnformerRayError, StoreError
-from enformer_ray.files import TEMPORARY, atomic_path, sync_file, sync_folder, temporary_path
+from enformer_ray.errors import ConfigError, EnformerRayError, StoreError, resource_error
+from enformer_ray.files import TEMPORARY, atomic_path, read_small, sync_file, sync_folder, temporary_path
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.remote_files import Source
+from enformer_ray.shown import credentials_in
+
+MAX_DOCUMENT_BYTES = 512 * 2**20
+"""Of plan.json, run.json, a manifest or a receipt: a manifest of a million files has half of it."""
 
 Document = TypeVar("Document")
 
@@ -50,8 +54,8 @@ class RunStore(Protocol):
         """Bytes of each file under a folder by path, sorted; listed a page at a time, not requested file by file."""
         ...
 
-    def read_bytes(self, path: str) -> bytes:
-        """Content of a file; StoreError when it does not exist."""
+    def read_bytes(self, path: str, most: int | None = None) -> bytes:
+        """Content of a file; StoreError when it does not exist or has more than `most` bytes."""
         ...
 
     def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
@@ -127,6 +131,11 @@ def open_store(uri: str) -> RunStore:
         uri: a local path, `s3://bucket/prefix` or `gs://bucket/prefix`. Credentials and endpoints of object stores
             come from the usual environment variables (docs/run_directory.md). A URI of anything else is a ConfigError.
     """
+    if kinds := credentials_in(uri):
+        raise ConfigError(
+            f"the run directory {uri} holds {kinds[0]}, which would be kept and shown in many places. Leave it out: "
+            "credentials come from the environment (docs/run_directory.md)."
+        )
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if scheme is None:
         return LocalStore(Path(uri).expanduser())
@@ -171,9 +180,11 @@ class LocalStore:
         with self._explained("read", prefix):
             return {path: (self.root / path).stat().st_size for path in self.list(prefix)}
 
-    def read_bytes(self, path: str) -> bytes:
-        """Content of a file; StoreError when it does not exist."""
+    def read_bytes(self, path: str, most: int | None = None) -> bytes:
+        """Content of a file; StoreError when it does not exist or has more than `most` bytes."""
         with self._explained("read", path):
+            if most is not None:
+                return read_small(self.root / path, most, "a document of a run", StoreError)
             return (self.root / path).read_bytes()
 
     def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
@@ -298,9 +309,11 @@ class LocalStore:
     def _explained(self, what: str, path: str) -> Iterator[None]:
         try:
             yield
+        except StoreError:
+            raise
         except OSError as error:
             where = self.root / path if path else self.root
-            raise StoreError(
+            raise resource_error(error) or StoreError(
                 f"the run directory {self.root} cannot be used: {where} cannot be {what} "
                 f"({error.strerror or error}). Choose another folder for --output, or make this one writable with "
                 "space left on its disk."
@@ -318,7 +331,7 @@ def read_document(
         parse: checks version and fields, as `Model.model_validate_json` does.
         error: makes the error, which names file and remedy, from what `parse` found wrong.
     """
-    return parse_document(store.read_bytes(path), parse, error)
+    return parse_document(store.read_bytes(path, MAX_DOCUMENT_BYTES), parse, error)
 
 
 def parse_document(
@@ -329,14 +342,14 @@ def parse_document(
         return parse(content)
     except ValidationError as found:
         raise error(found.errors()[0]["msg"]) from None
-    except (ValueError, KeyError) as found:
+    except (ValueError, KeyError, TypeError, RecursionError) as found:
         raise error(str(found)) from None
 
 
 def find_document(store: RunStore, path: str, parse: Callable[[bytes], Document]) -> Document | None:
     """A JSON document of the run directory; None when it does not exist, or another version wrote it."""
     try:
-        return parse(store.read_bytes(path)) if store.exists(path) else None
+        return parse(store.read_bytes(path, MAX_DOCUMENT_BYTES)) if store.exists(path) else None
     except ValidationError:
         return None
 

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,7 +14,11 @@ from typing import Any, TypeVar
 import torch
 
 from enformer_ray.config import JobConfig
-from enformer_ray.errors import ClusterError, DeviceError, EnformerRayError, WorkersLostError, shortened
+from enformer_ray.errors import ClusterError, DeviceError, EnformerRayError, WorkersLostError, resource_error, shortened
+from enformer_ray.runtime.process import check_address_space
+
+MIN_ADDRESS_SPACE = 4 * 2**30
+"""Bytes that `ulimit -v` must leave a driver: with less, Ray aborts."""
 
 RETRIES = 3
 """How often a task is started again whose process died."""
@@ -44,6 +49,7 @@ def ray_session(address: str | None, lanes: int) -> Iterator[None]:
     if ray.is_initialized():  # by a caller from Python, whose session must not end with this one
         yield
         return
+    check_address_space(MIN_ADDRESS_SPACE, "Ray")
     if address is None:
         _start_local(lanes)
     else:
@@ -82,9 +88,11 @@ def _join(address: str) -> None:
     try:
         _knock(address)
         # Workers log to files of their nodes; what the driver needs comes back in answers.
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its client warns of what is said below
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
-        raise ClusterError(
+        raise resource_error(error) or ClusterError(
             f"the Ray cluster at {address} cannot be joined ({' '.join(str(error).split())[:600]}). Is it up, is "
             "--address its head's as HOST:6379 (or `auto` on a machine of it), and does this machine have its version "
             "of Ray and, where it wants one, its token? cluster/README.md describes each kind of cluster. Without "
@@ -213,6 +221,8 @@ def _next(running: list[Any], in_order: bool, task: str, advice: str) -> Any:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, (EnformerRayError, OSError)):
             raise error.cause from None
+        if (ours := resource_error(error.cause)) is not None:
+            raise ours from None
         raise
     except ray.exceptions.RayError as error:
         raise WorkersLostError(

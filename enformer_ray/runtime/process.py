@@ -7,6 +7,7 @@ project is touched: lines of Ray and other libraries go where they send them.
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import sys
 import threading
@@ -17,7 +18,8 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Literal, TextIO
 
-from enformer_ray.errors import RunInterruptedError
+from enformer_ray.errors import ResourceError, RunInterruptedError
+from enformer_ray.shown import shown
 
 _NAMES = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Told to stop (SIGTERM)."}
 
@@ -56,6 +58,19 @@ def interruptible() -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def check_address_space(least: int, what: str) -> None:
+    """Raise ResourceError where `ulimit -v` leaves this process less than `least` bytes of addresses.
+
+    Asked first: libraries in C++ that get no memory end the process, by a signal and with their own words or none.
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if allowed != resource.RLIM_INFINITY and allowed < least:
+        raise ResourceError(
+            f"this process may use {allowed / 2**30:.2g} GiB of addresses (`ulimit -v`), and {what} needs "
+            f"{least // 2**30} GiB for its libraries alone. Raise that limit, or that of the job."
+        )
 
 
 Level = Literal["debug", "info", "warning"]
@@ -120,7 +135,7 @@ class WorkFormatter(logging.Formatter):
         work = str(_Process.work)
         record.at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         record.work = f" [{work}]" if work else ""
-        return super().format(record)
+        return shown(super().format(record))
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

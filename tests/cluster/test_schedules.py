@@ -16,7 +16,6 @@ import yaml
 from enformer_ray.cli.main import app
 from enformer_ray.cli.score import ARRIVING
 from enformer_ray.config import build_config
-from enformer_ray.engine.submit import refuse_credentials
 from enformer_ray.schedule import scheduled_job
 from tests.cluster.crd import errors, schema, with_value
 from tests.cluster.test_manifests import CLUSTER, ROOT, documents
@@ -120,7 +119,7 @@ def test_job_of_a_schedule_is_one(file: Path) -> None:
     spec = next(found[kind]["spec"] for kind in ("RayCronJob", "CronJob") if kind in found)
     assert CRON.fullmatch(spec["schedule"])
     job = scheduled_job(yaml.safe_load(found["ConfigMap"]["data"]["job.yaml"]), file.name)
-    refuse_credentials(build_config({**job.values, "variants": "a.vcf", "output": job.schedule.runs}, file.name))
+    build_config({**job.values, "variants": "a.vcf", "output": job.schedule.runs}, file.name)
     words = yaml.dump(spec["jobTemplate"])
     (script,) = set(re.findall(r"/opt/enformer-ray/(\S+?\.py)", words))
     assert (ROOT / script).is_file()

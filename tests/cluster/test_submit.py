@@ -94,7 +94,9 @@ def test_working_directory_and_code_go_along(head: Head, world: World, tmp_path:
     folder = tmp_path / "inputs"
     folder.mkdir()
     (folder / "mine.vcf").write_bytes(world.variants.read_bytes())
-    (folder / ".secrets").write_text("stays here")
+    (folder / "deep").mkdir()
+    for name in (".secrets", "deep/.secrets"):
+        (folder / name).write_text("stays here")
     config = job_file(tmp_path / "job.yaml", world, tmp_path / "run", variants="mine.vcf")
     assert "mine.vcf" in refused(submit(head, config), 2)
     done = submit(head, config, "--follow", "--working-dir", folder, "--ship-code")
@@ -191,10 +193,11 @@ def test_no_server_and_wrong_addresses(head: Head, world: World, tmp_path: Path)
     config = job_file(tmp_path / "job.yaml", world, tmp_path / "run")
     silent = f"http://127.0.0.1:{free_port()}"
     assert silent in refused(submit(Head(silent, head.environment), config))
-    for address in ("127.0.0.1:6379", "auto", "http://me:secret@127.0.0.1:8265"):
-        message = refused(submit(Head(address, head.environment), config), 2)
-        assert "http://HEAD:8265" in message
-        assert "secret" not in message
+    for address in ("127.0.0.1:6379", "auto"):
+        assert "http://HEAD:8265" in refused(submit(Head(address, head.environment), config), 2)
+    message = refused(submit(Head("http://me:secret@127.0.0.1:8265", head.environment), config), 2)
+    assert "address: a user name or password" in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from enformer_ray.catalogue.variant import Variant
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.demo.world import World, make_world
-from enformer_ray.engine.submit import JOB_FILE, packed
+from enformer_ray.engine.package import JOB_FILE, packed
 from enformer_ray.engine.worker import ScoringWorker
 from enformer_ray.errors import ConfigError
 from enformer_ray.genome.reference import ReferenceGenome

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enformer_ray.errors import AnalysisError
+from enformer_ray.files import refuse_large
 from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
 from enformer_ray.readers.text import text_lines
+
+MAX_BED_BYTES = 256 * 2**20
+"""Of a file of sets."""
 
 _MAX_NAMED = 3
 
@@ -96,6 +100,7 @@ def read_bed(path: Path, flank: int = 0, aliases: Mapping[str, str] | None = Non
     Raises:
         AnalysisError: a line cannot be read, the file has none, or no name is on one chromosome.
     """
+    refuse_large(path, MAX_BED_BYTES, "a BED file of sets", AnalysisError)
     found = _Found(path)
     for number, line in text_lines(path):
         if line.startswith(("#", "track", "browser")):

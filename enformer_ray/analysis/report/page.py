@@ -25,7 +25,7 @@ from enformer_ray.analysis.report.contents import Timeline, read_disturbances, r
 from enformer_ray.analysis.sweep import Overview, sweep
 from enformer_ray.errors import shortened
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
+from enformer_ray.rundir.store import MAX_DOCUMENT_BYTES, RunStore
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -89,7 +89,7 @@ def collect(
         InputFileError: the annotation cannot be read.
     """
     overview = sweep(store, statistic, tracks, top)
-    run = json.loads(store.read_bytes(layout.RUN))
+    run = json.loads(store.read_bytes(layout.RUN, MAX_DOCUMENT_BYTES))
     timeline, listed = read_timeline(store), contents.top(overview, gtf)
     shown = top_profiles(pick_top(overview, min(profiles, top)), gtf, on_progress)
     return Report(
