@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.checks import Changes, Counts, FileTally, count_changes, count_statuses
 from enformer_ray.catalogue.files import LoadedPart, RowDigest, open_writer, read_scratch, scratch_file
 from enformer_ray.catalogue.harmonise import Orientation
+from enformer_ray.catalogue.lifted_alleles import name_swapped, refuse_torn_indels
+from enformer_ray.catalogue.liftover import chain_of
 from enformer_ray.catalogue.normalise import (
     ACCEPTED,
     REASON_CODES,
@@ -163,6 +165,9 @@ class ContigBuilder:
             harmonised = batch
             if self._harmonise is not None and bases is not None:
                 harmonised = self._harmonise(batch, bases, records.swapped[file])
+            chain = chain_of(self.tallies[file].path, self._config)
+            if chain is not None and bases is not None:
+                harmonised = refuse_torn_indels(harmonised, chain, bases)
             yield row, file, harmonised
 
     def _reject_all(self, records: _Contig, reasons: NDArray[np.int8]) -> None:
@@ -177,12 +182,13 @@ class ContigBuilder:
         """Sort keys of accepted records; sets the `reasons` of all."""
         for row, file, batch in self._prepared(records, bases):
             result = normalise_batch(batch, bases, self._config.max_allele_length)
-            reasons[row : row + len(batch)] = result.reasons
-            self.tallies[file].add(result.reasons)
-            self.tallies[file].add_codes(batch.column("harmonisation"), result.reasons)
             mismatches = np.flatnonzero(result.reasons == REASON_CODES["reference_mismatch"])
             if len(mismatches):
                 self.tallies[file].keep_examples(batch, mismatches, bases)
+                name_swapped(batch, mismatches, result.reasons, bases)
+            reasons[row : row + len(batch)] = result.reasons
+            self.tallies[file].add(result.reasons)
+            self.tallies[file].add_codes(batch.column("harmonisation"), result.reasons)
             yield _keys_of(result, row)
 
     def _write_variants(
