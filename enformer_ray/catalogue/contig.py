@@ -30,7 +30,7 @@ from enformer_ray.catalogue.normalise import (
 from enformer_ray.config import CatalogueConfig, Placement
 from enformer_ray.genome.contig import ContigBases, UnknownBases
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers.schema import STUDY_SCHEMA
+from enformer_ray.readers.schema import STUDY_SCHEMA, rsids_in
 
 Harmonise = Callable[[pa.RecordBatch, ContigBases, bool | None], pa.RecordBatch]
 """Harmonises a batch, with the bases of its contig, and whether its file has the reference as the effect allele."""
@@ -240,8 +240,9 @@ class ContigBuilder:
             for row, file, batch in self._prepared(records, bases):
                 rows = slice(row, row + len(batch))
                 written = _inputs(batch, self._files[file], _statuses(reasons[rows], numbers[rows]))
+                # Before rsids are filled, which source ids decide: plans of versions that did not fill them stay valid.
                 self.digest.update(f"inputs {contig}", written, without=("file",))
-                writer.write_batch(written)
+                writer.write_batch(_with_rsids(written))
                 count_statuses(written, self.counts)
                 count_changes(written, self.changes)
         Path(str(numbers.filename)).unlink()
@@ -327,6 +328,15 @@ def _statuses(reasons: NDArray[np.int8], numbers: NDArray[np.int64]) -> dict[str
         "reason": reason_names(reasons),
         "variant": pa.array(numbers >> 1, mask=rejected),
     }
+
+
+def _with_rsids(written: pa.RecordBatch) -> pa.RecordBatch:
+    """Input records whose `rsid` is one rs number where the file gives any, as its rsid or as its identifier."""
+    given, source = written.column("rsid"), written.column("source_id")
+    if source.null_count == len(source) and given.null_count == len(given):
+        return written
+    index = written.schema.get_field_index("rsid")
+    return written.set_column(index, "rsid", pc.coalesce(rsids_in(given), given, rsids_in(source)))
 
 
 def _inputs(batch: pa.RecordBatch, file: str, statuses: Mapping[str, pa.Array]) -> pa.RecordBatch:
