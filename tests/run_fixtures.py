@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from enformer_ray.model.enformer import Enformer
 from enformer_ray.planning.plan import make_plan
 from enformer_ray.planning.shards import whole_part
 from enformer_ray.publish.finalise import finalise
+from enformer_ray.rundir import layout
 from enformer_ray.rundir.receipts import Receipt, publish
 from enformer_ray.rundir.store import LocalStore
 from tests.toy import TOY
@@ -61,6 +65,15 @@ def write_vcf(path: Path, genome: dict[str, str]) -> None:
     ]
     rows = "".join(f"{c}\t{p}\t.\t{ref}\t{alt}\t.\t.\t.\n" for c, p, ref, alt in lines)
     path.write_text(f"##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n{rows}")
+
+
+def edit_plan(run: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change plan.json as one does by hand: its digest is left out, as in plans of earlier versions."""
+    path = run / layout.PLAN
+    document = json.loads(path.read_text())
+    del document["sha256"]
+    edit(document)
+    path.write_text(json.dumps(document))
 
 
 def score_without_ray(store: LocalStore) -> None:

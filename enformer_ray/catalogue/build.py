@@ -40,6 +40,7 @@ from enformer_ray.catalogue.files import (
     translated_disk_errors,
 )
 from enformer_ray.catalogue.harmonise import Harmoniser
+from enformer_ray.catalogue.lifted_alleles import name_new_references
 from enformer_ray.catalogue.liftover import chain_of, check_chain_patterns, lift_batch
 from enformer_ray.catalogue.sources import find_sources, is_saturation, write_saturation
 from enformer_ray.config import DEFAULT_STRIDE, CatalogueConfig, Placement
@@ -218,7 +219,7 @@ def load_part(part: FilePart, reference: ReferenceGenome, config: CatalogueConfi
     reader = PartReader(part, config)
     for batch in made_ahead(iter(reader), _AHEAD):
         records = prepared(batch)
-        records = lift_batch(records, chain) if chain else records
+        records = name_new_references(lift_batch(records, chain), chain, reference) if chain else records
         loaded.orientation.count(records, reference)
         numbers = np.arange(loaded.rows, loaded.rows + len(batch))
         loaded.rows += len(batch)

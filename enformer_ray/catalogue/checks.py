@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from enformer_ray.catalogue.chain import Chain
 from enformer_ray.catalogue.files import LoadedPart
-from enformer_ray.catalogue.liftover import Chain
 from enformer_ray.catalogue.normalise import REASONS
 from enformer_ray.errors import CatalogueError, UnknownContigError, shortened
 from enformer_ray.genome.contig import ContigBases
@@ -44,7 +44,8 @@ MAX_UNKNOWN_CONTIG_SHARE = 0.9
 """Share of records on contigs that the FASTA does not have, above which no plan is made."""
 
 _EXAMPLES = 3
-_NOT_COMPARED = frozenset(REASONS) - {"reference_mismatch", "allele_too_long"}
+_MISMATCHES = ("reference_mismatch", "alternate_is_new_reference")
+_NOT_COMPARED = frozenset(REASONS) - {*_MISMATCHES, "allele_too_long"}
 _NOT_COMPARED_CODES = np.array([code for code, reason in enumerate(REASONS) if reason in _NOT_COMPARED], dtype=np.int8)
 _CODES = ("forward", "swapped", "flipped", "flipped_swapped", "palindromic", "indel_ambiguous", "unmatched")
 
@@ -273,7 +274,7 @@ class FileTally:
         examples = [text for _, text in self.mismatches]
         if self.codes:
             return agreement_of_codes(self.codes, examples)
-        return Agreement(self.compared, self.rejected["reference_mismatch"], examples)
+        return Agreement(self.compared, sum(self.rejected[reason] for reason in _MISMATCHES), examples)
 
 
 def check_contigs(loaded: Sequence[LoadedPart], files: Sequence[str], total: int, reference: ReferenceGenome) -> None:

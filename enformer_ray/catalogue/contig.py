@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from enformer_ray.catalogue.checks import Changes, Counts, FileTally, count_changes, count_statuses
 from enformer_ray.catalogue.files import LoadedPart, RowDigest, open_writer, read_scratch, scratch_file
 from enformer_ray.catalogue.harmonise import Orientation
+from enformer_ray.catalogue.lifted_alleles import name_swapped, refuse_torn_indels
+from enformer_ray.catalogue.liftover import chain_of
 from enformer_ray.catalogue.normalise import (
     ACCEPTED,
     REASON_CODES,
@@ -28,7 +30,7 @@ from enformer_ray.catalogue.normalise import (
 from enformer_ray.config import CatalogueConfig, Placement
 from enformer_ray.genome.contig import ContigBases, UnknownBases
 from enformer_ray.genome.reference import ReferenceGenome
-from enformer_ray.readers.schema import STUDY_SCHEMA
+from enformer_ray.readers.schema import STUDY_SCHEMA, rsids_in
 
 Harmonise = Callable[[pa.RecordBatch, ContigBases, bool | None], pa.RecordBatch]
 """Harmonises a batch, with the bases of its contig, and whether its file has the reference as the effect allele."""
@@ -163,6 +165,9 @@ class ContigBuilder:
             harmonised = batch
             if self._harmonise is not None and bases is not None:
                 harmonised = self._harmonise(batch, bases, records.swapped[file])
+            chain = chain_of(self.tallies[file].path, self._config)
+            if chain is not None and bases is not None:
+                harmonised = refuse_torn_indels(harmonised, chain, bases)
             yield row, file, harmonised
 
     def _reject_all(self, records: _Contig, reasons: NDArray[np.int8]) -> None:
@@ -177,12 +182,13 @@ class ContigBuilder:
         """Sort keys of accepted records; sets the `reasons` of all."""
         for row, file, batch in self._prepared(records, bases):
             result = normalise_batch(batch, bases, self._config.max_allele_length)
-            reasons[row : row + len(batch)] = result.reasons
-            self.tallies[file].add(result.reasons)
-            self.tallies[file].add_codes(batch.column("harmonisation"), result.reasons)
             mismatches = np.flatnonzero(result.reasons == REASON_CODES["reference_mismatch"])
             if len(mismatches):
                 self.tallies[file].keep_examples(batch, mismatches, bases)
+                name_swapped(batch, mismatches, result.reasons, bases)
+            reasons[row : row + len(batch)] = result.reasons
+            self.tallies[file].add(result.reasons)
+            self.tallies[file].add_codes(batch.column("harmonisation"), result.reasons)
             yield _keys_of(result, row)
 
     def _write_variants(
@@ -234,8 +240,9 @@ class ContigBuilder:
             for row, file, batch in self._prepared(records, bases):
                 rows = slice(row, row + len(batch))
                 written = _inputs(batch, self._files[file], _statuses(reasons[rows], numbers[rows]))
+                # Before rsids are filled, which source ids decide: plans of versions that did not fill them stay valid.
                 self.digest.update(f"inputs {contig}", written, without=("file",))
-                writer.write_batch(written)
+                writer.write_batch(_with_rsids(written))
                 count_statuses(written, self.counts)
                 count_changes(written, self.changes)
         Path(str(numbers.filename)).unlink()
@@ -321,6 +328,15 @@ def _statuses(reasons: NDArray[np.int8], numbers: NDArray[np.int64]) -> dict[str
         "reason": reason_names(reasons),
         "variant": pa.array(numbers >> 1, mask=rejected),
     }
+
+
+def _with_rsids(written: pa.RecordBatch) -> pa.RecordBatch:
+    """Input records whose `rsid` is one rs number where the file gives any, as its rsid or as its identifier."""
+    given, source = written.column("rsid"), written.column("source_id")
+    if source.null_count == len(source) and given.null_count == len(given):
+        return written
+    index = written.schema.get_field_index("rsid")
+    return written.set_column(index, "rsid", pc.coalesce(rsids_in(given), given, rsids_in(source)))
 
 
 def _inputs(batch: pa.RecordBatch, file: str, statuses: Mapping[str, pa.Array]) -> pa.RecordBatch:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.catalogue.allele_match import Flags, flags
+from enformer_ray.catalogue.indels import left_align
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.errors import UnknownContigError
 from enformer_ray.genome.contig import BaseSource, ContigBases
@@ -26,7 +27,9 @@ REASONS = {
     "bad_record": "the record cannot be read; the column problem says why",
     "chain_without_contig": "the chain file lifts nothing from this contig",
     "unlifted": "no chain covers the reference allele: the new assembly has no such stretch",
-    "lifted_in_pieces": "the reference allele does not lie in one block of a chain: the new assembly has a gap in it",
+    "lifted_in_pieces": "the reference allele, or the place of an insertion or a deletion, is not in one block of a "
+    "chain: the assemblies differ there",
+    "alternate_is_new_reference": "the new assembly has the alternate allele as its reference",
     "lifted_to_many": "several chains cover the reference allele: the new assembly has more than one such stretch",
     "indel_on_reverse_strand": "the new assembly has the indel's stretch reversed, and its place there depends on "
     "which allele is the reference, which the file does not say",
@@ -47,9 +50,6 @@ REASONS = {
 
 _BASES = "ACGTN"
 _SINGLE_BASES = frozenset(_BASES)
-_FIRST_BLOCK = 64
-_MAX_BLOCK = 8_192
-"""Bases that are compared at once where an indel is moved to the left: each block is twice the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,63 +105,6 @@ def _allele_reason(ref: str, alt: str) -> str | None:
         if not ref or not alt or ref.strip(_BASES) or alt.strip(_BASES):
             return "invalid_allele"
     return "alternate_equals_reference" if ref == alt else None
-
-
-def left_align(chromosome: str, start: int, ref: str, alt: str, reference: BaseSource) -> tuple[int, str, str]:
-    """Trim and left-align two different alleles, of which `ref` is what the reference has at the 0-based `start`."""
-    if ref[-1] == alt[-1]:
-        shared = min(_common_suffix(ref, alt), min(len(ref), len(alt)) - 1)
-        ref, alt = ref[: len(ref) - shared], alt[: len(alt) - shared]
-    if ref[-1] == alt[-1] and start > 0:
-        # One allele is a single base that ends the other: an insertion or a deletion, free to move to the left.
-        # At base 0 no base precedes it that could be its anchor, and it stays as it is.
-        longer = max(ref, alt, key=len)
-        anchor, change = start - 1, longer[:-1]
-        base = reference.bases(chromosome, anchor, start)
-        if base == change[-1]:
-            anchor, change = _roll_left(chromosome, anchor, change, reference)
-            base = reference.bases(chromosome, anchor, anchor + 1)
-        return (anchor, base + change, base) if longer is ref else (anchor, base, base + change)
-    if ref[0] != alt[0] or len(ref) == 1 or len(alt) == 1:
-        return start, ref, alt
-    shared = min(_common_prefix(ref, alt), min(len(ref), len(alt)) - 1)
-    return start + shared, ref[shared:], alt[shared:]
-
-
-def _roll_left(chromosome: str, anchor: int, change: str, reference: BaseSource) -> tuple[int, str]:
-    """Move inserted or deleted bases, which follow base `anchor`, as far to the left as repeats allow.
-
-    While the last base of the change equals the anchor, both move by one base. From the anchor backwards, the reference
-    is thus compared with the change repeated endlessly; blocks that double keep long repeats fast.
-    """
-    moved, block = 0, _FIRST_BLOCK
-    while anchor - moved > 0:
-        size = min(block, anchor - moved)
-        bases = reference.bases(chromosome, anchor - moved - size + 1, anchor - moved + 1)
-        rotated = _rotate(change, moved)
-        repeated = (rotated * (size // len(rotated) + 1))[-size:]
-        same = _common_suffix(bases, repeated)
-        moved += same
-        if same < size:
-            break
-        block = min(2 * block, _MAX_BLOCK)
-    return anchor - moved, _rotate(change, moved)
-
-
-def _rotate(change: str, moved: int) -> str:
-    cut = len(change) - moved % len(change)
-    return change[cut:] + change[:cut]
-
-
-def _common_suffix(left: str, right: str) -> int:
-    return _common_prefix(left[::-1], right[::-1])
-
-
-def _common_prefix(left: str, right: str) -> int:
-    size = min(len(left), len(right))
-    if left[:size] == right[:size]:
-        return size
-    return next(i for i in range(size) if left[i] != right[i])
 
 
 REASON_CODES = {reason: code for code, reason in enumerate(REASONS)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -182,10 +183,18 @@ def largest_scores(table: pa.Table, n: int) -> pa.Table:
 
 
 def with_source_ids(runs: Sequence[FinishedRun], source_ids: Iterable[str]) -> VariantFilter:
-    """Variants of which an input has one of the names as its `source_id` or `rsid`."""
-    names = pa.array([source_ids] if isinstance(source_ids, str) else list(source_ids), pa.string())
-    named = pc.field("source_id").isin(names) | pc.field("rsid").isin(names)
-    return VariantFilter(ids=_ids(runs, named))
+    """Variants of which an input has one of the names as its `source_id` or `rsid`.
+
+    Of a `source_id` of several names (`rs1;rs2`), each counts.
+    """
+    names = {source_ids} if isinstance(source_ids, str) else set(source_ids)
+    lists: set[str] = set()
+    several = pc.match_substring_regex(pc.field("source_id"), "[;,]")
+    for run in runs:
+        texts = inputs(run).to_table(columns=["source_id"], filter=several).column("source_id").unique().to_pylist()
+        lists.update(text for text in texts if not names.isdisjoint(re.split("[;,]", text)))
+    found = pa.array(sorted(names | lists), pa.string())
+    return VariantFilter(ids=_ids(runs, pc.field("source_id").isin(found) | pc.field("rsid").isin(found)))
 
 
 def with_p_below(runs: Sequence[FinishedRun], threshold: float) -> VariantFilter:

@@ -48,6 +48,7 @@ def run_shards(
 
     Raises:
         MismatchError: the plan was made for another version of the scorer.
+        DatasetCorruptError: a file of the plan is not as it was planned.
         LeaseHeldError: another driver is at work in the run directory.
         LeaseLostError: another driver has taken it over meanwhile.
         WorkersLostError: workers died again and again, or fail at every shard through no fault of its variants.
@@ -64,6 +65,7 @@ def run_shards(
         on_progress(tally.progress())
         if not tally.parts_missing:
             return RunOutcome(0, 0, 0, 0.0, 0)
+        plan.check_files()  # also what is read only once all is scored
         backlog = Backlog(plan.shards(), done, tally.parts_missing)
         stack.enter_context(working(Work(plan.document.fingerprint, lease.epoch, "driver")))
         events = EventLog(store, lease.epoch)

@@ -155,7 +155,7 @@ class ScoringWorker:
         table = None
         if self._plan.document.track_table:
             model_heads = self._plan.document.parts["geometry"]["output_heads"]
-            path = self._store.local_path(layout.TRACK_TABLE)
+            path = self._plan.file(layout.TRACK_TABLE)
             table = read_track_table(path, scoring.head, model_heads[scoring.head])
         model, reference = load_planned_model(self._plan, self._device), open_planned_reference(self._plan)
         planned = self._plan.document.config.token_cache_mb

@@ -21,6 +21,7 @@ from enformer_ray.catalogue.variant import FIRST_ROW, GENE_COLUMNS
 from enformer_ray.config import JobConfig
 from enformer_ray.definitions import AS_PLANNED
 from enformer_ray.errors import MismatchError, RunIncompleteError, StoreError
+from enformer_ray.planning.files import PlanWriter, check_document, checked_file, with_digest
 from enformer_ray.planning.job import (
     Job,
     catalogue_of,
@@ -47,7 +48,7 @@ from enformer_ray.rundir.contigs import ContigNames, contig_names, recorded_alia
 from enformer_ray.rundir.layout import score_schema
 from enformer_ray.rundir.lease import Lease, hold
 from enformer_ray.rundir.manifest import AccountLine, account
-from enformer_ray.rundir.store import RunStore, read_document
+from enformer_ray.rundir.store import MAX_DOCUMENT_BYTES, RunStore, parse_document
 from enformer_ray.runtime.process import interruptible
 from enformer_ray.scoring.tables import KEY_COLUMNS
 
@@ -75,7 +76,9 @@ class PlanDocument(BaseModel):
         contigs: other names of the chromosomes with planned rows; empty where an older program planned.
         changes: how many of those were harmonised and lifted, in which way.
         reuse: what is reused of previous runs; None for a job without them.
+        files: hex sha256 of the other files of the plan by path; empty in plans of earlier versions.
         created: time, UTC.
+        sha256: of all else in plan.json; None in plans of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +96,9 @@ class PlanDocument(BaseModel):
     contigs: Mapping[str, ContigNames] = {}
     changes: Mapping[str, Mapping[str, int]] = {}
     reuse: ReuseAccount | None = None
+    files: Mapping[str, str] = {}
     created: str
+    sha256: str | None = None
 
     @property
     def planned(self) -> int:
@@ -155,19 +160,28 @@ class Plan:
     store: RunStore
     document: PlanDocument
 
+    def file(self, path: str) -> Path:
+        """A local file with the content of a file of the plan; DatasetCorruptError where that is not as planned."""
+        return checked_file(self.store, path, self.document.files)
+
+    def check_files(self) -> None:
+        """Raise DatasetCorruptError for the first file that is not as planned."""
+        for path in self.document.files:
+            self.file(path)
+
     def shards(self) -> Iterator[Shard]:
         """All shards, in order, read as they are asked for."""
-        return read_shards(self.store.local_path(layout.SHARDS))
+        return read_shards(self.file(layout.SHARDS))
 
     def first_rows(self, chromosome: str) -> NDArray[np.int64]:
         """For each row of a chromosome in a plan with genes, the number of the first row of its variant."""
-        path = self.store.local_path(layout.plan_variants(chromosome))
+        path = self.file(layout.plan_variants(chromosome))
         rows: NDArray[np.int64] = pq.read_table(path, columns=[FIRST_ROW], partitioning=None).column(0).to_numpy()
         return rows
 
     def reference_digests(self) -> dict[str, list[bytes]]:
         """Digests of the blocks of 1,024 bp of every chromosome with planned variants."""
-        return read_reference_digests(self.store.local_path(layout.REFERENCE))
+        return read_reference_digests(self.file(layout.REFERENCE))
 
 
 def load_plan(store: RunStore) -> Plan:
@@ -175,6 +189,7 @@ def load_plan(store: RunStore) -> Plan:
 
     Raises:
         RunIncompleteError: the directory has no plan.
+        DatasetCorruptError: plan.json is damaged.
         MismatchError: another version of the program made it.
     """
     if not store.exists(layout.PLAN):
@@ -182,9 +197,10 @@ def load_plan(store: RunStore) -> Plan:
             f"{store.uri} holds no plan ({layout.PLAN} is missing): it is no run directory, or planning was "
             "interrupted. `enformer-ray score ... --output` with this folder makes one."
         )
-    document = read_document(
-        store,
-        layout.PLAN,
+    content = store.read_bytes(layout.PLAN, MAX_DOCUMENT_BYTES)
+    check_document(content, store)
+    document = parse_document(
+        content,
         partial(PlanDocument.model_validate_json, context=AS_PLANNED),
         lambda why: MismatchError(
             f"{store.uri}/{layout.PLAN} was not written by this version of enformer-ray ({why}). Resume with the "
@@ -215,6 +231,7 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
     Raises:
         StoreError: the directory cannot be written, or holds what is not a run.
         LeaseHeldError: another driver has claimed it.
+        DatasetCorruptError: it holds a plan with a damaged file.
         MismatchError: it holds the plan of another job.
         RunInterruptedError: Ctrl-C or SIGTERM; nothing is planned then.
         PreviousRunError: a previous run that the job names cannot be used.
@@ -225,7 +242,10 @@ def make_plan(config: JobConfig, store: RunStore, take_over: bool = False) -> Pl
         scratch = Path(folder)
         if store.exists(layout.PLAN):
             with hold(store, take_over):
-                return _accept(load_plan(store), config, scratch, watch)
+                existing = load_plan(store)
+                if not store.exists(layout.MANIFEST):
+                    existing.check_files()  # before the variants are read, which takes longest
+                return _accept(existing, config, scratch, watch)
         _refuse_foreign(store)
         previous = open_previous(config.previous)
         job = open_job(with_previous_batches(config, previous))
@@ -269,18 +289,19 @@ def _write_plan(
     job: Job, catalogue: Catalogue, reuse: Reuse | None, store: RunStore, scratch: Path, lease: Lease
 ) -> Plan:
     store.delete_tree(layout.PLAN_FOLDER)  # left by a planner that was interrupted
+    writer = PlanWriter(store)
     identity = job_identity(job) | {"catalogue": catalogue.digest}
     if reuse is None:
         digests = {name: job.reference.digests(name) for name in catalogue.variants}
-        shards = write_shards(job, catalogue.variants, layout.plan_variants, store, scratch)
+        shards = write_shards(job, catalogue.variants, layout.plan_variants, writer, scratch)
         variants = variants_of_shards(shards)
     else:
-        digests, shards = reuse.digests, write_shards(job, reuse.to_score, layout.plan_scored, store, scratch)
-        variants = put_reuse(reuse, store)
+        digests, shards = reuse.digests, write_shards(job, reuse.to_score, layout.plan_scored, writer, scratch)
+        variants = put_reuse(reuse, writer)
     identity["reference"] = reference_digest(job.reference, digests)
     if reuse is not None:
         identity["previous"] = reuse.account.digests
-    inputs = _put_tables(job, catalogue, digests, store, scratch)
+    inputs = _put_tables(job, catalogue, digests, writer, scratch)
     names = contig_names(job.reference)
     document = PlanDocument(
         format_version=FORMAT_VERSION,
@@ -296,28 +317,29 @@ def _write_plan(
         contigs={name: names[name] for name in variants},
         changes=catalogue.changes,
         reuse=reuse.account if reuse is not None else None,
+        files=writer.digests,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     lease.check()
     # Last, and only if there is none: a run directory with plan.json has all other files of the plan.
-    if not store.create(layout.PLAN, document.model_dump_json(indent=1).encode()):
+    if not store.create(layout.PLAN, with_digest(document.model_dump_json(exclude={"sha256"}))):
         raise StoreError(f"another process planned in {store.uri} at the same time; run the same command again.")
     return load_plan(store)
 
 
 def _put_tables(
-    job: Job, catalogue: Catalogue, digests: Mapping[str, Sequence[bytes]], store: RunStore, scratch: Path
+    job: Job, catalogue: Catalogue, digests: Mapping[str, Sequence[bytes]], writer: PlanWriter, scratch: Path
 ) -> dict[str, int]:
     """Put input records, reference digests and tracks into the run directory; returns input alleles by chromosome."""
     rows = {name: pq.read_metadata(path).num_rows for name, path in catalogue.inputs.items()}  # before they are moved
     write_reference_digests(digests, scratch / "reference.parquet")
     write_tracks(job, scratch / "tracks.parquet")
     for name, path in catalogue.inputs.items():
-        store.put_file(path, layout.plan_inputs(name))
-    store.put_file(scratch / "reference.parquet", layout.REFERENCE)
-    store.put_file(scratch / "tracks.parquet", layout.TRACKS)
+        writer.put_file(path, layout.plan_inputs(name))
+    writer.put_file(scratch / "reference.parquet", layout.REFERENCE)
+    writer.put_file(scratch / "tracks.parquet", layout.TRACKS)
     if job.config.tracks_table is not None:
         # A copy, since put_file moves its file away.
         (scratch / "track_table").write_bytes(job.config.tracks_table.read_bytes())
-        store.put_file(scratch / "track_table", layout.TRACK_TABLE)
+        writer.put_file(scratch / "track_table", layout.TRACK_TABLE)
     return rows

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict
 from enformer_ray.catalogue.build import Catalogue
 from enformer_ray.catalogue.files import open_database, open_writer, translated_disk_errors
 from enformer_ray.genome.reference import BLOCK, BLOCK_DIGEST_BYTES
+from enformer_ray.planning.files import PlanWriter
 from enformer_ray.planning.job import Job
 from enformer_ray.planning.previous import KEYS, PreviousRun, derived, differences
 from enformer_ray.planning.shards import alleles_of
 from enformer_ray.rundir import layout
-from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.cost import affected_bases
 
 Origin = Literal["reused", "new", "changed", "failed"]
@@ -169,12 +169,12 @@ def find_reuse(
         return search.finish()
 
 
-def put_reuse(reuse: Reuse, store: RunStore) -> dict[str, int]:
+def put_reuse(reuse: Reuse, writer: PlanWriter) -> dict[str, int]:
     """Put plan/variants and plan/gone.parquet into a run directory; returns the variants by chromosome."""
     rows = {name: pq.read_metadata(path).num_rows for name, path in reuse.variants.items()}
     for name, path in reuse.variants.items():
-        store.put_file(path, layout.plan_variants(name))
-    store.put_file(reuse.gone, layout.GONE)
+        writer.put_file(path, layout.plan_variants(name))
+    writer.put_file(reuse.gone, layout.GONE)
     return rows
 
 

@@ -18,10 +18,10 @@ from enformer_ray.catalogue.files import open_writer
 from enformer_ray.config import Placement, ScoringConfig
 from enformer_ray.genome.reference import BLOCK_DIGEST_BYTES, ReferenceGenome
 from enformer_ray.model.tracks import column_name
+from enformer_ray.planning.files import PlanWriter
 from enformer_ray.planning.job import Job
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import write_table
-from enformer_ray.rundir.store import RunStore
 from enformer_ray.scoring.cost import Alleles, Costs, gene_costs, variant_costs
 
 DEFAULT_SHARD_SIZE = {"cpu": 64, "cuda": 1024}
@@ -149,7 +149,7 @@ def read_shards(path: Path) -> Iterator[Shard]:
 
 
 def write_shards(
-    job: Job, variants: Mapping[str, Path], path_in_run: Callable[[str], str], store: RunStore, scratch: Path
+    job: Job, variants: Mapping[str, Path], path_in_run: Callable[[str], str], writer: PlanWriter, scratch: Path
 ) -> list[Shard]:
     """Divide variants into shards, and put both into the run directory, each variant with the number of its shard.
 
@@ -158,18 +158,18 @@ def write_shards(
     shards: list[Shard] = []
     for chromosome, path in variants.items():
         written = scratch / "variants.parquet"
-        with pq.ParquetFile(path) as file, open_writer(written, file.schema_arrow.append(_SHARD_FIELD)) as writer:
+        with pq.ParquetFile(path) as file, open_writer(written, file.schema_arrow.append(_SHARD_FIELD)) as target:
             for batch in file.iter_batches(batch_size=_DIVIDED_ROWS):
                 divided = _divide(job, chromosome, batch, len(shards))
                 numbers = np.repeat([shard.shard for shard in divided], [shard.variants for shard in divided])
                 numbered = batch.append_column(_SHARD_FIELD, pa.array(numbers, pa.int32()))
                 for row in range(0, len(batch), _GROUP_ROWS):
-                    writer.write_batch(numbered.slice(row, _GROUP_ROWS))
+                    target.write_batch(numbered.slice(row, _GROUP_ROWS))
                 shards += divided
-        store.put_file(written, path_in_run(chromosome))
+        writer.put_file(written, path_in_run(chromosome))
     columns = list(zip(*shards, strict=True)) or [()] * len(_SHARDS)  # nothing to score: all scores are reused
     write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SHARDS, strict=True)], _SHARDS), scratch / "s")
-    store.put_file(scratch / "s", layout.SHARDS)
+    writer.put_file(scratch / "s", layout.SHARDS)
     return shards
 
 

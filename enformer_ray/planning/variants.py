@@ -14,6 +14,7 @@ from enformer_ray.catalogue.variant import GeneVariant, Variant
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.definitions import Statistic
 from enformer_ray.errors import DatasetCorruptError
+from enformer_ray.planning.files import damaged_plan
 from enformer_ray.planning.plan import Plan
 from enformer_ray.planning.shards import Part
 from enformer_ray.readers.row_groups import NumberedRows
@@ -40,7 +41,7 @@ class PlannedVariants:
     """
 
     def __init__(self, plan: Plan, every: bool = False) -> None:
-        self._store, self._path = plan.store, layout.plan_variants if every else plan.document.scored_file
+        self._plan, self._path = plan, layout.plan_variants if every else plan.document.scored_file
         self.keys = plan.document.key_columns
         counts = plan.document.variants if every else plan.document.to_score_by_chromosome
         self._chromosomes = list(counts)
@@ -67,13 +68,10 @@ class PlannedVariants:
         return [kind(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
     def _open(self, file: int) -> pq.ParquetFile:
-        return pq.ParquetFile(self._store.local_path(self._path(self._chromosomes[file])))
+        return pq.ParquetFile(self._plan.file(self._path(self._chromosomes[file])))
 
     def _changed(self, chromosome: str, what: str) -> DatasetCorruptError:
-        return DatasetCorruptError(
-            f"{self._store.uri}/{self._path(chromosome)} {what}: the plan has been changed. Delete the run "
-            "directory and run again."
-        )
+        return damaged_plan(self._plan.store, self._path(chromosome), what)
 
 
 def audit_size(config: JobConfig, planned: int) -> int:

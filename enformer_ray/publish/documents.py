@@ -147,7 +147,7 @@ def write_variants(plan: Plan, totals: RunTotals, workspace: Path) -> tuple[list
         target = workspace / paths[-1]
         target.parent.mkdir(parents=True, exist_ok=True)
         with (
-            pq.ParquetFile(plan.store.local_path(layout.plan_inputs(chromosome))) as source,
+            pq.ParquetFile(plan.file(layout.plan_inputs(chromosome))) as source,
             pq.ParquetWriter(target, source.schema_arrow, compression="zstd") as writer,
         ):
             for batch in source.iter_batches(batch_size=_BATCH_ROWS):

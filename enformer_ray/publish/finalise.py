@@ -172,7 +172,7 @@ class _Finalise:
         """Give every file its final name; returns them in the order of their rows."""
         tables = [_listed(workspace / path, path) for path in variants]
         others = [_listed(workspace / layout.RUN, layout.RUN), _listed(workspace / layout.AUDIT, layout.AUDIT)]
-        others.append(_listed(self._store.local_path(layout.TRACKS), layout.TRACKS))
+        others.append(_listed(self._plan.file(layout.TRACKS), layout.TRACKS))
         scores = [file for name in self._statistics for file in self._files_of(name)]
         for file in scores:
             # Each time: between two moves of large files another driver may have taken over.

@@ -140,7 +140,7 @@ def _files_of(plan: Plan, chromosome: str, first: int, shards: Sequence[Shard], 
 def _scored_rows(plan: Plan, chromosome: str) -> NDArray[np.int64]:
     """Rows of a chromosome that are scored, ascending, counted from its first."""
     found, row = [np.empty(0, np.int64)], 0
-    with pq.ParquetFile(plan.store.local_path(layout.plan_variants(chromosome))) as file:
+    with pq.ParquetFile(plan.file(layout.plan_variants(chromosome))) as file:
         for batch in file.iter_batches(columns=["scored"]):
             found.append(np.flatnonzero(batch.column(0).is_valid().to_numpy(zero_copy_only=False)) + row)
             row += len(batch)
@@ -153,7 +153,7 @@ def numbers_in_dataset(plan: Plan, numbers: NDArray[np.int64]) -> NDArray[np.int
         return numbers
     found = []
     for chromosome in plan.document.to_score_by_chromosome:
-        with pq.ParquetFile(plan.store.local_path(layout.plan_variants(chromosome))) as file:
+        with pq.ParquetFile(plan.file(layout.plan_variants(chromosome))) as file:
             for batch in file.iter_batches(columns=["variant", "scored"]):
                 among = pc.is_in(batch.column("scored"), value_set=pa.array(numbers))
                 found.append(batch.column("variant").filter(among).to_numpy())

@@ -14,12 +14,12 @@ import pysam
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.readers.gwas_vcf import DECLARED, KEYS, find_study
-from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns
+from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, rsids_in
 from enformer_ray.readers.text import open_unpacked, readable
 
 _MAGIC = b"BCF\x02\x02"
 _SITE = ("record", "source_id", "chromosome", "position", "reference_allele", "alternate_allele")
-_STUDY = ("rsid", "effect_allele", "other_allele", *KEYS.values())
+_STUDY = ("effect_allele", "other_allele", *KEYS.values())
 _Row = tuple[Any, ...]
 
 
@@ -115,15 +115,17 @@ def _number(value: float | str | None) -> float | None:
 
 
 def _of_allele(row: _Row, values: list[list[float | None]], index: int, alleles: int) -> _Row:
-    source, reference, alternate = row[1], row[4], row[5]
-    rsid = source if source is not None and source.startswith("rs") else None
-    return (rsid, alternate, reference, *(value[index if len(value) == alleles else 0] for value in values))
+    reference, alternate = row[4], row[5]
+    return (alternate, reference, *(value[index if len(value) == alleles else 0] for value in values))
 
 
 def _batch(rows: list[_Row]) -> pa.RecordBatch:
     names = (*_SITE, *_STUDY)[: len(rows[0])]
-    columns = zip(names, zip(*rows, strict=True), strict=True)
-    return batch_from_columns({name: pa.array(values, RECORD_SCHEMA.field(name).type) for name, values in columns})
+    cells = zip(names, zip(*rows, strict=True), strict=True)
+    columns = {name: pa.array(values, RECORD_SCHEMA.field(name).type) for name, values in cells}
+    if len(names) > len(_SITE):
+        columns["rsid"] = rsids_in(columns["source_id"])
+    return batch_from_columns(columns)
 
 
 def _next_site(source: pysam.VariantFile, path: Path, record: int) -> pysam.VariantRecord | None:

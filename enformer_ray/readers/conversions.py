@@ -23,6 +23,7 @@ from enformer_ray.readers.schema import (
     PROBLEM_CODES,
     RECORD_SCHEMA,
     STUDY_SCHEMA,
+    rsids_in,
 )
 from enformer_ray.readers.text import regular_positions, whole_number
 
@@ -265,7 +266,7 @@ def _alleles(cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
 def _identifiers(cells: TextColumns) -> dict[str, pa.Array | None]:
     source, rsid = cells.get("source_id"), cells.get("rsid")
     if rsid is None and source is not None:
-        rsid = pc.if_else(pc.match_substring_regex(source, "^rs[0-9]+$"), source, None)
+        rsid = rsids_in(source)
     return {"source_id": source, "rsid": rsid}
 
 

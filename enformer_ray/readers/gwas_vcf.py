@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_code
+from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_code, rsids_in
 from enformer_ray.readers.text import Block, open_text
 from enformer_ray.readers.vcf import (
     VcfHeader,
@@ -104,9 +104,8 @@ def _regular(block: Block, header: VcfHeader, sample: int, before: int) -> pa.Re
 
 
 def _of_the_site(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    source = columns["source_id"]
     return {
-        "rsid": pc.if_else(pc.fill_null(pc.starts_with(source, "rs"), False), source, pa.scalar(None, pa.string())),
+        "rsid": rsids_in(columns["source_id"]),
         "effect_allele": columns["alternate_allele"],
         "other_allele": columns["reference_allele"],
     }
@@ -123,18 +122,19 @@ def _irregular(
             rows += _alleles(site, cells[_FORMAT], cells[sample], path, number)
         except VariantFileError as error:
             rows.append(readable_part(line, number, record, header) | {"problem": problem_code(error, config)})
-    return batch_from_rows(rows), record
+    batch = batch_from_rows(rows)
+    index = batch.schema.get_field_index("rsid")
+    return batch.set_column(index, batch.schema.field(index), rsids_in(batch.column("source_id"))), record
 
 
 def _alleles(site: dict[str, Any], keys: str, values: str, path: Path, line: int) -> list[dict[str, Any]]:
     """A row for each alternate allele, each with its own of the values that commas separate."""
     alternates = site["alternate_allele"].split(",")
     given = dict(zip(keys.split(":"), values.split(":"), strict=False))
-    source, rows = site["source_id"], []
+    rows = []
     for index, alternate in enumerate(alternates):
         row = site | {"alternate_allele": None if alternate == "." else alternate}
         row |= {"effect_allele": row["alternate_allele"], "other_allele": site["reference_allele"]}
-        row["rsid"] = source if source is not None and source.startswith("rs") else None
         for key, name in KEYS.items():
             of_allele = given.get(key, ".").split(",")
             text = of_allele[index if len(of_allele) == len(alternates) else 0]

@@ -111,6 +111,15 @@ def none_if(column: pa.Array, values: Sequence[str]) -> pa.Array:
     return pc.if_else(pc.is_in(column, pa.array(values, pa.string())), pa.scalar(None, pa.string()), column)
 
 
+def rsids_in(names: pa.Array) -> pa.Array:
+    """The rs number in each text, in lower case: of several between `;` or `,` the first; null where there is none.
+
+    A text such as `rs5:A:G` is no rs number.
+    """
+    found = pc.extract_regex(names, r"(?i)(?:^|[;,])\s*(?P<rsid>rs[0-9]+)\s*(?:[;,]|$)")
+    return pc.utf8_lower(pc.struct_field(found, "rsid"))
+
+
 NO_POSITION = "no_position"
 NO_ALTERNATE_ALLELE = "no_alternate_allele"
 OTHER_TEST = "other_test"

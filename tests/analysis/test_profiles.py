@@ -12,6 +12,7 @@ from enformer_ray.analysis.sweep import sweep
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import AnalysisError, ConfigError
 from enformer_ray.rundir.store import LocalStore
+from tests.run_fixtures import edit_plan
 
 
 def test_a_profile_adds_up_to_the_score(demo: Path) -> None:
@@ -53,8 +54,7 @@ def test_the_strongest_track_of_each_assay_comes_first() -> None:
 def test_without_the_weights_it_says_what_to_do(demo: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(demo, run)
-    plan = run / "plan" / "plan.json"
-    plan.write_text(plan.read_text().replace("random_weights", "gone"))
+    edit_plan(run, lambda document: document["config"].update(weights=str(tmp_path / "gone.safetensors")))
     overview = sweep(LocalStore(run))
     with pytest.raises(AnalysisError, match=r"gone\.safetensors.*--profiles 0"):
         top_profiles(pick_top(overview, 1))

@@ -24,14 +24,17 @@ def reverse_complement(text: str) -> str:
 
 @dataclass
 class World:
-    """`source` and `target` hold the bases of the contigs; `places` says where each base of the source went."""
+    """`source` and `target` hold the bases of the contigs; `places` says where each base of the source went.
+
+    `chains` has the number of each block's chain.
+    """
 
     source: dict[str, str] = field(default_factory=dict)
     target: dict[str, str] = field(default_factory=dict)
     places: dict[Base, list[Place]] = field(default_factory=dict)
+    chains: list[int] = field(default_factory=list)
     forth: str = "# a comment\n"
     back: str = ""
-    _blocks: int = 0
 
     def add_chain(
         self,
@@ -46,12 +49,13 @@ class World:
         """
         (name, start), (there, there_start) = source, target
         size, there_size = len(self.source[name]), len(self.target[there])
+        number = self.chains[-1] + 1 if self.chains else 0
         here, at = start, there_start
         for length, gap, there_gap in blocks:
             for i in range(length):
                 place = at + i if strand == "+" else there_size - 1 - (at + i)
-                self.places.setdefault((name, here + i), []).append((there, place, strand, self._blocks))
-            self._blocks += 1
+                self.places.setdefault((name, here + i), []).append((there, place, strand, len(self.chains)))
+            self.chains.append(number)
             here, at = here + length + gap, at + length + there_gap
         here, at = here - blocks[-1][1], at - blocks[-1][2]
         head = f"{name} {size} + {start} {here} {there} {there_size} {strand} {there_start} {at}"

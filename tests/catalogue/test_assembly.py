@@ -8,6 +8,7 @@ import pysam
 import pytest
 
 from enformer_ray.catalogue.build import Catalogue, build_catalogue
+from enformer_ray.catalogue.chain import Chain
 from enformer_ray.catalogue.checks import (
     ASSEMBLIES,
     Agreement,
@@ -18,7 +19,7 @@ from enformer_ray.catalogue.checks import (
     header_lengths,
     name_assembly,
 )
-from enformer_ray.catalogue.liftover import Chain, lift_batch
+from enformer_ray.catalogue.liftover import lift_batch
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import CatalogueError
 from enformer_ray.genome.reference import ReferenceGenome

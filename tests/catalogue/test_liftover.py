@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_ray.catalogue.liftover import LIFT_SCHEMA, OUTCOMES, Chain, chain_of, check_chain_patterns, lift_batch
+from enformer_ray.catalogue.chain import OUTCOMES, Chain
+from enformer_ray.catalogue.liftover import LIFT_SCHEMA, chain_of, check_chain_patterns, lift_batch
 from enformer_ray.catalogue.normalise import REASONS, normalise
 from enformer_ray.catalogue.variant import Variant
 from enformer_ray.cli.options import job_from
@@ -123,7 +124,7 @@ def test_the_order_problems_reasons_and_further_columns_are_kept(small: Chain) -
         (5, None, "e", "1", 13, None, "unmatched", None),
     ]
     assert rows(lifted, ("reference_allele", "effect_allele", "other_allele"))[0] == ("T", "G", "T")
-    assert lifted.schema.names == [*batch.schema.names, "file", *LIFT_SCHEMA.names[:5]]
+    assert lifted.schema.names == [*batch.schema.names, "file", *LIFT_SCHEMA.names[:6]]
     assert [lifted.schema.field(field.name).type for field in RECORD_SCHEMA] == RECORD_SCHEMA.types
 
 

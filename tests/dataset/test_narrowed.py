@@ -17,8 +17,8 @@ from tests.dataset.test_dataset import upload
 SITES = [("1", 2000 + 50 * i, f"rs{i}", f"1e-{i}") for i in range(40)] + [
     ("2", 2000 + 50 * i, f"rs2{i:02d}", "0.5") for i in range(12)
 ]
-AGAIN = [("1", 2000, "rs900", "1e-400"), ("1", 2050, "rs901", "NA")]
-"""Second inputs of the first two variants."""
+AGAIN = [("1", 2000, "rs900", "1e-400"), ("1", 2050, "rs901", "NA"), ("1", 2100, "RS902;rs903", "0.5")]
+"""Second inputs of the first three variants."""
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,13 @@ def test_variant_ids(scores: ScoreDataset, study: Study) -> None:
 def test_source_ids_of_any_input_of_a_variant(scores: ScoreDataset) -> None:
     assert everywhere(scores.where(source_ids=["rs901", "rs7", "rs200", "rs5000"])) == ["1:2050", "1:2350", "2:2000"]
     assert everywhere(scores.where(source_ids="rs900")) == ["1:2000"]
+
+
+def test_each_of_several_names_of_a_record(scores: ScoreDataset) -> None:
+    assert everywhere(scores.where(source_ids=["rs902", "rs7"])) == ["1:2100", "1:2350"]
+    assert everywhere(scores.where(source_ids="rs903")) == ["1:2100"]
+    assert everywhere(scores.where(source_ids="RS902;rs903")) == ["1:2100"]
+    assert everywhere(scores.where(source_ids=["rs90", "rs9023"])) == []
 
 
 def test_p_values_below_those_that_float64_holds_count(scores: ScoreDataset) -> None:

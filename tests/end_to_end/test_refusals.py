@@ -153,6 +153,23 @@ def test_another_plan_is_refused_with_exit_4(command: Command, world: World, tmp
     assert (run / "plan/plan.json").read_bytes() == kept
 
 
+def test_a_damaged_plan_is_named(command: Command, world: World, tmp_path: Path) -> None:
+    run, usual = tmp_path / "run", {"threads": "1"}
+    assert plan(command, world, run, **usual).status == 0
+    file = run / "plan/variants/chr-1.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    for resumed in (command("run", run), plan(command, world, run, **usual)):
+        assert resumed.status == 1
+        message = " ".join(resumed.error.split())
+        assert "plan/variants/chr-1.parquet has the sha256" in message
+        assert "another --output" in message
+    assert not (run / "receipts").exists()
+    assert plan(command, world, tmp_path / "other", **usual).status == 0
+    file.write_bytes(whole)
+    assert plan(command, world, run, **usual).status == 0
+
+
 def test_other_weights_are_refused_with_exit_4(command: Command, world: World, tmp_path: Path) -> None:
     from enformer_ray.model.checkpoint import save_weights
     from enformer_ray.model.hub import load_enformer

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -32,7 +31,7 @@ from enformer_ray.rundir.receipts import Receipt, read_receipt, received
 from enformer_ray.rundir.store import LocalStore
 from enformer_ray.runtime.cluster import ray_session, room_for
 from tests import workers
-from tests.run_fixtures import SNVS
+from tests.run_fixtures import SNVS, edit_plan
 
 SHARDS = 6
 
@@ -92,12 +91,10 @@ def test_nothing_is_started_when_nothing_is_left(scored: LocalStore, monkeypatch
     ("key", "words"), [("scorer_version", "scorer_version: planned 1"), ("format", "has format 0")]
 )
 def test_a_plan_of_another_version_is_not_scored(planned: LocalStore, key: str, words: str) -> None:
-    document = json.loads(planned.read_bytes(layout.PLAN))
     if key == "format":
-        document["format_version"] = 0
+        edit_plan(planned.root, lambda document: document.update(format_version=0))
     else:
-        document["parts"][key] = 1
-    (planned.root / layout.PLAN).write_text(json.dumps(document))
+        edit_plan(planned.root, lambda document: document["parts"].update({key: 1}))
     with pytest.raises(MismatchError, match=words) as caught:
         run_shards(planned)
     assert caught.value.exit_status == 4

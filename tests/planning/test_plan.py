@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 from dataclasses import replace
@@ -30,7 +29,7 @@ from enformer_ray.planning.variants import PlannedVariants
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import LocalStore
 from enformer_ray.scoring.scorer import ReuseScorer
-from tests.run_fixtures import ALLELES, GEOMETRY, SNVS, write_weights
+from tests.run_fixtures import ALLELES, GEOMETRY, SNVS, edit_plan, write_weights
 
 
 def scoring_with(job: JobConfig, **changes: object) -> JobConfig:
@@ -145,9 +144,7 @@ def test_one_other_base_is_refused_at_plan_and_on_a_worker(planned: LocalStore, 
     with pytest.raises(MismatchError, match="reference: planned") as caught:
         make_plan(job.model_copy(update={"reference": other}), planned)
     assert "catalogue" not in str(caught.value)
-    document = json.loads(planned.read_bytes(layout.PLAN))
-    document["config"]["reference"] = str(other)
-    (planned.root / layout.PLAN).write_text(json.dumps(document))
+    edit_plan(planned.root, lambda document: document["config"].update(reference=str(other)))
     worker = ScoringWorker(planned.uri)
     worker.open()
     with pytest.raises(ValueError, match="not those that the plan was made with") as changed:
@@ -158,9 +155,8 @@ def test_one_other_base_is_refused_at_plan_and_on_a_worker(planned: LocalStore, 
 
 def test_other_weights_are_refused_on_a_worker(planned: LocalStore, job: JobConfig, tmp_path: Path) -> None:
     write_weights(tmp_path / "other.safetensors", 2)
-    document = json.loads(planned.read_bytes(layout.PLAN))
-    document["config"]["weights"] = str(tmp_path / "other.safetensors")
-    (planned.root / layout.PLAN).write_text(json.dumps(document))
+    other = str(tmp_path / "other.safetensors")
+    edit_plan(planned.root, lambda document: document["config"].update(weights=other))
     with pytest.raises(MismatchError, match="digest"):
         ScoringWorker(planned.uri).open()
 

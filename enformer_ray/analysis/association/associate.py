@@ -122,7 +122,7 @@ def check_order(dataset: ScoreDataset, statistic: str, plan: Plan) -> None:
     import polars as pl
 
     found = dataset.to_polars(statistic, []).select("position").collect()["position"].to_numpy()
-    files = [plan.store.local_path(layout.plan_variants(name)) for name in plan.document.variants]
+    files = [plan.file(layout.plan_variants(name)) for name in plan.document.variants]
     expected = pl.scan_parquet(files, hive_partitioning=False).select("position").collect()["position"].to_numpy()
     if not np.array_equal(found, expected):
         raise DatasetCorruptError(

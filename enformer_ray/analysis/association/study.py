@@ -87,7 +87,7 @@ def study_records(plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str]) 
             if chromosome in inputs and (catalogue is None or chromosome in catalogue):
                 tables = {
                     "inputs": inputs[chromosome],
-                    "variants": plan.store.local_path(layout.plan_variants(chromosome)),
+                    "variants": plan.file(layout.plan_variants(chromosome)),
                 }
                 if catalogue is not None:
                     tables["catalogue"] = catalogue[chromosome]
