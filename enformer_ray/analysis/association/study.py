@@ -24,6 +24,7 @@ from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AnalysisError
 from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
 from enformer_ray.planning.plan import Plan
+from enformer_ray.readers.schema import ADDED_COLUMNS
 from enformer_ray.rundir import layout
 
 _MEMORY = "1GB"
@@ -42,7 +43,7 @@ _STUDY_COLUMNS = (
 
 _QUERY = f"""
     SELECT v.variant, v.variant_id, v.position, v.reference_allele, v.alternate_allele, v.unknown_bases,
-           {", ".join(f"i.{name}" for name in _STUDY_COLUMNS)}
+           {", ".join(f"i.{name}" for name in _STUDY_COLUMNS)}{{added}}
     FROM inputs i {{catalogue}} JOIN variants v ON {{on}}
     ORDER BY v.variant, i.input"""
 
@@ -99,7 +100,9 @@ def study_records(plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str]) 
 def _joined(database: duckdb.DuckDBPyConnection, tables: dict[str, Path]) -> pa.Table:
     for name, path in tables.items():
         database.read_parquet(str(path), hive_partitioning=False).create_view(name, replace=True)
-    return database.sql(_QUERY.format(**(_OTHER_FILES if "catalogue" in tables else _OWN_INPUTS))).to_arrow_table()
+    added = "".join(f", i.{name}" for name in sorted(ADDED_COLUMNS) if name in database.view("inputs").columns)
+    where = _OTHER_FILES if "catalogue" in tables else _OWN_INPUTS
+    return database.sql(_QUERY.format(added=added, **where)).to_arrow_table()
 
 
 def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropped: Counter[str]) -> None:
@@ -129,6 +132,7 @@ def _catalogue_config(run: CatalogueConfig, sumstats: SumstatsOptions) -> Catalo
         update={
             "format": sumstats.format,
             "study": sumstats.study,
+            "trait": sumstats.trait,
             "columns": dict(sumstats.columns or {}),
             "chain": sumstats.chain,
             "max_unknown": None,
@@ -349,6 +353,8 @@ def _effects(records: pa.Table, direction: NDArray[np.int8]) -> tuple[Values, Va
         z = np.where((error > 0) & np.isfinite(beta), beta / error, np.nan)
         # The quantile of half the p-value, in logarithms: p-values may be far below the smallest float64.
         of_p = -special.ndtri_exp(np.minimum(log_p, 0) - np.log(2))
+    # A z score that the file has itself comes before one of beta's sign and the p-value.
+    z = np.where(np.isnan(z), _floats(records, "z_score"), z)
     z = np.where(np.isnan(z), np.sign(beta) * of_p, z)
     z[~np.isfinite(z)] = np.nan
     chi_square = np.where(np.isnan(z), of_p**2, z**2)
@@ -375,5 +381,7 @@ def _indels(records: pa.Table) -> NDArray[np.bool_]:
 
 
 def _floats(records: pa.Table, name: str) -> Values:
+    if name not in records.column_names:  # of a run of an older version
+        return np.full(records.num_rows, np.nan)
     values: Values = records.column(name).to_numpy().astype(np.float64)
     return values
