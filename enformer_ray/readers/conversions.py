@@ -15,14 +15,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import special
 
+from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.dialects import MISSING_VALUES, NUMBERS, Dialect, TextColumns
+from enformer_ray.readers.dialects import MESSAGES, MISSING_VALUES, NUMBERS, Dialect, TextColumns
 from enformer_ray.readers.schema import (
     NO_ALTERNATE_ALLELE,
     NO_POSITION,
     OTHER_TEST,
     PROBLEM_CODES,
     RECORD_SCHEMA,
+    STUDY_SCHEMA,
 )
 from enformer_ray.readers.text import regular_positions, whole_number
 
@@ -213,7 +215,26 @@ def to_records(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> p
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
 
 
-def refuse_bad_records(dialect: Dialect, records: pa.RecordBatch, path: Path) -> None:
+def checked_numbers(records: pa.RecordBatch, path: Path, config: CatalogueConfig) -> pa.RecordBatch:
+    """Records with a problem where a number cannot be of its column; raises VariantFileError for the first of them."""
+    found: dict[int, str] = {}
+    for column in STUDY_SCHEMA:
+        values = records.column(column.name)
+        if column.type == pa.float64() and values.null_count < len(values):
+            for row in np.flatnonzero(possible(column.name, values)[1]).tolist():
+                text = impossible(column.name).format(role=column.name, cell=repr(str(values[row])))
+                found.setdefault(row, text)
+    if not found:
+        return records
+    texts = pa.array([found.get(row) for row in range(len(records))], pa.string())
+    index = records.schema.get_field_index("problem")
+    records = records.set_column(index, records.schema.field(index), pc.coalesce(records.column("problem"), texts))
+    if config.on_bad_record == "fail":
+        refuse_bad_records(MESSAGES, records, path)
+    return records
+
+
+def refuse_bad_records(messages: Mapping[str, str], records: pa.RecordBatch, path: Path) -> None:
     """Raise VariantFileError for the first bad record; a code of `PROBLEM_CODES` is not a fault of the file."""
     problems = records.column("problem")
     if problems.null_count == len(problems):
@@ -225,9 +246,7 @@ def refuse_bad_records(dialect: Dialect, records: pa.RecordBatch, path: Path) ->
         line, record = records.column("line")[row].as_py(), records.column("record")[row]
         where = f"record {record}" if line is None else f"line {line} (record {record})"
         cut = "" if line is None else " (if it is the last one, the file may be cut short: copy it again)"
-        raise VariantFileError(
-            dialect.messages["refusal"].format(path=path, where=where, problem=problems[row], cut=cut)
-        )
+        raise VariantFileError(messages["refusal"].format(path=path, where=where, problem=problems[row], cut=cut))
 
 
 def _without_missing(role: str, text: pa.StringArray, dialect: Dialect) -> pa.StringArray:

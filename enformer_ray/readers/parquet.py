@@ -102,7 +102,7 @@ def _statistics(
     texts = {role: _text(batch.column(name), name, path) for role, name in columns.items()}
     records = to_records(dialect, texts, RowProblems(path, None, record))
     if config.on_bad_record == "fail":
-        refuse_bad_records(dialect, records, path)
+        refuse_bad_records(dialect.messages, records, path)
     return records
 
 

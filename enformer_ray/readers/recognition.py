@@ -136,8 +136,8 @@ def _no_sites(names: Sequence[str], path: Path, config: CatalogueConfig) -> Vari
         return VariantFileError(start + _advice(names))
     return VariantFileError(
         f"{start}A table needs a first line with column names, of an effect and another allele, or of the reference "
-        f"and the alternate one. {_advice(names)} (A VCF needs its header lines: ##fileformat=VCFv4.2 and #CHROM POS ID "
-        "REF ALT.)"
+        f"and the alternate one. {_advice(names)} (A VCF needs its header lines: ##fileformat=VCFv4.2 and #CHROM POS "
+        "ID REF ALT.)"
     )
 
 

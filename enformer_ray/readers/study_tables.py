@@ -215,7 +215,7 @@ class _Alleles(NamedTuple):
 
     Attributes:
         roles: their columns.
-        missing: the role that is the one of a pair (reference and alternate, or of `variant`) that the stated one is not.
+        missing: the role that is the one of a pair (reference and alternate, or of `variant`) that is not stated.
         believed: the pair stays as reference and alternate.
         names_reference: the other allele is called the reference.
         rule: see `Dialect.rule`.

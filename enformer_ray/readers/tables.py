@@ -94,7 +94,7 @@ def _read(path: Path, config: CatalogueConfig, plain: bool) -> Iterator[pa.Recor
                 problems.add(row, dialect.messages[problem.message], **problem.values)
             records = to_records(dialect, dict(zip(columns, cells.columns, strict=True)), problems)
             if config.on_bad_record == "fail":
-                refuse_bad_records(dialect, records, path)
+                refuse_bad_records(dialect.messages, records, path)
             record += len(records)
             for start in range(0, len(records), MAX_BATCH_ROWS):
                 yield records.slice(start, MAX_BATCH_ROWS)
