@@ -23,6 +23,7 @@ from enformer_ray.readers.known_dialects import DIALECTS, GWAS_CATALOG_HARMONISE
 from enformer_ray.readers.study_tables import EFFECT, FIRST, IN_EVERY_DIALECT, OTHER, SECOND, TableHead, study_table
 from enformer_ray.readers.text import BAD_POSITION
 
+_SITE_ALLELES = ("reference_allele", "alternate_allele")
 _BIM_CELLS = 6
 _NULL_TEXTS = frozenset({"", ".", "NA"})
 
@@ -130,8 +131,10 @@ def plain_table(head: TableHead, path: Path, config: CatalogueConfig) -> Dialect
 
 def _no_sites(names: Sequence[str], path: Path, config: CatalogueConfig) -> VariantFileError:
     plain = set(plain_names(names))
-    missing = [r for r in SYNONYMS if r != "source_id" and r not in config.columns and not set(SYNONYMS[r]) & plain]
-    start = f"{path} has no column for {', '.join(missing)}: its first line holds {shown_names(names)}. "
+    places = [r for r in ("chromosome", "position") if r not in config.columns and not set(SYNONYMS[r]) & plain]
+    alleles = [r for r in _SITE_ALLELES if r not in config.columns and not set(SYNONYMS[r]) & plain]
+    missing = ", ".join([*places, *(["its alleles"] if alleles else [])])
+    start = f"{path} has no column for {missing}: its first line holds {shown_names(names)}. "
     if plain & {*EFFECT, *OTHER, *FIRST, *SECOND}:
         return VariantFileError(start + _advice(names))
     return VariantFileError(

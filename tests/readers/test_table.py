@@ -135,7 +135,7 @@ def test_missing_doubtful_and_misnamed_columns(tmp_path: Path) -> None:
     path.write_text("chrom\tpos\tallele1\tallele2\n1\t5\tA\tC\n")
     with pytest.raises(
         VariantFileError,
-        match=r"no column for reference_allele, alternate_allele: .*effect_allele: allele1, other_allele: allele2",
+        match=r"no column for its alleles: .*effect_allele: allele1, other_allele: allele2",
     ):
         read(path)
     with pytest.raises(VariantFileError, match="no column 'A9', which `columns` gives as its reference_allele"):

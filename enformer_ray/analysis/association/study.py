@@ -24,7 +24,9 @@ from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AnalysisError
 from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
 from enformer_ray.planning.plan import Plan
+from enformer_ray.readers.conversions import LARGEST_UNDERFLOW
 from enformer_ray.readers.schema import ADDED_COLUMNS
+from enformer_ray.readers.table_use import TableUse
 from enformer_ray.rundir import layout
 
 _MEMORY = "1GB"
@@ -53,6 +55,9 @@ _OTHER_FILES = {
     "on": "v.variant_id = c.variant_id",
 }
 
+P_UNDERFLOW = "p_underflow"
+"""Count of records with a p-value of 0, which counts as the smallest number that a float64 can hold."""
+
 SAME, REVERSED, UNCLEAR = 1, -1, 0
 MEMBERS_SCHEMA = pa.schema(
     {"variant": pa.int64(), "variant_id": pa.string(), "credible_set": pa.string(), "pip": pa.float64()}
@@ -76,23 +81,28 @@ class ChromosomeRecords(NamedTuple):
     records: pa.Table
 
 
-def study_records(plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str]) -> Iterator[ChromosomeRecords]:
+def study_records(
+    plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str], tables: list[TableUse]
+) -> Iterator[ChromosomeRecords]:
     """Join the records of a study, or of the run's own inputs, with the variants of a run.
 
-    Records of no variant of the run are counted in `dropped` by reason.
+    Records of no variant of the run are counted in `dropped` by reason; what is read of the files goes to `tables`.
     """
-    with _inputs(plan, sumstats) as (inputs, catalogue), duckdb.connect(config={"memory_limit": _MEMORY}) as database:
+    with (
+        _inputs(plan, sumstats, tables) as (inputs, catalogue),
+        duckdb.connect(config={"memory_limit": _MEMORY}) as database,
+    ):
         _count_rejected(database, [str(path) for path in inputs.values()], dropped)
         first = 0
         for chromosome, count in plan.document.variants.items():
             if chromosome in inputs and (catalogue is None or chromosome in catalogue):
-                tables = {
+                paths = {
                     "inputs": inputs[chromosome],
                     "variants": plan.store.local_path(layout.plan_variants(chromosome)),
                 }
                 if catalogue is not None:
-                    tables["catalogue"] = catalogue[chromosome]
-                records = _joined(database, tables)
+                    paths["catalogue"] = catalogue[chromosome]
+                records = _joined(database, paths)
                 yield ChromosomeRecords(chromosome, first, count, records)
             first += count
 
@@ -113,16 +123,20 @@ def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropp
 
 
 @contextmanager
-def _inputs(plan: Plan, sumstats: SumstatsOptions) -> Iterator[tuple[dict[str, Path], dict[str, Path] | None]]:
+def _inputs(
+    plan: Plan, sumstats: SumstatsOptions, tables: list[TableUse]
+) -> Iterator[tuple[dict[str, Path], dict[str, Path] | None]]:
     """Input records by chromosome, and the catalogue of their variants (None: the run's own variants)."""
     if not sumstats.files:
         store = plan.store
+        tables += plan.document.tables
         yield {name: store.local_path(layout.variants(name)) for name in plan.document.inputs}, None
         return
     with TemporaryDirectory(prefix="enformer-ray-associate-") as folder:
         config = _catalogue_config(plan.document.config.catalogue, sumstats)
         reference = _reference(plan, sumstats, config)
         catalogue = build_catalogue(sumstats.files, reference, config, _WINDOW, "binned", Path(folder))
+        tables += catalogue.tables
         yield catalogue.inputs, catalogue.variants
 
 
@@ -255,7 +269,7 @@ def read_study(chromosomes: Iterable[ChromosomeRecords], counts: Counter[str]) -
 
     Args:
         chromosomes: records, in genome order.
-        counts: of records by their use; those found here are subtracted from `not_in_run`.
+        counts: of records by their use; those found here are subtracted from `not_in_run`. `P_UNDERFLOW` is not a use.
 
     Raises:
         AnalysisError: no record has an effect, a p-value, a PIP or a credible set.
@@ -292,6 +306,7 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
     z, log_p, chi_square = _effects(records, direction)
     pip, in_set = _floats(records, "pip"), records.column("credible_set").is_valid().to_numpy()
     effect = clear & ~np.isnan(chi_square)
+    counts[P_UNDERFLOW] += int(_is_zero(records).sum())
     mapped = in_set | ~np.isnan(pip)  # of use for fine-mapping even without an effect
     variant = records.column("variant").to_numpy()
     unique, first, of_variant = np.unique(variant, return_index=True, return_inverse=True)
@@ -347,7 +362,10 @@ def _count_uses(
 def _effects(records: pa.Table, direction: NDArray[np.int8]) -> tuple[Values, Values, Values]:
     """Z of the alternate allele, ln p, and chi-square; each NaN where it is unknown."""
     beta, error = _floats(records, "beta"), _floats(records, "standard_error")
-    log_p = -np.log(10) * _floats(records, "neg_log_10_p_value")
+    neg_log = _floats(records, "neg_log_10_p_value")
+    neg_log = np.where(np.isposinf(neg_log), LARGEST_UNDERFLOW, neg_log)
+    # Older plans have no logarithm of a p-value of 0.
+    log_p = -np.log(10) * np.where(np.isnan(neg_log) & _is_zero(records), LARGEST_UNDERFLOW, neg_log)
     log_p[~(log_p <= 0)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where((error > 0) & np.isfinite(beta), beta / error, np.nan)
@@ -378,6 +396,10 @@ def _indels(records: pa.Table) -> NDArray[np.bool_]:
     lengths = (pc.binary_length(records.column(name)) for name in ("reference_allele", "alternate_allele"))
     unequal: NDArray[np.bool_] = pc.not_equal(*lengths).to_numpy()
     return unequal
+
+
+def _is_zero(records: pa.Table) -> NDArray[np.bool_]:
+    return _flags(pc.equal(records.column("p_value"), 0.0))
 
 
 def _floats(records: pa.Table, name: str) -> Values:
