@@ -6,7 +6,7 @@ and Allele2 in SAIGE, which is a dialect of its own. So A1 is it here, and the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,10 @@ import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
+from enformer_ray.readers.conversions import floats
 from enformer_ray.readers.dialects import (
+    MISSING_VALUES,
+    NUMBERS,
     SITE_ROLES,
     SYNONYMS,
     VARIANT,
@@ -101,6 +104,7 @@ _PLACE_IN_NAME = r"^(?P<chromosome>(?:chr)?(?:[0-9]{1,2}|X|Y|XY|M|MT)):(?P<posit
 
 _IDENTIFIERS = (*SYNONYMS["source_id"], *_VARIANTS, "rs")
 _EFFECTS = ("beta", "odds_ratio", "hazard_ratio", "z_score")
+_NUMBERS = frozenset({*NUMBERS, "n_cases", "n_controls"})
 _RESULTS = frozenset({*_EFFECTS, "p_value", "neg_log_10_p_value"})
 _ALLELE_ROLES = ("reference_allele", "alternate_allele", "effect_allele", "other_allele")
 _OF_FIRST = (
@@ -136,14 +140,22 @@ class _Columns:
         self.has_alleles = "variant" in named
         self._plain = plain_names(head.names)
 
-    def first(self, candidates: Sequence[str]) -> str | None:
-        """The column with the first of these names that the table has."""
-        found = next((name for name in candidates if name in self._plain), None)
-        return None if found is None else self.head.names[self._plain.index(found)]
+    def first(self, candidates: Sequence[str], fits: Callable[[pa.StringArray], bool] | None = None) -> str | None:
+        """The column with the first of these names that the table has, and whose first cells fit, if there are any."""
+        for name in candidates:
+            if name in self._plain:
+                column = self.head.names[self._plain.index(name)]
+                cells = [cell for cell in self.head.sample.get(column, ()) if cell.strip() not in MISSING_VALUES]
+                if fits is None or not cells or fits(pa.array(cells, pa.string())):
+                    return column
+        return None
 
     def take(self, role: str, candidates: Sequence[str]) -> str | None:
         """The column of a role: the named one, else the first that has one of these names."""
-        if role not in self.roles and (name := self.first(candidates)) is not None:
+        if (
+            role not in self.roles
+            and (name := self.first(candidates, _are_numbers if role in _NUMBERS else None)) is not None
+        ):
             self.roles[role] = name
         return self.roles.get(role)
 
@@ -166,6 +178,16 @@ class _Columns:
                 if fits and "variant" not in self.roles:
                     self.roles["variant"] = name
                     self.has_alleles = pattern == VARIANT
+
+
+def _are_numbers(cells: pa.StringArray) -> bool:
+    """Whether some cells are: `effect` may be a consequence, and `p` an arm of a chromosome."""
+    return not floats(cells)[1].all()
+
+
+def _are_alleles(cells: pa.StringArray) -> bool:
+    """Whether some cells are: `EA` may be a population."""
+    return bool(pc.any(pc.match_substring_regex(cells, r"^\s*[ACGTNacgtn]+\s*$")).as_py())
 
 
 def study_table(head: TableHead, path: Path, config: CatalogueConfig, believed: bool = False) -> Dialect | None:
@@ -232,8 +254,8 @@ def _alleles(columns: _Columns, believed: bool) -> _Alleles | None:
     """The alleles of a table, or None if it does not say them, or not of which one the results are."""
     roles = columns.roles
     effect, other = (
-        roles.get("effect_allele") or columns.first(EFFECT),
-        roles.get("other_allele") or columns.first(OTHER),
+        roles.get("effect_allele") or columns.first(EFFECT, _are_alleles),
+        roles.get("other_allele") or columns.first(OTHER, _are_alleles),
     )
     first, second, pair = *_numbered(columns), _pair(columns)
     stated = {role: name for role, name in (("effect_allele", effect), ("other_allele", other)) if name is not None}

@@ -249,6 +249,25 @@ def test_a_z_score_gives_p_but_no_beta(tmp_path: Path) -> None:
     assert (second["p_value"], second["neg_log_10_p_value"]) == (None, pytest.approx(expected, abs=1e-5))
 
 
+def test_a_column_of_text_is_no_effect(tmp_path: Path) -> None:
+    path = write(tmp_path, "chrom pos ref alt effect p AF\n1 5 A C missense q 0.1\n1 6 A C . . 0.1\n")
+    assert format_of(path, CatalogueConfig()).name == "table"
+    first, _ = rows_of(path)
+    assert (first["reference_allele"], first["beta"], first["effect_allele_frequency"]) == ("A", None, 0.1)
+    assert use_of(path).ignored == ("effect", "p")
+    path = write(tmp_path, "chrom pos ref alt effect\n1 5 A C NA\n1 6 A C 0.5\n1 7 A C much\n")
+    assert [row["problem"] for row in rows_of(path, on_bad_record="keep")] == [
+        *(None, None),
+        "the beta 'much' is not a number",
+    ]
+
+
+def test_a_column_that_holds_no_alleles_is_no_effect_allele(tmp_path: Path) -> None:
+    path = write(tmp_path, "chrom pos ref alt EA AA\n1 5 A C 12/8600 1/4406\n")
+    assert format_of(path, CatalogueConfig()).name == "table"
+    assert rows_of(path)[0]["reference_allele"] == "A"
+
+
 def test_a_minor_allele_frequency_is_of_no_known_allele(tmp_path: Path) -> None:
     path = write(tmp_path, "CHR BP A1 A2 MAF BETA\n1 5 A G 0.2 0.5\n")
     assert rows_of(path)[0]["effect_allele_frequency"] is None
