@@ -105,13 +105,14 @@ class CatalogueConfig(_Section):
         None, description="format of the variants"
     )
     study: Annotated[str | None, Option(WHAT)] = Field(None, description="sample of a GWAS-VCF that holds several")
+    trait: Annotated[str | None, Option(WHAT)] = Field(None, description="trait of a REGENIE file that holds several")
     on_bad_record: Annotated[BadRecords, Option(WHAT)] = Field(
         "fail", description="fail, or keep records that cannot be read as rejected"
     )
     columns: Annotated[dict[str, str], Option(WHAT, help="column of a table, as `position=BP`")] = Field(
         default_factory=dict,
         description="columns of a table, as `position: BP`: chromosome, position, reference_allele, alternate_allele, "
-        "source_id, or effect_allele, other_allele, beta, odds_ratio, ...; docs/inputs.md lists them",
+        "source_id, variant, or effect_allele, other_allele, beta, odds_ratio, ...; docs/inputs.md lists them",
     )
     palindromic: Palindromic = Field("keep", description="A/T and C/G SNPs of files that do not say what REF is")
     palindromic_frequencies: Path | None = Field(

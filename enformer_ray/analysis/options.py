@@ -34,6 +34,7 @@ class SumstatsOptions:
         files: paths or globs; none means that the study columns of the run's own inputs are used.
         format: format of the files; by what they hold when None.
         study: sample of a GWAS-VCF that holds several.
+        trait: trait of a REGENIE file that holds several.
         columns: which column is which, as in a job file.
         chain: chain file from the files' assembly to the reference's.
         reference: the run's FASTA where it is no longer at the path of the plan.
@@ -47,6 +48,9 @@ class SumstatsOptions:
     )
     study: Annotated[str | None, Option(_STUDY)] = Field(
         default=None, description="sample of a GWAS-VCF that holds several"
+    )
+    trait: Annotated[str | None, Option(_STUDY)] = Field(
+        default=None, description="trait of a REGENIE file that holds several"
     )
     columns: Annotated[Mapping[str, str] | None, Option(_STUDY)] = Field(
         default=None, description="column of --sumstats, as `beta=BETA`"

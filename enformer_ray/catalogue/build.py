@@ -50,6 +50,7 @@ from enformer_ray.genome.reference import ReferenceGenome
 from enformer_ray.readers import conversions
 from enformer_ray.readers.bgzf import FilePart, PartReader, list_parts
 from enformer_ray.readers.schema import PROBLEM_CODES, RECORD_SCHEMA, null_column
+from enformer_ray.readers.table_use import TableUse, table_use
 
 OTHER = "other"
 """Name in a catalogue for all contigs that the FASTA does not have."""
@@ -79,6 +80,7 @@ class Catalogue:
             that lifted them (`lifted`); records of files that needed neither are not counted.
         digest: hex sha256 over the rows of all files without the column `file`, so that a file may be renamed.
         chromosomes: names of those with variants, in the order of the FASTA.
+        tables: what is read of the columns of those files that are tables.
         planned: number of unique variants.
         total: number of input records, one for each alternate allele.
     """
@@ -89,6 +91,7 @@ class Catalogue:
     changes: Changes
     digest: str
     chromosomes: list[str]
+    tables: tuple[TableUse, ...]
     planned: int
     total: int
 
@@ -141,9 +144,15 @@ def build_catalogue(
         changes=builder.changes,
         digest=builder.digest.hexdigest(),
         chromosomes=list(builder.variants),
+        tables=_tables(loaded, list(files)),
         planned=builder.planned,
         total=total,
     )
+
+
+def _tables(loaded: Sequence[LoadedPart], files: Sequence[str]) -> tuple[TableUse, ...]:
+    found = ((files[part.part.file], part.table) for part in loaded)
+    return tuple(table.model_copy(update={"file": name}) for name, table in found if table is not None)
 
 
 def _write_synthetic(files: Mapping[str, Path], reference: ReferenceGenome, config: CatalogueConfig) -> None:
@@ -217,6 +226,8 @@ def load_part(part: FilePart, reference: ReferenceGenome, config: CatalogueConfi
     loaded, writer = LoadedPart(part, folder), ScratchWriter(folder)
     names, chain = _ContigNumbers(reference), chain_of(part.path, config)
     reader = PartReader(part, config)
+    loaded.table = table_use(part.path, config) if part.is_whole else None
+    loaded.orientation.named = loaded.table is not None and loaded.table.names_reference
     for batch in made_ahead(iter(reader), _AHEAD):
         records = prepared(batch)
         records = name_new_references(lift_batch(records, chain), chain, reference) if chain else records

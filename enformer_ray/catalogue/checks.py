@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.catalogue.chain import Chain
@@ -327,12 +328,15 @@ def count_statuses(written: pa.RecordBatch, counts: Counts) -> None:
 
 
 def count_changes(written: pa.RecordBatch, changes: Changes) -> None:
-    """Count input records by the values, other than null, of each of the columns `CHANGES`."""
+    """Count input records by the values, other than null, of each of the columns `CHANGES`, and p-values of 0."""
     for name in CHANGES:
         column = written.column(name)
         if column.null_count < len(column):
             for count in column.drop_null().value_counts().to_pylist():
                 changes.setdefault(name, Counter())[count["values"]] += count["counts"]
+    zeros = pc.sum(pc.equal(written.column("p_value"), 0.0)).as_py()
+    if zeros:
+        changes.setdefault("p_value", Counter())["p_underflow"] += zeros
 
 
 def _some(names: Sequence[str], count: int = 8) -> str:

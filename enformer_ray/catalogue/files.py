@@ -24,7 +24,8 @@ from enformer_ray.catalogue.harmonise import Orientation
 from enformer_ray.catalogue.liftover import LIFT_SCHEMA
 from enformer_ray.errors import DiskError
 from enformer_ray.readers.bgzf import FilePart
-from enformer_ray.readers.schema import RECORD_SCHEMA, null_column
+from enformer_ray.readers.schema import ADDED_COLUMNS, RECORD_SCHEMA, null_column
+from enformer_ray.readers.table_use import TableUse
 
 ADDED_SCHEMA = pa.schema([*LIFT_SCHEMA, pa.field("harmonisation", pa.string())])
 """What preparing adds to a record: the columns of `LIFT_SCHEMA`, null where nothing was lifted, and how the reference
@@ -62,18 +63,28 @@ class RowDigest:
     """sha256 of the rows of named tables, whatever their files, batches and encoding.
 
     Of each column it has a byte for each row (1 where it is not null), and the values that are not null: texts by their
-    characters and lengths in bytes, integers as little-endian int64, other numbers as little-endian float64.
+    characters and lengths in bytes, integers as little-endian int64, other numbers as little-endian float64. Of
+    `ADDED_COLUMNS` the nulls behind the last value do not count: one without values is as if it were not there.
     """
 
     def __init__(self) -> None:
         self._hashes: defaultdict[tuple[str, str, str], Any] = defaultdict(hashlib.sha256)
+        self._nulls: Counter[tuple[str, str]] = Counter()
 
     def update(self, table: str, batch: pa.RecordBatch, without: tuple[str, ...] = ()) -> None:
         """Add the next rows of a table, all columns but those in `without`."""
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if name in without:
                 continue
-            self._hashes[table, name, "valid"].update(_valid(column))
+            valid = _valid(column)
+            if name in ADDED_COLUMNS:
+                if column.null_count == len(column):
+                    self._nulls[table, name] += len(column)
+                    continue
+                end = valid.rindex(b"\1") + 1
+                valid = bytes(self._nulls[table, name]) + valid[:end]
+                self._nulls[table, name] = len(column) - end
+            self._hashes[table, name, "valid"].update(valid)
             present = column.drop_null() if column.null_count else column
             if pa.types.is_string(column.type):
                 lengths = pc.binary_length(present).to_numpy(zero_copy_only=False)
@@ -119,6 +130,7 @@ class LoadedPart:
         contigs: alleles by number of the contig in the FASTA; the number after its last counts those on none of them.
         unknown: alleles by name of a contig that the FASTA does not have.
         orientation: which allele its first records have as the reference, if the file does not say.
+        table: what is read of the columns, if the file is a table.
     """
 
     part: FilePart
@@ -130,6 +142,7 @@ class LoadedPart:
     contigs: Counter[int] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     orientation: Orientation = field(default_factory=Orientation)
+    table: TableUse | None = None
 
 
 class ScratchWriter:

@@ -4,7 +4,7 @@ Codes (column `harmonisation`), with the `hm_code` of the GWAS Catalog's harmoni
 gwas-sumstats-harmoniser, "Hm_code") where it has one:
 
     forward           10      the other allele is the reference
-    swapped           11      the effect allele is the reference: beta changes its sign, and frequency is 1 - frequency
+    swapped           11      the effect allele is the reference: beta and z change sign, frequency is 1 - frequency
     flipped           12      as forward, of the complements: the file has the reverse strand
     flipped_swapped   13      as swapped, of the complements
     palindromic       5, 6    A/T or C/G: either strand fits; taken as forward (5) or swapped (6) on the forward strand
@@ -15,9 +15,9 @@ With `palindromic: frequency`, a palindromic SNP whose strand the frequencies de
 (hm_code 1-4); with `drop` it is rejected (hm_code 9).
 
 Both alleles of a deletion always match the FASTA; those of an insertion into a repeat do, too. Only the rest of the
-file can decide which is the reference: if (nearly) all its other records have the reference in the same column, these
-have as well (see `Orientation`). Otherwise they are rejected as `indel_ambiguous`: the order of two columns must not
-decide which variant is scored.
+file can decide which is the reference: if (nearly) all its other records have the reference in the same column, or none
+contradicts a column that is called the reference, these have as well (see `Orientation`). Otherwise they are rejected
+as `indel_ambiguous`: the order of two columns must not decide which variant is scored.
 """
 
 from __future__ import annotations
@@ -74,11 +74,13 @@ class Orientation:
         as_other: the other allele is the reference.
         as_effect: the effect allele is the reference.
         batches: number of batches that were counted.
+        named: the file calls its other allele the reference.
     """
 
     as_other: int = 0
     as_effect: int = 0
     batches: int = 0
+    named: bool = False
 
     def count(self, batch: pa.RecordBatch, reference: ReferenceGenome) -> None:
         """Count the records of a batch, unless enough is known already."""
@@ -96,11 +98,14 @@ class Orientation:
         """Add the counts of another part of the same file."""
         self.as_other += other.as_other
         self.as_effect += other.as_effect
+        self.named |= other.named
 
     @property
     def swapped(self) -> bool | None:
         """Whether the effect allele is the reference; None if there are too few records, or they do not agree."""
         total = self.as_other + self.as_effect
+        if self.named and not self.as_effect:  # a name that no record contradicts needs no 20 witnesses
+            return False
         if total < MIN_RECORDS or max(self.as_other, self.as_effect) < MIN_AGREEMENT * total:
             return None
         return self.as_effect > self.as_other
@@ -262,13 +267,14 @@ def _harmonised(batch: pa.RecordBatch, matches: Matches, refused: Flags, reason:
     )
     reference = pc.if_else(swapped, forward_effect, forward_other)
     alternate = pc.if_else(swapped, forward_other, forward_effect)
-    beta, frequency = columns["beta"], columns["effect_allele_frequency"]
+    frequency = columns["effect_allele_frequency"]
     columns |= {
         "effect_allele": pc.if_else(found, alternate, effect),
         "other_allele": pc.if_else(found, reference, other),
         "reference_allele": pc.if_else(compared, reference, columns["reference_allele"]),
         "alternate_allele": pc.if_else(compared, alternate, columns["alternate_allele"]),
-        "beta": pc.if_else(swapped, pc.subtract(0.0, beta), beta),  # unlike negate, it keeps 0.0
+        # Subtracting, unlike negate, keeps 0.0.
+        **{n: pc.if_else(swapped, pc.subtract(0.0, columns[n]), columns[n]) for n in ("beta", "z_score")},
         "effect_allele_frequency": pc.if_else(swapped, pc.subtract(1.0, frequency), frequency),
         "reason": reason,
         "harmonisation": pc.coalesce(_codes(matches), columns["harmonisation"]),

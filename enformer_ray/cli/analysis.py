@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from enformer_ray.analysis.options import AssociationOptions
 from enformer_ray.cli.dataset import Tracks
 from enformer_ray.cli.options import model_options
+from enformer_ray.cli.printing import print_tables
 from enformer_ray.cli.terminal import Table, Text, console, print_line
 from enformer_ray.config import OFFICIAL_WEIGHTS, JobConfig
 from enformer_ray.errors import ConfigError
@@ -55,8 +56,13 @@ def _associate(run_directory: str, output: Path, options: AssociationOptions, to
 
 def print_association(association: Association, top: int) -> None:
     """Print the fates of records and variants, the `top` strongest tracks, all assays, and the first credible sets."""
+    from enformer_ray.readers.table_use import TableUse
+
     summary = association.summary
+    print_tables(TableUse.model_validate(table) for table in summary["tables"])
     _print_counts("records", summary["records"])
+    if summary["p_underflow"]:
+        _print_counts("p-values of 0", {"p_underflow": summary["p_underflow"]})
     _print_counts("variants", summary["variants"])
     enrichment = summary["enrichment"]
     adjusted = ", ".join(enrichment["covariates"]) or "nothing"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from enformer_ray.publish.documents import FailedVariant
     from enformer_ray.publish.finalise import FinaliseProgress
     from enformer_ray.publish.verify import Verified, VerifyProgress
+    from enformer_ray.readers.table_use import TableUse
     from enformer_ray.rundir.manifest import AccountLine
 
 
@@ -59,6 +60,7 @@ def cut(text: str, length: int = 80) -> str:
 def print_plan(plan: Plan) -> None:
     """Print the account of a plan, and its size."""
     document = plan.document
+    print_tables(document.tables)
     print_account(document.account)
     print_changes(document.changes)
     if document.reuse is not None:
@@ -72,6 +74,18 @@ def print_plan(plan: Plan) -> None:
         f"({len(document.tracks):,} tracks, {', '.join(document.config.scoring.statistics)}; "
         f"fingerprint {document.fingerprint[:12]})"
     )
+
+
+def print_tables(tables: Iterable[TableUse]) -> None:
+    """Print which columns of tables are read, and which are not."""
+    for table in tables:
+        other = table.used.get("other_allele") or table.used.get("reference_allele")
+        alleles = table.effect_allele + (f", other allele {other}" if other else "")
+        used = ", ".join(dict.fromkeys(table.used.values()))
+        ignored = f"ignored: {', '.join(table.ignored)}" if table.ignored else "none is ignored"
+        print_line(f"{table.file} ({table.format}): effect allele {alleles}; columns used: {used}; {ignored}.")
+        if table.rule:
+            print_line(f"  Here {table.rule}.")
 
 
 def print_account(account: Iterable[AccountLine]) -> None:
@@ -104,6 +118,7 @@ def account_table(account: Iterable[AccountLine]) -> Table:
 
 def print_preview(preview: Preview, rate: float) -> None:
     """Print what a job would do and cost on a device of `rate` TFLOP/s."""
+    print_tables(preview.tables)
     print_account(preview.account)
     print_changes(preview.changes)
     if preview.reuse is not None:

@@ -142,7 +142,7 @@ def genes(
     score_or_preview(api.score_genes, job, "genes", dry_run, rate, take_over)
 
 
-_FILE_OPTIONS = ("variants", "format", "study", "on_bad_record", "columns", "chain")
+_FILE_OPTIONS = ("variants", "format", "study", "trait", "on_bad_record", "columns", "chain")
 """Options of `score` that are about variant files, of which a saturated region has none."""
 
 

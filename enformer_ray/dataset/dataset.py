@@ -282,7 +282,8 @@ class ScoreDataset:
             A row for each, in the order of files: status (scored, failed, duplicate, rejected), reason and the other
             columns of variants/.
         """
-        return pa.concat_tables([rows.inputs(run).to_table() for run in self._runs.runs])
+        # Runs of older versions lack columns that were added since.
+        return pa.concat_tables([rows.inputs(run).to_table() for run in self._runs.runs], promote_options="default")
 
     def variants(self) -> pa.Table:
         """Another name of `inputs`: that of their folder."""

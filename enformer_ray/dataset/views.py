@@ -124,7 +124,7 @@ def connect(contents: TableContents, files: DuckDBFiles) -> duckdb.DuckDBPyConne
     connection.execute(f"CREATE VIEW variants AS {' UNION ALL '.join(selects)}")
     selects = (_inputs(contents, files, number) for number in range(len(contents.runs)))
     selected = "" if contents.variants.keeps_all else " WHERE variant IN (SELECT variant FROM variants)"
-    connection.execute(f"CREATE VIEW inputs AS SELECT * FROM ({' UNION ALL '.join(selects)}){selected}")
+    connection.execute(f"CREATE VIEW inputs AS SELECT * FROM ({' UNION ALL BY NAME '.join(selects)}){selected}")
     return connection
 
 

@@ -43,6 +43,7 @@ from enformer_ray.planning.shards import (
     write_shards,
     write_tracks,
 )
+from enformer_ray.readers.table_use import TableUse
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.contigs import ContigNames, contig_names, recorded_aliases
 from enformer_ray.rundir.layout import score_schema
@@ -75,6 +76,7 @@ class PlanDocument(BaseModel):
         account: input alleles by status and reason, as planned.
         contigs: other names of the chromosomes with planned rows; empty where an older program planned.
         changes: how many of those were harmonised and lifted, in which way.
+        tables: what is read of the columns of those inputs that are tables.
         reuse: what is reused of previous runs; None for a job without them.
         files: hex sha256 of the other files of the plan by path; empty in plans of earlier versions.
         created: time, UTC.
@@ -95,6 +97,7 @@ class PlanDocument(BaseModel):
     account: tuple[AccountLine, ...]
     contigs: Mapping[str, ContigNames] = {}
     changes: Mapping[str, Mapping[str, int]] = {}
+    tables: tuple[TableUse, ...] = ()
     reuse: ReuseAccount | None = None
     files: Mapping[str, str] = {}
     created: str
@@ -316,6 +319,7 @@ def _write_plan(
         account=account(catalogue),
         contigs={name: names[name] for name in variants},
         changes=catalogue.changes,
+        tables=catalogue.tables,
         reuse=reuse.account if reuse is not None else None,
         files=writer.digests,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,6 +17,7 @@ from enformer_ray.planning.previous import open_previous, with_previous_batches
 from enformer_ray.planning.reuse import Reuse, ReuseAccount, find_reuse
 from enformer_ray.planning.shards import cost_columns, job_costs
 from enformer_ray.planning.variants import audit_size
+from enformer_ray.readers.table_use import TableUse
 from enformer_ray.rundir.manifest import AccountLine, account
 from enformer_ray.scoring.cost import direct_flops
 from enformer_ray.scoring.targets import bins_fit
@@ -48,6 +49,7 @@ class Preview:
     Attributes:
         account: input alleles by status and reason.
         changes: how many of those would be harmonised and lifted, in which way.
+        tables: what would be read of the columns of those inputs that are tables.
         alleles: input alleles in all.
         variants: unique variants that would be scored.
         placement: the placement of the job.
@@ -64,6 +66,7 @@ class Preview:
 
     account: tuple[AccountLine, ...]
     changes: Mapping[str, Mapping[str, int]]
+    tables: tuple[TableUse, ...]
     alleles: int
     variants: int
     placement: Placement
@@ -96,6 +99,7 @@ def _count(job: Job, catalogue: Catalogue, reuse: Reuse | None) -> Preview:
     return Preview(
         account=account(catalogue),
         changes=catalogue.changes,
+        tables=catalogue.tables,
         alleles=catalogue.total,
         variants=variants,
         placement=scoring.placement,

@@ -13,6 +13,7 @@ import pysam
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
+from enformer_ray.readers.conversions import checked_numbers
 from enformer_ray.readers.gwas_vcf import DECLARED, KEYS, find_study
 from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, rsids_in
 from enformer_ray.readers.text import open_unpacked, readable
@@ -47,10 +48,10 @@ def read_bcf_part(path: Path, config: CatalogueConfig, start: int | None, end: i
         record += 1
         rows += _rows_of(site, study, path, record)
         if len(rows) >= BATCH_ROWS:
-            yield _batch(rows)
+            yield checked_numbers(_batch(rows), path, config)
             rows = []
     if rows:
-        yield _batch(rows)
+        yield checked_numbers(_batch(rows), path, config)
     if end is not None and source.tell() != end:
         raise _unreadable(path, f"record {record}", ValueError("its index (.csi) is that of another file"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy import special
 
+from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
-from enformer_ray.readers.dialects import MISSING_VALUES, NUMBERS, Dialect, TextColumns
+from enformer_ray.readers.dialects import MESSAGES, MISSING_VALUES, NUMBERS, Dialect, TextColumns
 from enformer_ray.readers.schema import (
     NO_ALTERNATE_ALLELE,
     NO_POSITION,
@@ -32,8 +34,17 @@ Bools = NDArray[np.bool_]
 _SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
 _LARGEST_NEG_LOG = 307.6  # 10 to the minus this is just above the smallest normal float64
 _ROUNDING = 1e-6  # sums of rounded probabilities may exceed 1 by this
+_RATIOS = ("odds_ratio", "hazard_ratio")
 _SHARES = {"p_value", "effect_allele_frequency", "pip"}
-_INFINITY = float("inf")
+_IMPOSSIBLE = {
+    "standard_error": "is not a finite number above 0",
+    "beta": "is not finite",
+    "z_score": "is not finite",
+    "n": "is not a finite number of samples",
+}
+LARGEST_UNDERFLOW = -math.log10(5e-324)
+"""-log10 p of the smallest number above 0 that a column of p-values (float64) can hold: what p = 0 is at least."""
+
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 
@@ -58,30 +69,49 @@ def positions(text: pa.StringArray) -> tuple[pa.Int64Array, Bools]:
     return numbers, np.zeros(len(text), dtype=bool)
 
 
-def between(values: pa.DoubleArray, low: float, high: float) -> tuple[pa.DoubleArray, Bools]:
-    """Values with those that rounding put outside a range moved to its ends, and which are further outside."""
+def possible(role: str, values: pa.DoubleArray) -> tuple[pa.DoubleArray, Bools]:
+    """Values with shares that rounding put outside 0 to 1 moved to its ends, and which cannot be of their role at all.
+
+    A standard error is above 0, a sample size and -log10 p are at least 0, and all but the latter are finite.
+    """
     numbers = values.to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore"):
-        outside = (numbers < low - _ROUNDING) | (numbers > high + _ROUNDING)
-        clipped = np.clip(numbers, low, high)
-    return pa.array(np.where(outside, numbers, clipped), mask=np.isnan(numbers)), outside
+        if role in _SHARES:
+            outside = (numbers < -_ROUNDING) | (numbers > 1 + _ROUNDING)
+            numbers = np.where(outside, numbers, np.clip(numbers, 0.0, 1.0))
+        elif role == "neg_log_10_p_value":  # infinite of a p-value of 0
+            outside = numbers < -_ROUNDING
+            numbers = np.where(outside, numbers, np.maximum(numbers, 0.0))
+        else:
+            least = {"standard_error": numbers <= 0, "n": numbers < 0}.get(role, False)
+            outside = np.isinf(numbers) | least
+    return pa.array(numbers, mask=np.isnan(numbers)), outside
+
+
+def impossible(role: str) -> str:
+    """What is said of a number that cannot be of its role, with {role} and {cell} to be filled in."""
+    return f"the {{role}} {{cell}} {_IMPOSSIBLE.get(role, 'is out of its range')}"
 
 
 def p_values(text: pa.StringArray, p: pa.DoubleArray, neg_log: pa.DoubleArray) -> tuple[pa.DoubleArray, pa.DoubleArray]:
     """P-values and their negative decadic logarithms, each filled from the other; logarithms of the file are kept.
 
-    A p-value below the smallest float64 is null, and its logarithm comes from the text. Where a file has only 0, the
-    p-value is 0 and the logarithm null.
+    A p-value below the smallest float64 is null, and its logarithm comes from the text. Where a file has only 0, or an
+    infinite logarithm, the p-value is 0 and the logarithm `LARGEST_UNDERFLOW`, which is the least that it can be.
     """
     numbers, logs = (column.to_numpy(zero_copy_only=False).copy() for column in (p, neg_log))
+    numbers[np.isnan(numbers) & np.isposinf(logs)] = 0.0
+    logs[np.isposinf(logs)] = np.nan
     known = ~np.isnan(logs)
     with np.errstate(divide="ignore", invalid="ignore"):
         computed = -np.log10(numbers)
         for row in np.flatnonzero(numbers < _SMALLEST_NORMAL):
-            computed[row] = _neg_log_of_text(text[row].as_py())
+            computed[row] = _neg_log_of_text(text[row].as_py() or "0")
         logs = np.where(known, logs, computed)
-        missing = np.isnan(numbers) | ((numbers == 0) & ~np.isnan(logs))
+        # What was filled before stays as it is: a catalogue fills the columns of all readers once more.
+        missing = np.isnan(numbers) | ((numbers == 0) & ~np.isnan(logs) & (logs != LARGEST_UNDERFLOW))
         numbers = np.where(missing & (logs < _LARGEST_NEG_LOG), 10.0**-logs, numbers)
+    logs = np.where((numbers == 0) & np.isnan(logs), LARGEST_UNDERFLOW, logs)
     underflows = missing & ~(logs < _LARGEST_NEG_LOG)
     logs = logs + 0.0  # -log10(1) is -0
     return pa.array(numbers, mask=underflows | np.isnan(numbers)), pa.array(logs, mask=np.isnan(logs))
@@ -175,28 +205,37 @@ def to_records(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> p
         "record": pa.array(np.arange(problems.first_record, problems.first_record + count)),
         "line": None if problems.lines is None else pa.array(problems.lines),
         **_place(dialect, cells, problems),
-        **(_as_written(dialect, cells, problems) if dialect.as_written else _computed(dialect, cells, problems, count)),
+        **(_as_written(cells) if dialect.as_written else _computed(dialect, cells, problems, count)),
     }
     columns["problem"] = problems.column(count)
     if dialect.as_written:
-        _clear_bad_rows(columns, broken, problems.mask(count))
+        # Plans have held broken rows so from the first, and the digest of a catalogue, which a resumed run must find
+        # again, counts them.
+        columns["position"] = pc.if_else(broken, None, columns["position"])
     arrays = [pa.nulls(count, f.type) if columns.get(f.name) is None else columns[f.name] for f in RECORD_SCHEMA]
     return pa.record_batch(arrays, schema=RECORD_SCHEMA)
 
 
-def _clear_bad_rows(columns: dict[str, pa.Array | None], broken: pa.BooleanArray, bad: pa.BooleanArray) -> None:
-    """Leave no position in broken rows of a plain table, and no number in bad ones.
-
-    Plans have held such rows so from the first, and the digest of a catalogue, which a resumed run must find again,
-    counts them.
-    """
-    columns["position"] = pc.if_else(broken, None, columns["position"])
+def checked_numbers(records: pa.RecordBatch, path: Path, config: CatalogueConfig) -> pa.RecordBatch:
+    """Records with a problem where a number cannot be of its column; raises VariantFileError for the first of them."""
+    found: dict[int, str] = {}
     for column in STUDY_SCHEMA:
-        if column.type == pa.float64() and columns.get(column.name) is not None:
-            columns[column.name] = pc.if_else(bad, None, columns[column.name])
+        values = records.column(column.name)
+        if column.type == pa.float64() and values.null_count < len(values):
+            for row in np.flatnonzero(possible(column.name, values)[1]).tolist():
+                text = impossible(column.name).format(role=column.name, cell=repr(str(values[row])))
+                found.setdefault(row, text)
+    if not found:
+        return records
+    texts = pa.array([found.get(row) for row in range(len(records))], pa.string())
+    index = records.schema.get_field_index("problem")
+    records = records.set_column(index, records.schema.field(index), pc.coalesce(records.column("problem"), texts))
+    if config.on_bad_record == "fail":
+        refuse_bad_records(MESSAGES, records, path)
+    return records
 
 
-def refuse_bad_records(dialect: Dialect, records: pa.RecordBatch, path: Path) -> None:
+def refuse_bad_records(messages: Mapping[str, str], records: pa.RecordBatch, path: Path) -> None:
     """Raise VariantFileError for the first bad record; a code of `PROBLEM_CODES` is not a fault of the file."""
     problems = records.column("problem")
     if problems.null_count == len(problems):
@@ -208,9 +247,7 @@ def refuse_bad_records(dialect: Dialect, records: pa.RecordBatch, path: Path) ->
         line, record = records.column("line")[row].as_py(), records.column("record")[row]
         where = f"record {record}" if line is None else f"line {line} (record {record})"
         cut = "" if line is None else " (if it is the last one, the file may be cut short: copy it again)"
-        raise VariantFileError(
-            dialect.messages["refusal"].format(path=path, where=where, problem=problems[row], cut=cut)
-        )
+        raise VariantFileError(messages["refusal"].format(path=path, where=where, problem=problems[row], cut=cut))
 
 
 def _without_missing(role: str, text: pa.StringArray, dialect: Dialect) -> pa.StringArray:
@@ -219,14 +256,9 @@ def _without_missing(role: str, text: pa.StringArray, dialect: Dialect) -> pa.St
     return pc.if_else(missing, None, text) if pc.any(missing).as_py() else text
 
 
-def _as_written(dialect: Dialect, cells: TextColumns, problems: RowProblems) -> dict[str, pa.Array]:
-    """Columns that are those of a record already: only numbers are converted."""
-    columns: dict[str, pa.Array] = {role: cells[role] for role in cells if role not in ("chromosome", "position")}
-    for column in STUDY_SCHEMA:
-        if column.type == pa.float64() and column.name in cells:
-            columns[column.name], bad = _numbers(cells[column.name])
-            problems.add_where(bad, dialect.messages["number"], cells[column.name], column.name)
-    return columns
+def _as_written(cells: TextColumns) -> dict[str, pa.Array]:
+    """Columns that are those of a record already: text, all of them."""
+    return {role: cells[role] for role in cells if role not in ("chromosome", "position")}
 
 
 def _computed(dialect: Dialect, cells: TextColumns, problems: RowProblems, count: int) -> dict[str, pa.Array | None]:
@@ -278,23 +310,33 @@ def _statistics(dialect: Dialect, cells: TextColumns, problems: RowProblems, cou
             continue
         values[role], bad = floats(cells[role])
         problems.add_where(bad, dialect.messages["number"], cells[role], role)
-        if role in _SHARES or role == "neg_log_10_p_value":
-            high = 1.0 if role in _SHARES else _INFINITY
-            values[role], outside = between(values[role], 0.0, high)
-            problems.add_where(outside, "the {role} {cell} is out of its range", cells[role], role)
+        if role not in _RATIOS:
+            values[role], outside = possible(role, values[role])
+            problems.add_where(outside, impossible(role), cells[role], role)
     beta = values["beta"]
-    for role in ("odds_ratio", "hazard_ratio"):
+    for role in _RATIOS:
         logs, bad = logarithm(values[role])
         problems.add_where(bad, "the {role} {cell} has no logarithm", cells.get(role), role)
         beta = pc.coalesce(beta, logs)
     text = cells.get("p_value", pa.nulls(count, pa.string()))
-    p_value, neg_log = p_values(text, values["p_value"], values["neg_log_10_p_value"])
+    neg_log = pc.coalesce(values["neg_log_10_p_value"], _neg_log_of_z(values, cells))
+    p_value, neg_log = p_values(text, values["p_value"], neg_log)
     return {
         "beta": beta,
         "standard_error": values["standard_error"],
+        "z_score": values["z_score"],
         "p_value": p_value,
         "neg_log_10_p_value": neg_log,
         "effect_allele_frequency": values["effect_allele_frequency"],
         "n": pc.coalesce(values["n"], pc.add(values["n_cases"], values["n_controls"])),
         "pip": values["pip"],
     }
+
+
+def _neg_log_of_z(values: Mapping[str, pa.DoubleArray], cells: TextColumns) -> pa.DoubleArray:
+    """-log10 of the two-sided normal p-value of a z score, in a file without p-values; null elsewhere."""
+    if {"p_value", "neg_log_10_p_value"} & set(cells):
+        return pa.nulls(len(values["z_score"]), pa.float64())
+    z = values["z_score"].to_numpy(zero_copy_only=False)
+    logs = -(np.log(2) + special.log_ndtr(-np.abs(z))) / np.log(10)
+    return pa.array(logs, mask=~np.isfinite(z))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
-from enformer_ray.readers.schema import STUDY_SCHEMA
-from enformer_ray.readers.text import BAD_POSITION
 
 TextColumns = dict[str, pa.StringArray]
 """Columns of text by role; a missing value is null."""
@@ -21,6 +19,7 @@ NUMBERS = (
     "beta",
     "odds_ratio",
     "hazard_ratio",
+    "z_score",
     "standard_error",
     "p_value",
     "neg_log_10_p_value",
@@ -34,16 +33,20 @@ MAPPED_ROLES = (
     "reference_allele",
     "alternate_allele",
     "source_id",
+    "variant",
     "effect_allele",
     "other_allele",
     *NUMBERS,
     "credible_set",
     "rsid",
 )
-"""Roles that `columns` in the job file can name."""
+"""Roles that `columns` in the job file can name; `variant` is all of a variant in one cell, as 1:100:A:G."""
 
-# In order of preference. allele1, a1, effect_allele and their like are left out: which of a pair is the reference
-# differs from tool to tool.
+SITE_ROLES = tuple(role for role in MAPPED_ROLES if role not in ("effect_allele", "other_allele"))
+"""Those of a table that is read as one that names the reference allele."""
+
+# In order of preference. allele1, a1 and their like are left out: which of a pair is the reference differs from tool to
+# tool.
 SYNONYMS = {
     "chromosome": ("chromosome", "chrom", "chr", "contig"),
     "position": ("position", "pos", "bp", "base_pair_location"),
@@ -78,6 +81,12 @@ X_Y_XY_MT = {"23": "X", "24": "Y", "25": "X", "26": "MT"}
 X_Y_MT = {"23": "X", "24": "Y", "25": "MT"}
 """GWAS-SSF's numbers of the chromosomes that are not autosomes."""
 
+VARIANT = (
+    r"^(?P<chromosome>[^:]+?)[:_-](?P<position>[0-9]+)[:_-]"
+    r"(?P<other_allele>[A-Za-z*]+)[:_/>-](?P<effect_allele>[A-Za-z*]+)(?:[:_]b[0-9]+)?$"
+)
+"""A variant in one cell, reference before alternate: 1:100:A:G, chr1_100_A_G, 1-100-A-G, chr1_100_A_G_b38 (GTEx)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -89,7 +98,8 @@ class Dialect:
         signature: a file has this dialect if it has at least one column of each group.
         columns: for each role (those of MAPPED_ROLES, and n_cases, n_controls, trait, region, test, variant and
             omitted_allele), the names that its column can have, in order of preference.
-        named: for each role that the job file names a column for, that name, spelled exactly.
+        named: for some roles the name of the column, as it stands in the file.
+        usual: as `columns`, of roles that are read from a column of the usual name where `columns` has found none.
         without: a file with one of these columns has another dialect.
         tests: values of the role `test` that mark results of the variant itself; other rows are `other_test`.
         chromosomes: names of the numbered chromosomes X, Y and MT.
@@ -97,6 +107,8 @@ class Dialect:
         convert: fills roles from other columns.
         header: column names of a file without a header line.
         as_written: whether columns are those of a record already, so that nothing is computed from them.
+        names_reference: the other allele is in a column that is called the reference.
+        rule: which allele counts as the effect allele and why, where names alone do not say it.
         messages: see MESSAGES.
     """
 
@@ -105,6 +117,7 @@ class Dialect:
     signature: tuple[tuple[str, ...], ...]
     columns: Mapping[str, tuple[str, ...]]
     named: Mapping[str, str] = field(default_factory=dict)
+    usual: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
     tests: frozenset[str] = frozenset()
     chromosomes: Mapping[str, str] = field(default_factory=dict)
@@ -112,6 +125,8 @@ class Dialect:
     convert: Callable[[TextColumns], None] | None = None
     header: tuple[str, ...] = ()
     as_written: bool = False
+    names_reference: bool = False
+    rule: str = ""
     messages: Mapping[str, str] = field(default_factory=lambda: MESSAGES)
 
     def recognises(self, names: Sequence[str]) -> bool:
@@ -127,12 +142,21 @@ class Dialect:
             index = next((plain.index(name.lower()) for name in candidates if name.lower() in plain), None)
             if index is not None:
                 found.setdefault(role, index)
+        taken = set(found.values())
+        for role, candidates in self.usual.items():
+            index = next((plain.index(name) for name in candidates if name in plain), None)
+            if index is not None and index not in taken:
+                found.setdefault(role, index)
         return found
 
 
 def plain_names(names: Sequence[str]) -> list[str]:
     """Column names in lower case, without quotes, a byte-order mark and a leading `#`."""
-    return [name.strip().strip('"').lstrip("\ufeff").removeprefix("#").strip().lower() for name in names]
+    return [_bare(name).lower() for name in names]
+
+
+def _bare(name: str) -> str:
+    return name.strip().strip('"').lstrip("\ufeff").removeprefix("#").strip()
 
 
 def split_variant(text: pa.StringArray, pattern: str) -> dict[str, pa.StringArray]:
@@ -150,75 +174,51 @@ def join_texts(columns: Sequence[pa.StringArray], where: pa.BooleanArray) -> pa.
     return pc.if_else(pc.and_(pc.fill_null(where, False), some), joined, None)
 
 
+def tested_against(tested: pa.StringArray, reference: pa.StringArray, alternates: pa.StringArray) -> pa.StringArray:
+    """The other of two alleles than the tested one; null where it is neither. `A,C` are several alternate alleles."""
+    is_alternate = pc.equal(tested, alternates)
+    is_reference = pc.and_(pc.equal(tested, reference), pc.invert(pc.match_substring(alternates, ",")))
+    other = pc.case_when(pc.make_struct(is_alternate, is_reference), reference, alternates)
+    among = pc.is_null(other)
+    if not pc.any(among).as_py():
+        return other
+    # A site of several alternate alleles: one is tested against all others, for which the reference allele is given.
+    several = pa.array(
+        [
+            ref if allele is not None and allele in (alts or "").split(",") else None
+            for allele, ref, alts in zip(tested.to_pylist(), reference.to_pylist(), alternates.to_pylist(), strict=True)
+        ],
+        pa.string(),
+    )
+    return pc.if_else(among, several, other)
+
+
 def is_mapped(config: CatalogueConfig) -> bool:
     """Whether the job file names columns that a plain table does not have."""
     return bool(set(config.columns) - set(SYNONYMS))
 
 
-_MISSING_IN_TABLE = frozenset({"", ".", "NA"})
-_STUDY_COLUMNS = [name for name in STUDY_SCHEMA.names if name not in ALLELES]
-
-PLAIN_TABLE = Dialect(
-    key="table",
-    name="TSV or CSV",
-    signature=(),
-    columns={**SYNONYMS, **{name: (name,) for name in _STUDY_COLUMNS}},
-    missing={
-        **dict.fromkeys(("chromosome", "position", "reference_allele"), frozenset()),
-        **dict.fromkeys(("alternate_allele", "source_id", *_STUDY_COLUMNS), _MISSING_IN_TABLE),
-    },
-    as_written=True,
-    messages=MESSAGES
-    | {
-        "nul": "{path}, line {line} (record {record}): it holds NUL bytes, so it is no text.",
-        "width": "{path}, line {line} (record {record}): {found} cells where the first line has {width}. If this is "
-        "its last line, the file is truncated: copy or download it again. Otherwise correct the line.",
-        "position": BAD_POSITION,
-        "number": "{path}, line {line}: the {role} {cell} is not a number. Correct it, or leave the cell empty or NA.",
-        "refusal": "{problem}",
-    },
-)
-"""A TSV or CSV that names the reference allele; study columns are recognised by their names in STUDY_SCHEMA."""
-
-_OF_THE_EFFECT_ALLELE = ("beta", "effect_allele_frequency")
+def find_name(wanted: str, names: Sequence[str]) -> str | None:
+    """The column that the job file calls `wanted`: spelled as in the file, or so but for a leading `#` and blanks."""
+    if wanted in names:
+        return wanted
+    bare = [_bare(name) for name in names]
+    return names[bare.index(_bare(wanted))] if _bare(wanted) in bare else None
 
 
-def plain_table(names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
-    """The dialect of a table that names the reference allele, with the columns that `columns` names."""
-    check_roles(config, SYNONYMS)
-    found = PLAIN_TABLE.find_columns(names)
-    for role in SYNONYMS:
-        _check_column(role, names, path, config)
-    missing = [role for role in SYNONYMS if role not in {*found, *config.columns, "source_id"}]
-    if missing:
-        raise VariantFileError(
-            f"{path} has no column for {', '.join(missing)}: its first line holds {shown_names(names)}. A table needs "
-            "a first line with column names; say which column is which with `columns` in the job file's `catalogue`, "
-            f"for example {missing[0]}: NAME. (A VCF needs its header lines: ##fileformat=VCFv4.2 and #CHROM POS ID "
-            "REF ALT.)"
-        )
-    # Effect sizes count as of the alternate allele, so they are left out where a column says otherwise.
-    of_other_allele = _OF_THE_EFFECT_ALLELE if {"effect_allele", "other_allele"} & set(plain_names(names)) else ()
-    columns = {role: names for role, names in PLAIN_TABLE.columns.items() if role not in of_other_allele}
-    return replace(PLAIN_TABLE, columns=columns, named=config.columns)
-
-
-def _check_column(role: str, names: Sequence[str], path: Path, config: CatalogueConfig) -> None:
-    """Check that the column named for a role is there, or that at most one has a usual name of it."""
-    if role in config.columns:
-        if config.columns[role] not in names:
+def named_columns(
+    names: Sequence[str], path: Path, config: CatalogueConfig, roles: Collection[str] = MAPPED_ROLES
+) -> dict[str, str]:
+    """The columns that the job file names, by role and as they stand in the file; refuses others than the `roles`."""
+    check_roles(config, roles)
+    found = {role: find_name(name, names) for role, name in config.columns.items()}
+    for role, name in found.items():
+        if name is None:
             raise VariantFileError(
-                f"{path} has no column {config.columns[role]!r}, which `columns` gives as its {role}; its columns are "
-                f"{', '.join(names[:20])}."
+                f"{path} has no column {config.columns[role]!r}, which `columns` gives as its {role}; its first line "
+                f"holds {shown_names(names)}."
             )
-        return
-    plain = plain_names(names)
-    found = [names[plain.index(synonym)] for synonym in SYNONYMS[role] if synonym in plain]
-    if len(found) > 1 and role != "source_id":
-        raise VariantFileError(
-            f"{path} has several columns that may be its {role}: {', '.join(found)}. Say which with `columns` in the "
-            f"job file's `catalogue`, for example {role}: {found[0]}."
-        )
+    return {role: name for role, name in found.items() if name is not None}
 
 
 def check_roles(config: CatalogueConfig, roles: Collection[str]) -> None:

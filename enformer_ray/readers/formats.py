@@ -12,11 +12,13 @@ import pyarrow as pa
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import ConfigError, VariantFileError
 from enformer_ray.readers.bcf import is_bcf, read_bcf
-from enformer_ray.readers.dialects import PLAIN_TABLE, is_mapped
+from enformer_ray.readers.dialects import is_mapped
 from enformer_ray.readers.gwas_vcf import is_gwas_vcf, read_gwas_vcf
 from enformer_ray.readers.known_dialects import DIALECTS
 from enformer_ray.readers.parquet import is_parquet, is_records_file, parquet_files, read_parquet, read_records
-from enformer_ray.readers.tables import MAPPED, is_dialect, is_table, read_delimited, read_table
+from enformer_ray.readers.recognition import PLAIN_TABLE
+from enformer_ray.readers.study_tables import KEY, NAME
+from enformer_ray.readers.tables import is_dialect, is_sumstats, is_table, read_delimited, read_table
 from enformer_ray.readers.text import check_file, read_head, readable
 from enformer_ray.readers.vcf import is_vcf, read_vcf
 
@@ -40,9 +42,12 @@ _FORMATS = (
     VariantFormat("vcf", "VCF", is_vcf, read_vcf),
     VariantFormat(PLAIN_TABLE.key, PLAIN_TABLE.name, is_table, read_table),
 )
-_BY_COLUMNS = VariantFormat(MAPPED, "table by `columns`", lambda _: False, read_delimited)
+_TABLE = _FORMATS[-1]
+# Whether a table of no known dialect is this depends on `columns`, too.
+_SUMSTATS = VariantFormat(KEY, NAME, lambda _: False, read_delimited)
+_BY_COLUMNS = VariantFormat("columns", "table by `columns`", lambda _: False, read_delimited)
 _MADE = VariantFormat("records", "synthetic variants", lambda _: False, read_records)
-_BY_NAME = {known.name: known for known in (*_FORMATS, _BY_COLUMNS)}
+_BY_NAME = {known.name: known for known in (*_FORMATS, _SUMSTATS, _BY_COLUMNS)}
 
 
 def format_of(path: Path, config: CatalogueConfig) -> VariantFormat:
@@ -64,7 +69,7 @@ def format_of(path: Path, config: CatalogueConfig) -> VariantFormat:
     head = read_head(path)
     for candidate in _FORMATS:
         if candidate.recognises(head):
-            return candidate
+            return _SUMSTATS if candidate is _TABLE and is_sumstats(head, path, config) else candidate
     raise VariantFileError(
         f"the variant file {path} is none of the formats read here: {', '.join(f.title for f in _FORMATS)}, text ones "
         f"plain or packed with gzip, bgzip or zstd. It begins with the bytes {head[:8].hex(' ')}."

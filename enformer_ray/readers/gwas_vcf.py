@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
+from enformer_ray.readers.conversions import checked_numbers
 from enformer_ray.readers.schema import batch_from_columns, batch_from_rows, none_if, problem_code, rsids_in
 from enformer_ray.readers.text import Block, open_text
 from enformer_ray.readers.vcf import (
@@ -55,7 +56,7 @@ def read_gwas_vcf(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatc
             else:
                 records += len(batch)
             if len(batch):
-                yield batch
+                yield checked_numbers(batch, path, config)
 
 
 def _study(header: VcfHeader, path: Path, config: CatalogueConfig) -> int:

@@ -11,13 +11,16 @@ import pyarrow.compute as pc
 from enformer_ray.readers.dialects import (
     ALLELES,
     MISSING_ALLELES,
+    VARIANT,
     X_Y_MT,
     X_Y_XY_MT,
     Dialect,
     TextColumns,
     join_texts,
     split_variant,
+    tested_against,
 )
+from enformer_ray.readers.study_tables import EFFECT, FIRST, FREQUENCY, FREQUENCY_OF_FIRST, OTHER, SECOND
 
 _NUMBERS = {
     "standard_error": ("standard_error",),
@@ -25,6 +28,8 @@ _NUMBERS = {
     "neg_log_10_p_value": ("neg_log_10_p_value",),
     "n": ("n",),
 }
+
+_P = ("p", "pval", "pvalue", "p_value")
 
 # github.com/EBISPOT/gwas-summary-statistics-standard (specification 1.0; 1.1.0 in gwas-ssf_v1.1.0.tex): `#NA` is a
 # missing value; p_value or neg_log_10_p_value; one of beta, odds_ratio and hazard_ratio; X = 23, Y = 24, MT = 25.
@@ -102,11 +107,12 @@ REGENIE = Dialect(
 )
 
 # saigegit.github.io/SAIGE-doc/docs/single_step2.html: BETA and AF_Allele2 are of Allele2, p.value is after the
-# saddle-point approximation. Versions before 1.0 call the identifier SNPID or rsid.
+# saddle-point approximation. Versions before 1.0 call the identifier SNPID or rsid. A frequency of Allele2 tells such a
+# file even where somebody has renamed p.value.
 SAIGE = Dialect(
     key="saige",
     name="SAIGE",
-    signature=(("chr",), ("pos",), ("allele1",), ("allele2",), ("af_allele2", "ac_allele2"), ("p.value",)),
+    signature=(("chr",), ("pos",), ("allele1",), ("allele2",), ("af_allele2", "ac_allele2"), ("p.value", *_P)),
     columns={
         "chromosome": ("chr",),
         "position": ("pos",),
@@ -117,7 +123,7 @@ SAIGE = Dialect(
         "effect_allele_frequency": ("af_allele2",),
         "beta": ("beta",),
         "standard_error": ("se",),
-        "p_value": ("p.value",),
+        "p_value": ("p.value", *_P),
         "n": ("n",),
         "n_cases": ("n_case", "n.cases"),
         "n_controls": ("n_ctrl", "n.controls"),
@@ -128,25 +134,8 @@ SAIGE = Dialect(
 
 def _other_allele(cells: TextColumns) -> None:
     """The allele that A1 is tested against."""
-    tested, reference, alternates = cells["effect_allele"], cells.pop("reference_allele"), cells.pop("alternate_allele")
     omitted = cells.pop("omitted_allele", None)
-    is_alternate = pc.equal(tested, alternates)
-    is_reference = pc.and_(pc.equal(tested, reference), pc.invert(pc.match_substring(alternates, ",")))
-    other = pc.case_when(pc.make_struct(is_alternate, is_reference), reference, alternates)
-    among = pc.is_null(other)
-    if pc.any(among).as_py():
-        # A site of several alternate alleles: one is tested against all others, for which the
-        # reference allele is given.
-        several = pa.array(
-            [
-                ref if allele is not None and allele in (alts or "").split(",") else None
-                for allele, ref, alts in zip(
-                    tested.to_pylist(), reference.to_pylist(), alternates.to_pylist(), strict=True
-                )
-            ],
-            pa.string(),
-        )
-        other = pc.if_else(among, several, other)
+    other = tested_against(cells["effect_allele"], cells.pop("reference_allele"), cells.pop("alternate_allele"))
     cells["other_allele"] = other if omitted is None else pc.coalesce(omitted, other)
 
 
@@ -225,12 +214,15 @@ BOLT_LMM = Dialect(
     chromosomes=X_Y_XY_MT,
 )
 
+_ONLY_FINNGEN = ("mlogp", "af_alt", "af_alt_cases", "maf_cases")
+_NOT_PHEWEB = (*_ONLY_FINNGEN, *EFFECT, *OTHER, *FIRST, *SECOND, "test", "pip")
+
 # finngen.gitbook.io/documentation/r9/data-description. Releases up to 3 call the frequency of alt `maf`, which is not
-# used.
+# used. PheWeb's files have the same columns but for those that tell them apart here.
 FINNGEN = Dialect(
     key="finngen",
     name="FinnGen",
-    signature=(("chrom",), ("pos",), ("ref",), ("alt",), ("pval", "mlogp"), ("sebeta",)),
+    signature=(("chrom",), ("pos",), ("ref",), ("alt",), ("pval", "mlogp"), ("sebeta",), _ONLY_FINNGEN),
     columns={
         "chromosome": ("chrom",),
         "position": ("pos",),
@@ -245,6 +237,34 @@ FINNGEN = Dialect(
         "effect_allele_frequency": ("af_alt",),
     },
     chromosomes=X_Y_XY_MT,
+    names_reference=True,
+)
+
+# github.com/statgen/pheweb, "File formats": the effect is of alt, af is its frequency. maf is of the minor allele and
+# not used.
+PHEWEB = Dialect(
+    key="pheweb",
+    name="PheWeb",
+    signature=(("chrom",), ("pos",), ("ref",), ("alt",), ("pval",)),
+    without=frozenset(_NOT_PHEWEB),
+    columns={
+        "chromosome": ("chrom",),
+        "position": ("pos",),
+        "other_allele": ("ref",),
+        "effect_allele": ("alt",),
+        "source_id": ("rsids", "rsid"),
+        "rsid": ("rsids", "rsid"),
+        "p_value": ("pval",),
+        "beta": ("beta",),
+        "odds_ratio": ("or",),
+        "standard_error": ("sebeta",),
+        "effect_allele_frequency": ("af", *FREQUENCY, *FREQUENCY_OF_FIRST),
+        "n": ("num_samples",),
+        "n_cases": ("num_cases",),
+        "n_controls": ("num_controls",),
+    },
+    chromosomes=X_Y_XY_MT,
+    names_reference=True,
 )
 
 
@@ -313,18 +333,13 @@ EPACTS = Dialect(
     convert=_alleles,
 )
 
-_VARIANT = (
-    r"^(?P<chromosome>[^_:]+)[_:](?P<position>[0-9]+)[_:]"
-    r"(?P<other_allele>[A-Za-z*]+)[_:/](?P<effect_allele>[A-Za-z*]+)$"
-)
-
 _PIP = ("pip", "posterior_inclusion_probability", "posterior_probability", "posterior_prob", "postprob", "prob")
 _CREDIBLE_SET = ("credible_set", "credible_set_id", "cs_id", "cs")
 
 
 def _variant_alleles(cells: TextColumns) -> None:
     cells["source_id"] = cells["variant"]
-    cells.update(split_variant(cells.pop("variant"), _VARIANT))
+    cells.update(split_variant(cells.pop("variant"), VARIANT))
 
 
 def _name_sets(cells: TextColumns) -> None:
@@ -397,6 +412,7 @@ DIALECTS = (
     PLINK2_GLM,
     BOLT_LMM,
     FINNGEN,
+    PHEWEB,
     FINNGEN_SUSIE,
     EPACTS,
     EQTL_CATALOGUE,

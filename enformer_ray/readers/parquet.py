@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError, resource_error
 from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
-from enformer_ray.readers.dialects import Dialect, is_mapped, plain_table
+from enformer_ray.readers.dialects import Dialect, is_mapped
+from enformer_ray.readers.recognition import find_dialect, is_study_table, matching_dialects, plain_table
 from enformer_ray.readers.schema import BATCH_ROWS, RECORD_SCHEMA, batch_from_columns, none_if, problem_code
-from enformer_ray.readers.tables import find_dialect, matching_dialects
+from enformer_ray.readers.study_tables import TableHead
 from enformer_ray.readers.text import readable
 
+_SAMPLE_ROWS = 100
 _ARROW_MAGIC = b"ARROW1"
 _NEVER_NULL = {"chromosome", "position", "reference_allele"}
 
@@ -51,10 +53,7 @@ def read_parquet(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch
 
 
 def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.RecordBatch]:
-    with _arrow_errors(path):
-        table = pq.ParquetFile(path)
-        names = table.schema_arrow.names
-    dialect = _dialect(names, path, config)
+    table, dialect, names = _open(path, config)
     columns = {role: names[index] for role, index in dialect.find_columns(names).items()}
     batches = table.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(columns.values())))
     first = before
@@ -70,13 +69,30 @@ def _read_file(path: Path, config: CatalogueConfig, before: int) -> Iterator[pa.
         before += len(batch)
 
 
-def _dialect(names: list[str], path: Path, config: CatalogueConfig) -> Dialect:
+def _open(path: Path, config: CatalogueConfig) -> tuple[pq.ParquetFile, Dialect, list[str]]:
+    with _arrow_errors(path):
+        table = pq.ParquetFile(path)
+        names = table.schema_arrow.names
+        texts = [f.name for f in table.schema_arrow if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+        # Names that recur would be read as often, and are of no use: columns are found by name.
+        rows = next(table.iter_batches(_SAMPLE_ROWS, columns=[name for name in texts if names.count(name) == 1]), None)
+    sample = {} if rows is None else {name: [cell or "" for cell in cells] for name, cells in rows.to_pydict().items()}
+    return table, _dialect(TableHead(names, sample), path, config), names
+
+
+def parquet_columns(path: Path, config: CatalogueConfig) -> tuple[Dialect, list[str]]:
+    """The dialect of a Parquet file, and its column names; raises what reading it does."""
+    _, dialect, names = _open(path, config)
+    return dialect, names
+
+
+def _dialect(head: TableHead, path: Path, config: CatalogueConfig) -> Dialect:
     """The dialect of the column names; a plain table if they have none, or `format` says so."""
     if config.format in {"parquet", "table"}:
-        return plain_table(names, path, config)
-    if config.format or is_mapped(config) or matching_dialects(names):
-        return find_dialect(names, path, config)
-    return plain_table(names, path, config)
+        return plain_table(head, path, config)
+    if config.format or is_mapped(config) or matching_dialects(head.names) or is_study_table(head, path, config):
+        return find_dialect(head, path, config)
+    return plain_table(head, path, config)
 
 
 def _statistics(
@@ -86,7 +102,7 @@ def _statistics(
     texts = {role: _text(batch.column(name), name, path) for role, name in columns.items()}
     records = to_records(dialect, texts, RowProblems(path, None, record))
     if config.on_bad_record == "fail":
-        refuse_bad_records(dialect, records, path)
+        refuse_bad_records(dialect.messages, records, path)
     return records
 
 

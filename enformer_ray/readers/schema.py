@@ -25,13 +25,17 @@ STUDY_SCHEMA = pa.schema(
         "n": pa.float64(),
         "pip": pa.float64(),
         "credible_set": pa.string(),
+        "z_score": pa.float64(),
     }
 )
 """Study columns of a record, with the names of GWAS-SSF where it has one; null where a file gives no value.
 
-`beta` (log odds for a binary trait) and `effect_allele_frequency` are of the effect allele; a p-value too small for a
-float64 is only in `neg_log_10_p_value`.
+`beta` (log odds for a binary trait), `z_score` and `effect_allele_frequency` are of the effect allele; a p-value too
+small for a float64 is only in `neg_log_10_p_value`.
 """
+
+ADDED_COLUMNS = frozenset({"z_score"})
+"""Columns that older plans do not have: where they hold nothing, a catalogue has the same digest as without them."""
 
 RECORD_SCHEMA = pa.schema(
     [

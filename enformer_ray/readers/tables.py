@@ -21,24 +21,14 @@ from numpy.typing import NDArray
 from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import VariantFileError
 from enformer_ray.readers.conversions import RowProblems, refuse_bad_records, to_records
-from enformer_ray.readers.dialects import (
-    MAPPED_ROLES,
-    SYNONYMS,
-    X_Y_XY_MT,
-    Dialect,
-    check_roles,
-    plain_table,
-    shown_names,
-)
-from enformer_ray.readers.known_dialects import DIALECTS, PLINK_BIM
-from enformer_ray.readers.text import Block, TextBlocks, open_text, regular_columns
-
-MAPPED = "columns"
-"""The `format` of a table of no dialect, whose columns the job file names."""
+from enformer_ray.readers.dialects import Dialect
+from enformer_ray.readers.recognition import find_dialect, is_study_table, matching_dialects, plain_table
+from enformer_ray.readers.study_tables import TableHead
+from enformer_ray.readers.text import Block, TextBlocks, open_text, read_head, regular_columns
 
 # Harmonisation decides about ambiguous indels by the first few batches, so another size could decide otherwise.
 MAX_BATCH_ROWS = 131_072
-_BIM_CELLS = 6
+_SAMPLE_ROWS = 100
 _SPACES = re.compile(rb" +")
 
 
@@ -49,8 +39,14 @@ def is_table(head: bytes) -> bool:
 
 def is_dialect(dialect: Dialect, head: bytes) -> bool:
     """Whether a file's first bytes, unpacked, are those of a dialect."""
-    names = _first_names(head)
-    return names is not None and dialect in matching_dialects(names)
+    found = table_head(head)
+    return found is not None and dialect in matching_dialects(found.names)
+
+
+def is_sumstats(head: bytes, path: Path, config: CatalogueConfig) -> bool:
+    """Whether a file's first bytes, unpacked, are a table of results whose columns have usual names, or named ones."""
+    found = table_head(head)
+    return found is not None and is_study_table(found, path, config)
 
 
 def read_table(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBatch]:
@@ -67,11 +63,25 @@ def read_delimited(path: Path, config: CatalogueConfig) -> Iterator[pa.RecordBat
     yield from _read(path, config, plain=False)
 
 
+def table_columns(path: Path, config: CatalogueConfig, plain: bool) -> tuple[Dialect, list[str]]:
+    """The dialect of a table, and its column names; raises what reading it does."""
+    with open_text(path) as text:
+        line, header = _first_line(text)
+        _, names = _header(path, line, header, plain)
+    return _dialect(names, path, config, plain), names
+
+
+def _dialect(names: list[str], path: Path, config: CatalogueConfig, plain: bool) -> Dialect:
+    found = table_head(read_head(path), plain)
+    sample = found.sample if found is not None and found.names == names else {}
+    return (plain_table if plain else find_dialect)(TableHead(names, sample), path, config)
+
+
 def _read(path: Path, config: CatalogueConfig, plain: bool) -> Iterator[pa.RecordBatch]:
     with open_text(path) as text:
         line, header = _first_line(text)
         syntax, names = _header(path, line, header, plain)
-        dialect = plain_table(names, path, config) if plain else find_dialect(names, path, config)
+        dialect = _dialect(names, path, config, plain)
         columns = dialect.find_columns(dialect.header or names)
         blocks: Iterator[Block] = iter(text)
         if dialect.header:  # the first line is a record, which may be as wrong as any other
@@ -84,7 +94,7 @@ def _read(path: Path, config: CatalogueConfig, plain: bool) -> Iterator[pa.Recor
                 problems.add(row, dialect.messages[problem.message], **problem.values)
             records = to_records(dialect, dict(zip(columns, cells.columns, strict=True)), problems)
             if config.on_bad_record == "fail":
-                refuse_bad_records(dialect, records, path)
+                refuse_bad_records(dialect.messages, records, path)
             record += len(records)
             for start in range(0, len(records), MAX_BATCH_ROWS):
                 yield records.slice(start, MAX_BATCH_ROWS)
@@ -111,88 +121,23 @@ def _header(path: Path, line: int, header: str, plain: bool) -> tuple[LineSyntax
         ) from None
 
 
-def _first_names(head: bytes) -> list[str] | None:
-    """Cells of the first line that is neither blank nor a comment; None for binary data."""
+def table_head(head: bytes, plain: bool = False) -> TableHead | None:
+    """Column names of a table, and cells of its first rows, from its first bytes; None for what is no table."""
     if b"\0" in head:
         return None
     lines = head.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
-    header = next((line for line in lines if _is_header(line)), None)
-    try:
-        return None if header is None else read_syntax(header)[1]
-    except csv.Error:
+    first = next((number for number, line in enumerate(lines) if _is_header(line)), None)
+    if first is None:
         return None
-
-
-def matching_dialects(names: Sequence[str]) -> list[Dialect]:
-    """Dialects that a line of column names fits; a `.bim` has no names and is recognised by its first record."""
-    if _is_bim_line(names):
-        return [PLINK_BIM]
-    return [dialect for dialect in DIALECTS if not dialect.header and dialect.recognises(names)]
-
-
-def find_dialect(names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
-    """The dialect of a file by `format`, else by the cells of its first line, and with the columns of `columns`."""
-    matching = matching_dialects(names)
-    if config.format:
-        matching = [dialect for dialect in DIALECTS if dialect.key == config.format]
-        if matching and not matching[0].header and not matching[0].recognises(names):
-            raise _lacks_columns(matching[0], names, path)
-    if len(matching) > 1:
-        raise VariantFileError(
-            f"{path} may be of several formats by its column names: {', '.join(d.name for d in matching)}. Say which "
-            f"with `format` in the job file's `catalogue`, for example format: {matching[0].key}."
-        )
-    if config.columns:
-        return _mapped(matching[0] if matching else None, names, path, config)
-    if not matching:
-        raise VariantFileError(
-            f"{path} is of none of the formats of summary statistics that are read here: its first line holds "
-            f"{shown_names(names)}. Say which column is which with `columns` in the job file's `catalogue`: "
-            "chromosome, position, effect_allele and other_allele at least; docs/inputs.md lists the formats and the "
-            "columns."
-        )
-    return matching[0]
-
-
-def _mapped(dialect: Dialect | None, names: Sequence[str], path: Path, config: CatalogueConfig) -> Dialect:
-    """A dialect with the columns that the job file names in place of its own."""
-    check_roles(config, MAPPED_ROLES)
-    absent = sorted(set(config.columns.values()) - set(names))
-    if absent:
-        raise VariantFileError(
-            f"{path} has no column {', '.join(map(repr, absent))}, which `columns` in the job file names; its first "
-            f"line holds {shown_names(names)}."
-        )
-    if dialect is not None:
-        return replace(dialect, named=config.columns)
-    defaults = {role: SYNONYMS[role] for role in ("chromosome", "position", "source_id")}
-    mapped = Dialect(MAPPED, "table", (), defaults, named=config.columns, chromosomes=X_Y_XY_MT)
-    pairs = ({"effect_allele", "other_allele"}, {"reference_allele", "alternate_allele"})
-    found = mapped.find_columns(names)
-    missing = [role for role in ("chromosome", "position") if role not in found]
-    if missing or not any(pair <= set(found) for pair in pairs):
-        raise VariantFileError(
-            f"{path} is read by the `columns` of the job file, which must name chromosome, position, and either "
-            f"effect_allele and other_allele or reference_allele and alternate_allele; there are only "
-            f"{', '.join(sorted(found)) or 'none'}. Its first line holds {shown_names(names)}."
-        )
-    return mapped
-
-
-def _lacks_columns(dialect: Dialect, names: Sequence[str], path: Path) -> VariantFileError:
-    lacking = [group for group in dialect.signature if not Dialect("", "", (group,), {}).recognises(names)]
-    return VariantFileError(
-        f"{path} is read as {dialect.name} (format: {dialect.key}), but has no column "
-        f"{', '.join(' or '.join(group) for group in lacking) or 'names of it'}; its first line holds "
-        f"{shown_names(names)}. Leave `format` out to have it recognised, or name its columns with `columns`."
-    )
-
-
-def _is_bim_line(cells: Sequence[str]) -> bool:
-    if len(cells) != _BIM_CELLS or not cells[3].lstrip("-").isdigit():
-        return False
-    alleles = all(cell and not set(cell.upper()) - set("ACGTN012345.-*<>ID") for cell in cells[4:])
-    return alleles and cells[2].replace(".", "", 1).replace("-", "").replace("e", "", 1).isdigit()
+    rows: list[list[str]] = []
+    try:
+        syntax, names = read_syntax(lines[first], plain)
+        rows += (split_line(line, syntax) for line in lines[first + 1 :][:_SAMPLE_ROWS])
+    except csv.Error:
+        if not rows:
+            return None
+    whole = [row for row in rows if len(row) == len(names)]
+    return TableHead(names, {name: [row[i] for row in whole] for i, name in enumerate(names)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +192,7 @@ _Line = tuple[int, list[str], LineProblem | None]
 
 def read_syntax(header: str, plain: bool = False) -> tuple[LineSyntax, list[str]]:
     """Syntax and column names of a header line: tabs separate cells if it has one, else commas, else spaces."""
-    delimiter = next((d for d in "\t," if d in header), "," if plain else " ")
+    delimiter = next((d for d in "\t," if d in header), " ")
     # In a plain TSV a stray quote is a character: it must not swallow the lines up to the next.
     quoted = delimiter == "," or (not plain and header.lstrip("#").startswith('"'))
     names = split_line(header, LineSyntax(delimiter, quoted, 0))

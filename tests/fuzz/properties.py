@@ -87,7 +87,7 @@ def _catalogue(path: Path, reference: ReferenceGenome, config: CatalogueConfig, 
 
 
 def _read(path: Path, format_name: str | None, on_bad_record: str) -> Rows | VariantFileError:
-    config = CatalogueConfig.model_validate({"format": format_name, "on_bad_record": on_bad_record, "study": None})
+    config = CatalogueConfig.model_validate({"format": format_name, "on_bad_record": on_bad_record, "trait": "Y1"})
     rows: Rows = []
     try:
         for batch in read_batches(path, config):

@@ -112,6 +112,11 @@ def _example(key: str) -> Callable[[], bytes]:
     return example
 
 
+def _sumstats(*lines: str, separator: str = "\t") -> Callable[[], bytes]:
+    """A table of results of no known program."""
+    return lambda: "".join(separator.join(line.split()) + "\n" for line in lines).encode()
+
+
 def contigs() -> dict[str, str]:
     """Bases of a reference that the seeds fit on: contig 1 has GAC.. where most of their records are."""
     bases = ("ACGTACAAAT" * 205)[:2048]
@@ -129,6 +134,25 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "parquet-gwas-ssf": _parquet_of_a_study,
     "table-tsv": _table("\t"),
     "table-csv": _table(","),
+    "sumstats": _sumstats(
+        "CHROM POS REF ALT EA BETA SE P N AF",
+        "1 1024 G A G 0.5 0.1 1e-9 1000 0.3",
+        "1 1024 G A A 0.5 0.1 0 1000 0.3",
+        "X 60 T C . inf 0 1e-400 NA 1.5",
+    ),
+    "sumstats-variant": _sumstats(
+        "variant A1 A2 Z N TEST",
+        "1:1024:G:A A G 3.5 1000 ADD",
+        "chr1_1030_AC_A C T -0.5 NA ADD",
+        "rs5 a g nan 7 DOM",
+        separator="  ",
+    ),
+    "regenie-traits": _sumstats(
+        "CHROM GENPOS ID ALLELE0 ALLELE1 A1FREQ N TEST BETA.Y1 SE.Y1 LOG10P.Y1 BETA.Y2 SE.Y2 LOG10P.Y2",
+        *["1 1024 rs5 G A 0.2 1000 ADD 0.05 0.01 6.2 0.5 0.1 350.5"] * 3,
+        separator=" ",
+    ),
+    "table-numbers": _sumstats("variantId AF N PIP", "1:1024:G:A 0.2 1000 0.5", "chr1_1030_AC_A 2 -1 0.5"),
     **{dialect.key: _example(dialect.key) for dialect in DIALECTS},
 }
 """Name of a target -> makes its file, unpacked."""

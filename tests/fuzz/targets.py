@@ -14,12 +14,18 @@ from tests.fuzz.properties import check, check_catalogue
 from tests.fuzz.seeds import SEEDS, contigs
 
 _BINARY = {"bcf", "gwas-bcf", "parquet", "parquet-gwas-ssf"}
-_CATALOGUES = ("vcf", "gwas-vcf", "bcf", "parquet", "parquet-gwas-ssf", "table-csv", "gwas-ssf", "regenie", "bim")
+_CATALOGUES = (
+    *("vcf", "gwas-vcf", "bcf", "parquet", "parquet-gwas-ssf", "table-csv", "gwas-ssf", "regenie", "bim"),
+    *("sumstats", "sumstats-variant"),
+)
 _FORMAT_OF: dict[str, str | None] = {
     "parquet-gwas-ssf": None,
     "pvar": "vcf",
     "table-tsv": "table",
     "table-csv": "table",
+    "table-numbers": "table",
+    "sumstats-variant": "sumstats",
+    "regenie-traits": "regenie",
 }
 
 

@@ -168,7 +168,7 @@ def test_p_values_at_the_edges() -> None:
     given_logs = pa.array([None, None, 12.5, None, None, 330.0, None, None])
     p_value, neg_log = conversions.p_values(column, p, given_logs)
     assert neg_log.to_pylist() == [
-        None,
+        conversions.LARGEST_UNDERFLOW,
         0.0,
         12.5,
         pytest.approx(310),
@@ -178,6 +178,18 @@ def test_p_values_at_the_edges() -> None:
         pytest.approx(324 - math.log10(2)),
     ]
     assert p_value.to_pylist() == [0.0, 1.0, pytest.approx(10**-12.5), 1e-310, None, None, 5e-324, None]
+    again = conversions.p_values(p_value.cast(pa.string()), p_value, neg_log)  # as a catalogue does with every reader's
+    assert [column.to_pylist() for column in again] == [p_value.to_pylist(), neg_log.to_pylist()]
+
+
+def test_an_infinite_logarithm_is_a_p_value_of_zero() -> None:
+    column = pa.array(["0", None, "1e-400", "1e-5"])
+    p, _ = conversions.floats(column)
+    p_value, neg_log = conversions.p_values(column, p, pa.array([math.inf] * 4))
+    assert p_value.to_pylist() == [0.0, 0.0, None, 1e-5]
+    least = conversions.LARGEST_UNDERFLOW
+    assert neg_log.to_pylist() == [least, least, pytest.approx(400), pytest.approx(5)]
+    assert least == pytest.approx(323.306, abs=1e-3)
 
 
 def test_ratio_without_a_logarithm(tmp_path: Path) -> None:

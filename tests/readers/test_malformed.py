@@ -60,7 +60,7 @@ def test_a_table_keeps_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text("chrom\tpos\tref\talt\tbeta\n1\t5\tA\tC\t0.1\n1\t5\tA\tC\tmuch\n1\t5\tA\n1\t\0\tA\tC\t1\n")
     refuse(path, r"t\.tsv is none of the formats read here: .*TSV or CSV")  # NUL is in no text
-    refuse(path, r"t\.tsv, line 3: the beta 'much' is not a number", format="table")
+    refuse(path, r"t\.tsv, line 3 \(record 2\): the beta 'much' is not a number", format="table")
     assert [(record, line, problem is None) for record, line, problem in problems(path, format="table")] == [
         (1, 2, True),
         (2, 3, False),

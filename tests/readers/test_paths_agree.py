@@ -19,8 +19,9 @@ VCF = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 FIELDS = "".join(f'##FORMAT=<ID={key},Number=A,Type=Float,Description="x">\n' for key in ("ES", "SE", "LP"))
 GWAS = VCF.replace("#CHROM", FIELDS + "#CHROM").removesuffix("\n") + "\tFORMAT\tstudy\n"
 PVAR = "#CHROM\tID\tPOS\tALT\tREF\n"
-TSV = "chrom\tpos\tref\talt\tid\tbeta\n"
+TSV = "chrom\tpos\tref\talt\tid\n"
 CSV = TSV.replace("\t", ",")
+SUMSTATS = "chrom\tpos\tref\talt\tid\tbeta\n"
 
 CELL = st.one_of(
     st.sampled_from(["1", "chr2", "A", "C", "rs1", ".", "12", "7", "ACG", "A,C", "C,<DEL>,.", "0.5", "1e-3", "NA"]),
@@ -32,8 +33,9 @@ GOOD = {
     VCF: ["1", "12", "rs1", "A", "C", ".", ".", "."],
     GWAS: ["1", "12", "rs1", "A", "C", ".", ".", ".", "ES:SE:LP:AF:ID", "0.1:.:300:0.5:rs1"],
     PVAR: ["1", "rs1", "12", "C", "A"],
-    TSV: ["1", "12", "A", "C", "rs1", "0.5"],
-    CSV: ["1", "12", "A", "C", "rs1", "0.5"],
+    TSV: ["1", "12", "A", "C", "rs1"],
+    CSV: ["1", "12", "A", "C", "rs1"],
+    SUMSTATS: ["1", "12", "A", "C", "rs1", "0.5"],
 }
 Changes = list[list[tuple[int, str | None]]]
 CHANGES = st.lists(st.lists(st.tuples(st.integers(0, 9), st.none() | CELL), max_size=2), max_size=6)
@@ -104,10 +106,14 @@ def test_regular_text_is_read_as_columns(tmp_path: Path, monkeypatch: pytest.Mon
     rows = rows_of(path)
     assert not isinstance(rows, str)
     assert [row["record"] for row in rows] == list(range(1, 51))
-    assert {(row["chromosome"], row["position"], row["reference_allele"]) for row in rows} == {("1", 12, "A")}
+    reference = "other_allele" if header == SUMSTATS else "reference_allele"
+    assert {(row["chromosome"], row["position"], row[reference]) for row in rows} == {("1", 12, "A")}
 
 
-@pytest.mark.parametrize(("header", "name"), [(VCF, "vcf"), (GWAS, "gwas-vcf"), (PVAR, "vcf"), (TSV, "table")])
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [(VCF, "vcf"), (GWAS, "gwas-vcf"), (PVAR, "vcf"), (TSV, "table"), (SUMSTATS, "sumstats")],
+)
 def test_the_format_is_known_by_its_content(tmp_path: Path, header: str, name: str) -> None:
     path = tmp_path / "x"
     path.write_bytes(text_of(header, [[]], "\n"))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -89,28 +88,29 @@ def test_the_first_bad_record_is_the_error_even_if_quotes_do_not_close_later(tmp
         read(path)
 
 
-def test_study_columns_are_taken_as_they_are(tmp_path: Path) -> None:
-    """Nothing is computed from them, and only an empty cell, `.` and `NA` are missing."""
+def test_texts_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Only an empty cell, `.` and `NA` are missing."""
     path = tmp_path / "t.tsv"
-    path.write_text(
-        "chrom\tpos\tref\talt\trsid\tbeta\tp_value\tcredible_set\n"
-        "NA\t5\tNA\tC\trs1\t 0.5\t1e-400\tNA\n1\t6\tA\tNA\tx\tnan\t2\tnull\n"
-    )
+    path.write_text("chrom\tpos\tref\talt\trsid\tcredible_set\nNA\t5\tNA\tC\trs1\tNA\n1\t6\tA\tNA\tx\tnull\n")
     first, second = (row for batch in read_batches(path, CatalogueConfig()) for row in batch.to_pylist())
     assert (first["chromosome"], first["reference_allele"], first["effect_allele"]) == ("NA", "NA", None)
-    assert (first["rsid"], first["source_id"], first["beta"], first["credible_set"]) == ("rs1", "rs1", 0.5, None)
-    assert (first["p_value"], first["neg_log_10_p_value"]) == (0.0, None)
-    assert (second["alternate_allele"], second["p_value"], second["credible_set"]) == (None, 2.0, "null")
-    assert math.isnan(second["beta"])
+    assert (first["rsid"], first["source_id"], first["credible_set"]) == ("rs1", "rs1", None)
+    assert (second["alternate_allele"], second["credible_set"]) == (None, "null")
     assert first["problem"] is second["problem"] is None
 
 
-@pytest.mark.parametrize("other", ["effect_allele", "other_allele"])
-def test_effect_sizes_of_another_allele_are_not_read(tmp_path: Path, other: str) -> None:
+@pytest.mark.parametrize("table_format", [None, "table"])
+@pytest.mark.parametrize(("stated", "effect", "other"), [("effect_allele", "A", "C"), ("other_allele", "C", "A")])
+def test_one_allele_is_stated_and_the_other_one_of_the_pair(
+    tmp_path: Path, stated: str, effect: str, other: str, table_format: str | None
+) -> None:
     path = tmp_path / "t.tsv"
-    path.write_text(f"chrom\tpos\tref\talt\t{other}\tbeta\tp_value\n1\t5\tA\tC\tA\t0.5\t0.1\n")
-    (row,) = (row for batch in read_batches(path, CatalogueConfig()) for row in batch.to_pylist())
-    assert (row["beta"], row["p_value"], row["effect_allele"]) == (None, 0.1, None)
+    path.write_text(f"chrom\tpos\tref\talt\t{stated}\tbeta\tp_value\taf\n1\t5\tA\tC\tA\t0.5\t0.1\t0.25\n")
+    config = CatalogueConfig(format=table_format)
+    (row,) = (row for batch in read_batches(path, config) for row in batch.to_pylist())
+    assert (row["beta"], row["p_value"], row["effect_allele"], row["other_allele"]) == (0.5, 0.1, effect, other)
+    assert row["effect_allele_frequency"] == (0.25 if effect == "C" else 0.75)  # af is of the alternate allele
+    assert row["reference_allele"] == ("A" if table_format else None)
 
 
 @pytest.mark.parametrize("last", ["1\t6\tA", "1\t6\tA\tC\tG"])
@@ -134,7 +134,8 @@ def test_missing_doubtful_and_misnamed_columns(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text("chrom\tpos\tallele1\tallele2\n1\t5\tA\tC\n")
     with pytest.raises(
-        VariantFileError, match=r"no column for reference_allele, alternate_allele: .*'allele1'.*columns"
+        VariantFileError,
+        match=r"no column for its alleles: .*effect_allele: allele1, other_allele: allele2",
     ):
         read(path)
     with pytest.raises(VariantFileError, match="no column 'A9', which `columns` gives as its reference_allele"):

@@ -39,11 +39,12 @@ from enformer_ray.analysis.association.statistics import (
     as_columns,
     enrichment_of,
 )
-from enformer_ray.analysis.association.study import Study, read_study, study_records
+from enformer_ray.analysis.association.study import P_UNDERFLOW, Study, read_study, study_records
 from enformer_ray.analysis.options import AssociationOptions
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
 from enformer_ray.errors import AnalysisError, DatasetCorruptError
 from enformer_ray.planning.plan import Plan, load_plan
+from enformer_ray.readers.table_use import TableUse
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import open_store
 
@@ -106,13 +107,17 @@ def associate(run_directory: str, options: AssociationOptions) -> Association:
     plan = load_plan(open_store(run_directory))
     check_order(dataset, statistic, plan)
     records: Counter[str] = Counter()
-    study = read_study(study_records(plan, options.sumstats, records), records)
+    tables: list[TableUse] = []
+    study = read_study(study_records(plan, options.sumstats, records, tables), records)
+    underflow = records.pop(P_UNDERFLOW, 0)
     found = analyse(study, dataset.track_table, reader_of(dataset, statistic), options, plan.document.contig_aliases)
     origin = {
         "run": run_directory,
         "content_hash": dataset.manifest.content_hash,
         "statistic": statistic,
+        "tables": [table.model_dump() for table in tables],
         "records": dict(records.most_common()),
+        P_UNDERFLOW: underflow,
     }
     return replace(found, summary=origin | found.summary)
 

@@ -24,6 +24,9 @@ from enformer_ray.config import CatalogueConfig
 from enformer_ray.errors import AnalysisError
 from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
 from enformer_ray.planning.plan import Plan
+from enformer_ray.readers.conversions import LARGEST_UNDERFLOW
+from enformer_ray.readers.schema import ADDED_COLUMNS
+from enformer_ray.readers.table_use import TableUse
 from enformer_ray.rundir import layout
 
 _MEMORY = "1GB"
@@ -42,7 +45,7 @@ _STUDY_COLUMNS = (
 
 _QUERY = f"""
     SELECT v.variant, v.variant_id, v.position, v.reference_allele, v.alternate_allele, v.unknown_bases,
-           {", ".join(f"i.{name}" for name in _STUDY_COLUMNS)}
+           {", ".join(f"i.{name}" for name in _STUDY_COLUMNS)}{{added}}
     FROM inputs i {{catalogue}} JOIN variants v ON {{on}}
     ORDER BY v.variant, i.input"""
 
@@ -51,6 +54,9 @@ _OTHER_FILES = {
     "catalogue": "JOIN catalogue c ON c.variant = i.variant",
     "on": "v.variant_id = c.variant_id",
 }
+
+P_UNDERFLOW = "p_underflow"
+"""Count of records with a p-value of 0, which counts as the smallest number that a float64 can hold."""
 
 SAME, REVERSED, UNCLEAR = 1, -1, 0
 MEMBERS_SCHEMA = pa.schema(
@@ -75,23 +81,28 @@ class ChromosomeRecords(NamedTuple):
     records: pa.Table
 
 
-def study_records(plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str]) -> Iterator[ChromosomeRecords]:
+def study_records(
+    plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str], tables: list[TableUse]
+) -> Iterator[ChromosomeRecords]:
     """Join the records of a study, or of the run's own inputs, with the variants of a run.
 
-    Records of no variant of the run are counted in `dropped` by reason.
+    Records of no variant of the run are counted in `dropped` by reason; what is read of the files goes to `tables`.
     """
-    with _inputs(plan, sumstats) as (inputs, catalogue), duckdb.connect(config={"memory_limit": _MEMORY}) as database:
+    with (
+        _inputs(plan, sumstats, tables) as (inputs, catalogue),
+        duckdb.connect(config={"memory_limit": _MEMORY}) as database,
+    ):
         _count_rejected(database, [str(path) for path in inputs.values()], dropped)
         first = 0
         for chromosome, count in plan.document.variants.items():
             if chromosome in inputs and (catalogue is None or chromosome in catalogue):
-                tables = {
+                paths = {
                     "inputs": inputs[chromosome],
                     "variants": plan.file(layout.plan_variants(chromosome)),
                 }
                 if catalogue is not None:
-                    tables["catalogue"] = catalogue[chromosome]
-                records = _joined(database, tables)
+                    paths["catalogue"] = catalogue[chromosome]
+                records = _joined(database, paths)
                 yield ChromosomeRecords(chromosome, first, count, records)
             first += count
 
@@ -99,7 +110,9 @@ def study_records(plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str]) 
 def _joined(database: duckdb.DuckDBPyConnection, tables: dict[str, Path]) -> pa.Table:
     for name, path in tables.items():
         database.read_parquet(str(path), hive_partitioning=False).create_view(name, replace=True)
-    return database.sql(_QUERY.format(**(_OTHER_FILES if "catalogue" in tables else _OWN_INPUTS))).to_arrow_table()
+    added = "".join(f", i.{name}" for name in sorted(ADDED_COLUMNS) if name in database.view("inputs").columns)
+    where = _OTHER_FILES if "catalogue" in tables else _OWN_INPUTS
+    return database.sql(_QUERY.format(added=added, **where)).to_arrow_table()
 
 
 def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropped: Counter[str]) -> None:
@@ -110,16 +123,20 @@ def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropp
 
 
 @contextmanager
-def _inputs(plan: Plan, sumstats: SumstatsOptions) -> Iterator[tuple[dict[str, Path], dict[str, Path] | None]]:
+def _inputs(
+    plan: Plan, sumstats: SumstatsOptions, tables: list[TableUse]
+) -> Iterator[tuple[dict[str, Path], dict[str, Path] | None]]:
     """Input records by chromosome, and the catalogue of their variants (None: the run's own variants)."""
     if not sumstats.files:
         store = plan.store
+        tables += plan.document.tables
         yield {name: store.local_path(layout.variants(name)) for name in plan.document.inputs}, None
         return
     with TemporaryDirectory(prefix="enformer-ray-associate-") as folder:
         config = _catalogue_config(plan.document.config.catalogue, sumstats)
         reference = _reference(plan, sumstats, config)
         catalogue = build_catalogue(sumstats.files, reference, config, _WINDOW, "binned", Path(folder))
+        tables += catalogue.tables
         yield catalogue.inputs, catalogue.variants
 
 
@@ -129,6 +146,7 @@ def _catalogue_config(run: CatalogueConfig, sumstats: SumstatsOptions) -> Catalo
         update={
             "format": sumstats.format,
             "study": sumstats.study,
+            "trait": sumstats.trait,
             "columns": dict(sumstats.columns or {}),
             "chain": sumstats.chain,
             "max_unknown": None,
@@ -251,7 +269,7 @@ def read_study(chromosomes: Iterable[ChromosomeRecords], counts: Counter[str]) -
 
     Args:
         chromosomes: records, in genome order.
-        counts: of records by their use; those found here are subtracted from `not_in_run`.
+        counts: of records by their use; those found here are subtracted from `not_in_run`. `P_UNDERFLOW` is not a use.
 
     Raises:
         AnalysisError: no record has an effect, a p-value, a PIP or a credible set.
@@ -288,6 +306,7 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
     z, log_p, chi_square = _effects(records, direction)
     pip, in_set = _floats(records, "pip"), records.column("credible_set").is_valid().to_numpy()
     effect = clear & ~np.isnan(chi_square)
+    counts[P_UNDERFLOW] += int(_is_zero(records).sum())
     mapped = in_set | ~np.isnan(pip)  # of use for fine-mapping even without an effect
     variant = records.column("variant").to_numpy()
     unique, first, of_variant = np.unique(variant, return_index=True, return_inverse=True)
@@ -343,12 +362,17 @@ def _count_uses(
 def _effects(records: pa.Table, direction: NDArray[np.int8]) -> tuple[Values, Values, Values]:
     """Z of the alternate allele, ln p, and chi-square; each NaN where it is unknown."""
     beta, error = _floats(records, "beta"), _floats(records, "standard_error")
-    log_p = -np.log(10) * _floats(records, "neg_log_10_p_value")
+    neg_log = _floats(records, "neg_log_10_p_value")
+    neg_log = np.where(np.isposinf(neg_log), LARGEST_UNDERFLOW, neg_log)
+    # Older plans have no logarithm of a p-value of 0.
+    log_p = -np.log(10) * np.where(np.isnan(neg_log) & _is_zero(records), LARGEST_UNDERFLOW, neg_log)
     log_p[~(log_p <= 0)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where((error > 0) & np.isfinite(beta), beta / error, np.nan)
         # The quantile of half the p-value, in logarithms: p-values may be far below the smallest float64.
         of_p = -special.ndtri_exp(np.minimum(log_p, 0) - np.log(2))
+    # A z score that the file has itself comes before one of beta's sign and the p-value.
+    z = np.where(np.isnan(z), _floats(records, "z_score"), z)
     z = np.where(np.isnan(z), np.sign(beta) * of_p, z)
     z[~np.isfinite(z)] = np.nan
     chi_square = np.where(np.isnan(z), of_p**2, z**2)
@@ -374,6 +398,12 @@ def _indels(records: pa.Table) -> NDArray[np.bool_]:
     return unequal
 
 
+def _is_zero(records: pa.Table) -> NDArray[np.bool_]:
+    return _flags(pc.equal(records.column("p_value"), 0.0))
+
+
 def _floats(records: pa.Table, name: str) -> Values:
+    if name not in records.column_names:  # of a run of an older version
+        return np.full(records.num_rows, np.nan)
     values: Values = records.column(name).to_numpy().astype(np.float64)
     return values

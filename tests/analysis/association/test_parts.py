@@ -29,6 +29,7 @@ from enformer_ray.analysis.association.controls import (
 from enformer_ray.analysis.association.statistics import TrackBatch
 from enformer_ray.analysis.association.study import (
     MEMBERS_SCHEMA,
+    P_UNDERFLOW,
     REVERSED,
     SAME,
     UNCLEAR,
@@ -39,6 +40,7 @@ from enformer_ray.analysis.association.study import (
 )
 from enformer_ray.analysis.options import AssociationOptions
 from enformer_ray.errors import AnalysisError, InputFileError
+from enformer_ray.readers.conversions import LARGEST_UNDERFLOW
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,7 @@ EMPTY = {
     "effect_allele_frequency": None,
     "pip": None,
     "credible_set": None,
+    "z_score": None,
 }
 
 
@@ -117,6 +120,35 @@ def test_z_and_chi_square_come_from_effects_or_p_values() -> None:
     assert stats.norm.logsf(-study.z[1]) + np.log(2) == pytest.approx(-400 * np.log(10), rel=1e-9)
     assert study.log_p[0] == pytest.approx(np.log(2 * stats.norm.sf(3)), rel=1e-9)
     assert counts == {"used": 4, "no_statistics": 1}
+
+
+def test_a_p_value_of_zero_stays_in_the_study_without_a_standard_error() -> None:
+    """Also in a plan of an older version, which has no logarithm for it."""
+    study, counts = study_of(
+        {"variant": 0, "p_value": 0.0, "neg_log_10_p_value": LARGEST_UNDERFLOW},
+        {"variant": 1, "beta": -0.3, "p_value": 0.0},
+        {"variant": 2, "beta": 0.3, "standard_error": 0.1, "p_value": 0.0},
+        {"variant": 3, "beta": -0.3, "neg_log_10_p_value": np.inf},
+    )
+    assert study.variant.tolist() == [0, 1, 2, 3]
+    assert np.all(study.log_p <= np.log(5e-8))  # a case
+    np.testing.assert_allclose(study.log_p, -LARGEST_UNDERFLOW * np.log(10))
+    np.testing.assert_allclose(study.z[1:], [study.z[3], 3.0, -np.sqrt(study.chi_square[0])])
+    root = np.sqrt(study.chi_square[0])  # whose tail, by Mills' ratio, must be half of the smallest float64
+    tail = -(root**2) / 2 - np.log(root * np.sqrt(2 * np.pi)) + np.log1p(-(root**-2))
+    assert tail + np.log(2) == pytest.approx(-LARGEST_UNDERFLOW * np.log(10), abs=1e-5)
+    assert counts == {"used": 4, P_UNDERFLOW: 3}
+
+
+def test_a_z_score_is_used_where_beta_or_its_error_is_missing() -> None:
+    study, _ = study_of(
+        {"variant": 0, "z_score": -4.0},
+        {"variant": 1, "z_score": 4.0, "effect_allele": "G", "other_allele": "A"},
+        {"variant": 2, "z_score": 4.0, "beta": 0.3, "standard_error": 0.1},
+        {"variant": 3, "z_score": 4.0, "beta": 0.3, "neg_log_10_p_value": 3.0},
+    )
+    np.testing.assert_allclose(study.z, [-4.0, -4.0, 3.0, 4.0])
+    np.testing.assert_allclose(study.chi_square, [16.0, 16.0, 9.0, 16.0])
 
 
 def test_one_variant_in_several_records() -> None:
