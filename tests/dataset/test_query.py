@@ -161,7 +161,7 @@ def test_what_only_looks_like_writing(run: Path) -> None:
     assert answer(scores, "PIVOT sad ON chromosome USING count(*) GROUP BY indel_convention") == [
         {"indel_convention": "none", "1": 9, "2": 1}
     ]
-    assert len(answer(scores, "DESCRIBE inputs")) == 26
+    assert len(answer(scores, "DESCRIBE inputs")) == 27
     assert answer(scores, "EXPLAIN SELECT 1")
 
 

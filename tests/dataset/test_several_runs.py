@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.errors import ConfigError, MismatchError
+from enformer_ray.readers.schema import ADDED_COLUMNS
 from tests.dataset.study import Study, make_study
 from tests.dataset.test_dataset import upload
 
@@ -79,6 +83,22 @@ def test_incompatible_runs_are_refused_with_the_difference(runs: list[Path], stu
             open_scores([runs[0], other])
         assert str(runs[0]) in str(caught.value)
         assert str(other) in str(caught.value)
+
+
+def test_a_run_of_an_older_version_lacks_columns(runs: list[Path], tmp_path: Path) -> None:
+    older = shutil.copytree(runs[1], tmp_path / "older")
+    for path in (older / "variants").iterdir():
+        pq.write_table(pq.read_table(path, partitioning=None).drop_columns(sorted(ADDED_COLUMNS)), path)
+    manifest = json.loads((older / "manifest.json").read_text())
+    for file in manifest["files"]:
+        file["bytes"] = (older / file["path"]).stat().st_size
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    scores = open_scores([runs[0], older])
+    inputs = scores.inputs()
+    assert inputs.num_rows == len(FIRST) + len(SECOND)
+    assert inputs["z_score"].null_count == inputs.num_rows
+    with scores.to_duckdb() as database:
+        assert database.sql("SELECT count(*), count(z_score) FROM inputs").fetchall() == [(inputs.num_rows, 0)]
 
 
 def test_no_run_and_the_same_run_twice_are_refused(runs: list[Path]) -> None:
