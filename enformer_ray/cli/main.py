@@ -28,7 +28,7 @@ from enformer_ray.cli.score import (
 )
 from enformer_ray.cli.status import status, submit
 from enformer_ray.errors import EnformerRayError, RunInterruptedError, disk_error
-from enformer_ray.runtime.process import Level, log_no_more, log_to_stderr
+from enformer_ray.runtime.process import Level, is_interrupt, log_no_more, log_to_stderr
 
 app = typer.Typer(
     name="enformer-ray",
@@ -185,6 +185,10 @@ def main(arguments: list[str] | None = None) -> None:
         stopped = disk_error(error)
         printing.print_error(stopped)
         sys.exit(stopped.exit_status)
+    except RuntimeError as error:
+        if not is_interrupt(error):
+            raise
+        sys.exit(128 + signal.SIGINT)
     finally:
         log_no_more()
 

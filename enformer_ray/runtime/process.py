@@ -49,13 +49,22 @@ def interruptible() -> Iterator[Callable[[], None]]:
     watch()
     try:
         yield watch
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_interrupt(error):
+            raise
         # 128 + signal number, as shells report it.
         first = received[0] if received else signal.SIGINT
         raise RunInterruptedError(_NAMES[first], 128 + first) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a signal is behind an error; DuckDB has one of its own, without a class, for what a handler raised."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+    )
 
 
 Level = Literal["debug", "info", "warning"]
