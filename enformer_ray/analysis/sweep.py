@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import Floats, StatisticRows, largest_scores
 from enformer_ray.dataset.selection import assays, choose_tracks
 from enformer_ray.planning.plan import Plan, load_plan
+from enformer_ray.readers.in_memory import parquet_table
 from enformer_ray.readers.row_groups import RowGroup
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore
@@ -122,7 +122,7 @@ def sweep(
 
 def noise_floors(store: RunStore, statistic: str, tracks: pa.Table) -> NDArray[np.float64]:
     """Noise floor of each track for a statistic; NaN where no variant was audited."""
-    table = pq.read_table(pa.BufferReader(store.read_bytes(layout.AUDIT)))
+    table = parquet_table(store.read_bytes(layout.AUDIT))
     floors = dict(zip(*(table.column(name).to_pylist() for name in ("column", statistic)), strict=True))
     found = [floors[column] for column in tracks.column("column").to_pylist()]
     return np.array([np.nan if floor is None else floor for floor in found])

@@ -29,7 +29,9 @@ from enformer_ray.readers.bcf import bcf_header, is_bcf
 from enformer_ray.readers.text import open_text, read_head
 from enformer_ray.readers.vcf import is_vcf
 
-Counts = dict[tuple[str, str | None], int]
+Counts = Counter[tuple[str, str | None]]
+"""Input alleles by status and reason."""
+
 Changes = dict[str, Counter[str]]
 
 CHANGES = ("harmonisation", "lifted")
@@ -319,12 +321,12 @@ def describe(counts: Mapping[tuple[str, str | None], int]) -> str:
     return f"{by_status.total():,} records: {statuses}" + (f" ({why})" if why else "")
 
 
-def count_statuses(written: pa.RecordBatch, counts: Counts) -> None:
-    """Count input records by status and reason."""
-    statuses = pa.table({"status": written["status"], "reason": written["reason"]})
-    for row in statuses.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
-        key = (row["status"], row["reason"])
-        counts[key] = counts.get(key, 0) + row["count_all"]
+def count_statuses(records: pa.RecordBatch | pa.Table) -> Counts:
+    """Input records by status and reason."""
+    statuses = pa.table({name: records[name] for name in ("status", "reason")})
+    # On this thread: those of Arrow let go of memory of Python too late (readers/in_memory.py).
+    groups = statuses.group_by(["status", "reason"], use_threads=False).aggregate([([], "count_all")])
+    return Counter({(row["status"], row["reason"]): row["count_all"] for row in groups.to_pylist()})
 
 
 def count_changes(written: pa.RecordBatch, changes: Changes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -106,7 +107,7 @@ class ContigBuilder:
     ) -> None:
         self.inputs: dict[str, Path] = {}
         self.variants: dict[str, Path] = {}
-        self.counts: Counts = {}
+        self.counts: Counts = Counter()
         self.changes: Changes = {}
         self.tallies = [FileTally(path) for path in files.values()]
         self.digest = RowDigest()
@@ -243,7 +244,7 @@ class ContigBuilder:
                 # Before rsids are filled, which source ids decide: plans of versions that did not fill them stay valid.
                 self.digest.update(f"inputs {contig}", written, without=("file",))
                 writer.write_batch(_with_rsids(written))
-                count_statuses(written, self.counts)
+                self.counts.update(count_statuses(written))
                 count_changes(written, self.changes)
         Path(str(numbers.filename)).unlink()
 

@@ -7,6 +7,7 @@ the rows of a few windows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -128,7 +129,7 @@ class _Joined:
         self._first_rows: dict[str, tuple[int, Integers, NDArray[np.bool_]]] = {}
         self.inputs: dict[str, Path] = {}
         self.variants: dict[str, Path] = {}
-        self.counts: Counts = {}
+        self.counts: Counts = Counter()
         self.digest = RowDigest()
         self.rows = 0
 
@@ -163,7 +164,7 @@ class _Joined:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 referred = self._referred(name, batch)
                 self.digest.update(f"inputs {name}", referred, without=("file",))
-                count_statuses(referred, self.counts)
+                self.counts.update(count_statuses(referred))
                 writer.write_batch(referred)
 
     def _referred(self, name: str, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -31,7 +31,7 @@ from enformer_ray.cli.score import (
 )
 from enformer_ray.cli.status import status, submit
 from enformer_ray.errors import RunInterruptedError, as_ours
-from enformer_ray.runtime.process import Level, check_address_space, log_no_more, log_to_stderr
+from enformer_ray.runtime.process import Level, check_address_space, is_interrupt, log_no_more, log_to_stderr
 from enformer_ray.shown import shown
 
 MIN_ADDRESS_SPACE = 3 * 2**30
@@ -215,6 +215,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except BaseException as error:
+        if is_interrupt(error) and not isinstance(error, KeyboardInterrupt):
+            sys.exit(128 + signal.SIGINT)
         # Panics of libraries in Rust are no Exception; what is for the interpreter has no such words in it.
         stopped = None if isinstance(error, (SystemExit, KeyboardInterrupt)) else as_ours(error)
         if stopped is None:

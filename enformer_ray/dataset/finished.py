@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from enformer_ray.dataset.selection import VariantFilter
 from enformer_ray.definitions import current_name, is_compared, name_among, window_difference
 from enformer_ray.errors import DatasetCorruptError, MismatchError, shortened
+from enformer_ray.readers.in_memory import parquet_table
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.contigs import ContigNames, recorded_aliases
 from enformer_ray.rundir.layout import ROW_COLUMNS, row_columns, score_schema
@@ -68,7 +69,7 @@ class FinishedRun:
     def __init__(self, store: RunStore) -> None:
         self.store = store
         self.manifest: Manifest = finished_manifest(store)
-        self.track_table: pa.Table = pq.read_table(pa.BufferReader(store.read_bytes(layout.TRACKS)))
+        self.track_table: pa.Table = parquet_table(store.read_bytes(layout.TRACKS))
         self._fragment = lru_cache(_MAX_FOOTERS)(self._open_fragment)
 
     @cached_property

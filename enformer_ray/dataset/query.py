@@ -9,11 +9,12 @@ statements that read are accepted, so that anything else is refused with a reaso
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +23,8 @@ from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.dataset.selection import quoted
 from enformer_ray.dataset.views import DuckDBFiles
 from enformer_ray.errors import EnformerRayError, SelectionError, resource_error
+
+Value = TypeVar("Value")
 
 _BATCH_VALUES = 2**22
 _BATCH_ROWS = 65_536
@@ -121,7 +124,7 @@ def run_query(scores: ScoreDataset, sql: str, batch_rows: int | None = None) -> 
         with connection:
             names = _distinct(reader.schema.names)
             schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
-            yield QueryResult(schema, (batch.rename_columns(names) for batch in _batches(reader, files)))
+            yield QueryResult(schema, (batch.rename_columns(names) for batch in _batches(connection, reader, files)))
 
 
 def _begin(
@@ -145,7 +148,7 @@ def _start(
         _lock(connection, spill, files)
         found = connection.sql(statement)
         size = batch_rows or max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(found.columns)))
-        return connection, found.to_arrow_reader(size)
+        return connection, _computed(connection, lambda: found.to_arrow_reader(size))
     except BaseException:
         connection.close()
         raise
@@ -201,14 +204,26 @@ def _distinct(names: list[str]) -> list[str]:
     return found
 
 
-def _batches(reader: pa.RecordBatchReader, files: DuckDBFiles) -> Iterator[pa.RecordBatch]:
+def _batches(
+    connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, files: DuckDBFiles
+) -> Iterator[pa.RecordBatch]:
     while True:
         with _explained(files):
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return
+            batch = _computed(connection, lambda: next(reader, None))
+        if batch is None:
+            return
         yield batch
+
+
+def _computed(connection: duckdb.DuckDBPyConnection, compute: Callable[[], Value]) -> Value:
+    """What DuckDB computes, in another thread: in this one it would look for no signal, or wait for its own threads."""
+    with ThreadPoolExecutor(1, "query") as thread:
+        value = thread.submit(compute)
+        try:
+            return value.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def _query_error(error: Exception) -> SelectionError:

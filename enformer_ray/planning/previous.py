@@ -22,6 +22,7 @@ from enformer_ray.errors import DeviceError, EnformerRayError, PreviousRunError,
 from enformer_ray.genome.coordinates import shift_offsets
 from enformer_ray.model.tracks import TrackTable
 from enformer_ray.planning.job import Job, compare_identities, ranges, variant_score_identity
+from enformer_ray.readers.in_memory import parquet_table
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.manifest import finished_manifest
 from enformer_ray.rundir.store import MAX_DOCUMENT_BYTES, open_store, read_run_json
@@ -89,7 +90,7 @@ class PreviousRun:
     def tracks(self) -> list[int]:
         """Indices of its tracks in the head."""
         with self.reading(layout.TRACKS):
-            table = pq.read_table(pa.BufferReader(self.store.read_bytes(layout.TRACKS)), columns=["index"])
+            table = parquet_table(self.store.read_bytes(layout.TRACKS), ["index"])
         return [int(index) for index in table.column("index").to_pylist()]
 
     def reference_digests(self, chromosome: str) -> pa.ChunkedArray:
@@ -224,7 +225,7 @@ def derived(previous: PreviousRun, job: Job) -> tuple[Statistic, ...]:
 
 def _centre_widths(previous: PreviousRun) -> dict[int, int]:
     """Widths (bp) of the statistic `centre_log2_ratio`, by track, from the run's own table of tracks."""
-    rows = pq.read_table(pa.BufferReader(previous.store.read_bytes(layout.TRACKS))).to_pylist()
+    rows = parquet_table(previous.store.read_bytes(layout.TRACKS)).to_pylist()
     names = ("identifier", "assay", "description", "genome")
     columns: Any = [tuple(row[name] or "" for row in rows) for name in names]
     table = TrackTable(*columns)

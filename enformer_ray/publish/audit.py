@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +25,7 @@ from enformer_ray.planning.previous import PreviousRun
 from enformer_ray.planning.shards import Part
 from enformer_ray.planning.variants import PlannedVariants, with_sums
 from enformer_ray.publish.staged import ReceivedPart, audit_table, disagrees, part_tables, read_received
+from enformer_ray.readers.in_memory import parquet_table
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import RunStore, read_document
 
@@ -324,7 +324,7 @@ def _floors_of(run: PreviousRun, plan: Plan) -> NoiseFloors:
     if hashlib.sha256(data).hexdigest() not in {f.sha256 for f in run.manifest.files if f.path == layout.AUDIT}:
         raise run.damaged(layout.AUDIT, "has another sha256 than its manifest.json lists")
     with run.reading(layout.AUDIT):
-        table = pq.read_table(pa.BufferReader(data))
+        table = parquet_table(data)
         places = {name: place for place, name in enumerate(table.column("column").to_pylist())}
         rows = [places[column_name(track)] for track in plan.document.tracks]
     # Pooled floors of that run are pooled again, with the number of all variants that they are of.

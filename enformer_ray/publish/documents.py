@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 import enformer_ray
+from enformer_ray.catalogue.checks import Counts, count_statuses
 from enformer_ray.catalogue.variant import FIRST_ROW
 from enformer_ray.errors import DatasetCorruptError
 from enformer_ray.planning.plan import Plan
@@ -37,9 +38,6 @@ FAILURES_LISTED = 1000
 _REASONS: tuple[FailureReason, ...] = get_args(FailureReason)
 _BATCH_ROWS = 65_536
 _PACKAGES = ("torch", "ray", "pyarrow", "numpy", "duckdb")
-
-Counts = Counter[tuple[str, str | None]]
-"""Input alleles by status and reason."""
 
 
 class FailedVariant(BaseModel):
@@ -164,12 +162,6 @@ def scored_genes(plan: Plan, totals: RunTotals) -> ScoredGenes | None:
     if plan.document.config.genes is None:
         return None
     return ScoredGenes(variants=plan.document.planned_variants, failed=len(totals.failed_inputs().reasons))
-
-
-def count_statuses(records: pa.Table) -> Counts:
-    """Input alleles by status and reason."""
-    groups = records.select(["status", "reason"]).group_by(["status", "reason"]).aggregate([([], "count_all")])
-    return Counter({(row["status"], row["reason"]): row["count_all"] for row in groups.to_pylist()})
 
 
 def _final(records: pa.Table, failures: FailedInputs) -> pa.Table:

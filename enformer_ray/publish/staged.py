@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from enformer_ray.errors import DatasetCorruptError, RunIncompleteError, StoreError
 from enformer_ray.files import read_ahead
 from enformer_ray.planning.plan import Plan
 from enformer_ray.planning.shards import Part, Shard, covering
 from enformer_ray.planning.variants import PlannedVariants, audited_in, audited_variants
+from enformer_ray.readers.in_memory import parquet_table
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.receipts import Receipt, StagedFile, read_receipt, received
 from enformer_ray.rundir.store import RunStore
@@ -189,7 +189,7 @@ def _staged_bytes(store: RunStore, receipt: Receipt, staged: StagedFile | None, 
 
 
 def _staged_table(plan: Plan, receipt: Receipt, staged: StagedFile, data: bytes) -> pa.Table:
-    table = pq.ParquetFile(pa.BufferReader(data)).read()
+    table = parquet_table(data)
     if not table.schema.equals(plan.document.score_schema):
         raise disagrees(plan.store, receipt, f"lists {staged.path}, whose columns are not those of the plan")
     if table.num_rows != staged.rows:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from enformer_ray.catalogue.checks import Counts, count_statuses
 from enformer_ray.errors import DatasetCorruptError
-from enformer_ray.publish.documents import Counts, count_statuses
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.layout import ContentHash, blocks, combined, row_digests, score_schema
 from enformer_ray.rundir.manifest import Manifest, ManifestFile, damaged, finished_manifest
@@ -149,7 +149,7 @@ class _Verification:
             self._schema = score_schema(tracks, self._manifest.genes is not None)
         elif file.path.startswith(f"{layout.VARIANTS}/"):
             for batch in table.iter_batches(columns=["status", "reason"]):
-                self._statuses.update(count_statuses(pa.Table.from_batches([batch])))
+                self._statuses.update(count_statuses(batch))
         elif file.path.startswith(f"{layout.SCORES}/"):
             self._scores(file, table)
 

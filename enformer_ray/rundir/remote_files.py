@@ -8,11 +8,14 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
+from weakref import WeakSet
 
 import pyarrow.fs as pafs
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
@@ -186,6 +189,63 @@ class RangeFiles(AbstractFileSystem):  # type: ignore[misc]
 
 
 class _RangeFile(AbstractBufferedFile):  # type: ignore[misc]
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        _reads.opened(self)
+
     def _fetch_range(self, start: int, end: int) -> bytes:
-        read: bytes = self.fs.read_range(self.path, start, end)
+        with _reads.one():
+            read: bytes = self.fs.read_range(self.path, start, end)
         return read
+
+
+class _Reads:
+    """Reads of range files in this process, which threads of Arrow ask for.
+
+    A scan of which the rest is not wanted (its loop was left, or an error or Ctrl-C ended it) is still read ahead. A
+    thread that is in such a read when Python ends waits for an interpreter that is gone, and Arrow for the thread: the
+    process would never end, or die of SIGABRT. So at exit no read begins any more, and those that run are waited for.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: WeakSet[_RangeFile] = WeakSet()
+        self._running, self._last = 0, 0.0
+        self._registered = self._ending = False
+
+    def opened(self, file: _RangeFile) -> None:
+        """A file was opened; it counts until it is let go of."""
+        with self._lock:
+            self._open.add(file)
+            if not self._registered:
+                atexit.register(self.end)
+                self._registered = True
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """One read; an OSError once the process ends."""
+        with self._lock:
+            if self._ending:
+                raise OSError("the process ends")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running, self._last = self._running - 1, time.monotonic()
+
+    def end(self) -> None:
+        """Let no read begin, and wait until every scan has noticed: its files are let go of, or it has come to rest."""
+        with self._lock:
+            self._ending, self._last = True, time.monotonic()
+        while self._busy():
+            time.sleep(0.01)
+
+    def _busy(self) -> bool:
+        with self._lock:
+            # Files that stay open are those of a scan that something still refers to, and that nobody asks to go on.
+            return bool(self._running or (self._open and time.monotonic() < self._last + _REST_SECONDS))
+
+
+_REST_SECONDS = 1
+_reads = _Reads()

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from enformer_ray.errors import ConfigError, EnformerRayError, StoreError, resource_error
 from enformer_ray.files import TEMPORARY, atomic_path, read_small, sync_file, sync_folder, temporary_path
+from enformer_ray.readers.in_memory import arrow_buffer
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.remote_files import Source
 from enformer_ray.shown import credentials_in
@@ -368,5 +369,7 @@ def open_with_digest(store: RunStore, path: str) -> Iterator[tuple[pa.NativeFile
         return
     # In memory, one at a time: copies of all files of a dataset would fill the disk.
     data = store.read_bytes(path)
-    with pa.BufferReader(data) as source:
-        yield source, hashlib.sha256(data).hexdigest()
+    sha256, held = hashlib.sha256(data).hexdigest(), arrow_buffer(data)
+    del data
+    with pa.BufferReader(held) as source:
+        yield source, sha256

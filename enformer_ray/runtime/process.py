@@ -51,7 +51,9 @@ def interruptible() -> Iterator[Callable[[], None]]:
     watch()
     try:
         yield watch
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_interrupt(error):
+            raise
         # 128 + signal number, as shells report it.
         first = received[0] if received else signal.SIGINT
         raise RunInterruptedError(_NAMES[first], 128 + first) from None
@@ -71,6 +73,13 @@ def check_address_space(least: int, what: str) -> None:
             f"this process may use {allowed / 2**30:.2g} GiB of addresses (`ulimit -v`), and {what} needs "
             f"{least // 2**30} GiB for its libraries alone. Raise that limit, or that of the job."
         )
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a signal is behind an error; DuckDB has one of its own, without a class, for what a handler raised."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+    )
 
 
 Level = Literal["debug", "info", "warning"]
