@@ -11,7 +11,8 @@ import typer
 
 from enformer_ray import __version__, api
 from enformer_ray.cli import printing
-from enformer_ray.cli.analysis import associate, calibrate_app, compare_mpra
+from enformer_ray.cli.analysis import associate, compare_mpra
+from enformer_ray.cli.calibration import calibrate_app
 from enformer_ray.cli.dataset import plot_app, query, report
 from enformer_ray.cli.export import export_app
 from enformer_ray.cli.score import (
