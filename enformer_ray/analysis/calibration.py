@@ -22,7 +22,6 @@ from enformer_ray.dataset.calibration import (
     TRACK_COLUMNS,
     CalibrationTable,
     Grid,
-    Value,
     calibrated,
     family,
     quantile_grid,
@@ -32,7 +31,7 @@ from enformer_ray.dataset.calibration import (
 )
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import BATCH_VALUES, StatisticRows
-from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
+from enformer_ray.dataset.selection import Track, Value, choose_tracks, tracks_of
 from enformer_ray.errors import InputFileError
 from enformer_ray.files import Outputs, output_folder
 from enformer_ray.planning.shards import read_reference_digests

@@ -11,11 +11,11 @@ from typer.core import TyperGroup
 from enformer_ray import api
 from enformer_ray.cli import printing
 from enformer_ray.cli.printing import print_line
+from enformer_ray.dataset.selection import Value
 from enformer_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     from enformer_ray.config import JobConfig
-    from enformer_ray.dataset.calibration import Value
 
 _MAKE = "table"
 VALUES_HELP = "what of each score is written, separated by commas: score, quantile, z (docs/calibration.md)"
@@ -27,8 +27,6 @@ def parse_values(text: str) -> tuple[Value, ...]:
     Raises:
         ConfigError: one is unknown.
     """
-    from enformer_ray.dataset.calibration import Value
-
     known = {str(value): value for value in get_args(Value)}
     asked = [name.strip() for name in text.split(",")]
     if unknown := [name for name in asked if name not in known]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.dataset.selection import Track
+from enformer_ray.dataset.selection import Track, Value
 from enformer_ray.errors import InputFileError, MismatchError, shortened
 from enformer_ray.rundir import layout
 
 Floats = NDArray[np.float32]
-
-Value = Literal["score", "quantile", "z"]
-"""What is given of a score: itself, its signed quantile, its z."""
 
 FORMAT_VERSION = 2
 """Tables of version 1 had neither the exact tail nor mean and standard deviation."""
