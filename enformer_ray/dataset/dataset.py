@@ -259,7 +259,8 @@ class ScoreDataset:
         """A DuckDB connection with a view of each statistic, `inputs`, `variants` and `tracks`.
 
         Statistics have a column `variant` before the others, which joins them to `variants` (key columns, a row for
-        each variant) and `inputs` (a row for each input allele, with its status and the columns of its study).
+        each variant) and `inputs` (a row for each input allele, with its status and the columns of its study). Where
+        the runs are calibrated, `sad_quantile` and `sad_z` are like `sad` with quantiles and z in place of the scores.
 
         Returns:
             The connection; the caller closes it.
@@ -269,7 +270,8 @@ class ScoreDataset:
     def connect(self, files: DuckDBFiles, names: Set[str] | None = None) -> duckdb.DuckDBPyConnection:
         """The same with other paths of files and, if `names` in a query are given, only with the tracks among them."""
         runs = list(zip(self._runs.runs, self._runs.offsets, strict=True))
-        contents = TableContents(runs, self.statistics, self._variants, self._runs.repeated, self.track_table, names)
+        selected = (self.statistics, self._variants, self._runs.repeated, self.track_table)
+        contents = TableContents(runs, *selected, names, self.calibrations)
         return connect(contents, files)
 
     def range_files(self) -> DuckDBFiles:
