@@ -30,13 +30,24 @@ ThinPanel = Annotated[bool, typer.Option("--thin", help="the tracks alone, in th
 @export_app.command("ldsc")
 @model_options
 def ldsc(
-    run_directory: Run, scores: ExportOptions, output: Prefix, options: AnnotationOptions, thin: ThinAnnotation = False
+    run_directory: Run,
+    scores: ExportOptions,
+    output: Prefix,
+    options: AnnotationOptions,
+    thin: ThinAnnotation = False,
+    base: Annotated[
+        bool,
+        typer.Option("--base/--no-base", help="a column of ones; not beside a model that has one, as the baseline"),
+    ] = True,
+    quantile_bins: Annotated[
+        int | None, typer.Option(min=2, max=100, help="bins 2 to N of each track's quantiles, in place of its scores")
+    ] = None,
 ) -> None:
-    """PREFIX.<chromosome>.annot.gz for LDSC: absolute scores."""
+    """PREFIX.<chromosome>.annot.gz for LDSC: absolute scores; PREFIX.sd.tsv: their standard deviations."""
     from enformer_ray.analysis.exports.ld import export_ldsc
 
     with _source(run_directory, scores) as source:
-        _report(export_ldsc(source, output, options, thin, scores.force), "SNPs")
+        _report(export_ldsc(source, output, options, thin, scores.force, base, quantile_bins), "SNPs")
 
 
 @export_app.command("polyfun")
