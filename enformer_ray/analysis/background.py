@@ -107,8 +107,8 @@ def draw_background(
     total = sum(int(snvs.counts.sum()) for snvs in matched.values())
     if not total:
         raise InputFileError(f"{origin} holds no SNVs whose reference base is that of {reference.path}; check both.")
-    quotas = _quotas({name: snvs.counts for name, snvs in matched.items()}, count)
     random = np.random.default_rng(seed)
+    quotas = _quotas({name: snvs.counts for name, snvs in matched.items()}, count, random)
     drawn = max_position = 0
     with Outputs(output, force) as outputs:
         path = outputs.path()
@@ -180,12 +180,17 @@ def _contexts_of(
     return name, good, contexts
 
 
-def _quotas(counts: dict[str, NDArray[np.int64]], count: int) -> dict[str, NDArray[np.int64]]:
-    """`count` divided in proportion to the counts; the shares with the largest remainders are rounded up."""
+def _quotas(
+    counts: dict[str, NDArray[np.int64]], count: int, random: np.random.Generator
+) -> dict[str, NDArray[np.int64]]:
+    """`count` divided in proportion to the counts; the shares with the largest remainders are rounded up.
+
+    Many remainders are equal where counts are small: chance decides among them, not the order of chromosomes.
+    """
     stacked = np.stack(list(counts.values()))
     exact = stacked.ravel() * (count / stacked.sum())
     shares = np.floor(exact).astype(np.int64)
-    order = np.argsort(shares - exact, kind="stable")
+    order = np.lexsort((random.random(len(exact)), shares - exact))
     shares[order[: count - int(shares.sum())]] += 1
     return dict(zip(counts, shares.reshape(stacked.shape), strict=True))
 
