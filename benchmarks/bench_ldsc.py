@@ -1,14 +1,14 @@
 r"""What the real LDSC makes of `export ldsc`: z of each track's coefficient, of a trait that acts through two tracks.
 
 On the demo's run (`enformer-ray demo`), a reference panel with linkage disequilibrium (LD) and a study are simulated:
-haplotypes are thresholds of a Gaussian that is correlated along the genome (exp(-distance / --ld)); the variance of a
+haplotypes are thresholds of a Gaussian that is correlated along the genome (exp(-distance / --ld)); the square of a
 variant's effect grows with its true effect on the two causal tracks, and no other track has a part in it. Then, with
 the program's own commands:
 
     enformer-ray export ldsc RUN --statistic sad --tracks TRACK --bim panel.@.bim --output annot
     ldsc.py --l2 --bfile panel.1 --ld-wind-kb 100 --annot annot.1.annot.gz --out annot.1      # and of 2
     ldsc.py --h2 trait.sumstats --ref-ld-chr annot. --w-ld-chr weights. --overlap-annot --not-M-5-50 \
-        --print-coefficients
+        --print-coefficients --chisq-max 100000
 
 once for each track beside the column of ones, and once for the two causal tracks together. It prints the column
 Coefficient_z-score of the tracks, and tau* = Coefficient x sd x M / h2 with the sd of `annot.sd.tsv`. The causal tracks
@@ -40,11 +40,13 @@ from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.demo.world import CAUSAL
 
 MIN_Z = 3.0
-PANEL, SAMPLE_SIZE, HERITABILITY = 2000, 100_000, 0.3
+PANEL, SAMPLE_SIZE, HERITABILITY = 2000, 50_000, 0.3
 FLOOR = 0.05
 """Variance of the effect of a variant without any effect on a track, as a share of the mean over all variants."""
 
 WINDOW_KB = "100"
+CHI2 = ("--chisq-max", "100000")
+"""LDSC leaves out SNPs with a chi square above 80 by default: here those that it is about."""
 
 
 class Panel(NamedTuple):
@@ -151,7 +153,8 @@ def write_study(panel: Panel, path: Path, random: np.random.Generator) -> None:
     """Z of every variant: LD times the effects, and noise with the same LD."""
     weight = np.abs(panel.truth).sum(axis=1)
     weight = weight + FLOOR * weight.mean()
-    effects = random.standard_normal(len(weight)) * np.sqrt(HERITABILITY * weight / weight.sum())
+    # Random signs and no other chance: the effects of so few variants would vary more than their variances do.
+    effects = random.choice([-1, 1], len(weight)) * np.sqrt(HERITABILITY * weight / weight.sum())
     z = np.empty(len(weight))
     for chromosome in chromosomes(panel):
         here = (panel.variants.chromosome == chromosome).to_numpy()
@@ -172,7 +175,7 @@ def coefficients(ldsc: str, run: Path, folder: Path, panel: Panel, tracks: Seque
         annotation = ("--annot", f"annot.{chromosome}.annot.gz")
         run_ldsc(ldsc, folder, "--l2", "--bfile", f"panel.{chromosome}", *annotation, "--out", f"annot.{chromosome}")
     study = ("--h2", "trait.sumstats", "--ref-ld-chr", "annot.", "--w-ld-chr", "weights.", "--out", "trait")
-    log = run_ldsc(ldsc, folder, *study, "--overlap-annot", "--not-M-5-50", "--print-coefficients")
+    log = run_ldsc(ldsc, folder, *study, "--overlap-annot", "--not-M-5-50", "--print-coefficients", *CHI2)
     h2 = float(log.split("Total Observed scale h2:")[1].split()[0])
     found = pd.read_csv(folder / "trait.results", sep="\t")
     found.index = pd.Index([name.removesuffix("_0").removesuffix("L2") for name in found.Category])
