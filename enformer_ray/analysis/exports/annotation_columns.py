@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,7 @@ class QuantileBins:
         self.names = [f"{column}_q{bin_}" for column in columns for bin_ in range(2, bins + 1)]
         self.empty: list[str] = []
 
-    def of(self, parts: Parts) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+    def of(self, parts: Parts) -> Generator[tuple[str, Iterator[pa.RecordBatch]]]:
         """The parts with columns of bins in the place of the tracks."""
         chromosomes = self._write(parts)
         if not chromosomes:

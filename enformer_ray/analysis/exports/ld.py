@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,11 +102,16 @@ def export_ldsc(
         quantile_bins: number of quantile bins, of which columns take the place of those of the tracks.
     """
     options, summary = options or AnnotationOptions(), ExportSummary()
-    with Outputs(output, force) as outputs, TemporaryDirectory(prefix="enformer-ray-annotation-") as folder:
-        parts, columns = _annotated(source, options, summary), source.columns
-        bins = QuantileBins(columns, quantile_bins, Path(folder)) if quantile_bins is not None else None
-        if bins is not None:
-            parts, columns = bins.of(parts), bins.names
+    with ExitStack() as stack:
+        outputs = stack.enter_context(Outputs(output, force))
+        outputs.existing(".sd.tsv")  # before all SNPs are written, not after
+        # Closed with the rest, for the sake of their temporary folders, when an error keeps this frame alive.
+        parts, columns = stack.enter_context(closing(_annotated(source, options, summary))), source.columns
+        bins: QuantileBins | None = None
+        if quantile_bins is not None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="enformer-ray-annotation-"))
+            bins = QuantileBins(columns, quantile_bins, Path(folder))
+            parts, columns = stack.enter_context(closing(bins.of(parts))), bins.names
         columns = [BASE, *columns] if base else columns
         moments = Moments(columns)
         names = [*(() if thin else _LDSC_COLUMNS), *columns]
@@ -183,7 +189,7 @@ def export_polyfun(
 
 def _annotated(
     source: ExportSource, options: AnnotationOptions, summary: ExportSummary
-) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+) -> Generator[tuple[str, Iterator[pa.RecordBatch]]]:
     """Chromosome and batches of its SNPs: _PLACE, then a column a track without nulls; counts go into `summary`.
 
     A1 is the alternate allele, or the A1 of the .bim.
