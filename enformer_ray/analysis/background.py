@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,19 +72,48 @@ def make_background(
         InputFileError: it holds no SNVs of the FASTA.
         OutputExistsError: the file exists.
     """
-    reference = ReferenceGenome(reference_path)
     refuse_inputs([output], [like, reference_path])
+    records = read_batches(like, CatalogueConfig())
+    return draw_background(ReferenceGenome(reference_path), records, str(like), count, seed, output, force=force)
+
+
+def draw_background(
+    reference: ReferenceGenome,
+    like: Iterable[pa.RecordBatch],
+    origin: str,
+    count: int,
+    seed: int,
+    output: Path,
+    note: str = "",
+    force: bool = False,
+) -> Background:
+    """The same of variants that were read already: chromosome, position, reference_allele, alternate_allele.
+
+    Args:
+        reference: the genome.
+        like: variants to match.
+        origin: what they are of, for errors.
+        count: how many to draw.
+        seed: of the random numbers.
+        output: .vcf or .vcf.gz to write.
+        note: line of the header, without `##`; none by default.
+        force: overwrite an existing file.
+
+    Raises:
+        InputFileError: they hold no SNVs of the FASTA.
+        OutputExistsError: the file exists.
+    """
     matched, skipped = _read_like(like, reference)
     total = sum(int(snvs.counts.sum()) for snvs in matched.values())
     if not total:
-        raise InputFileError(f"{like} holds no SNVs whose reference base is that of {reference_path}; check both.")
-    quotas = _quotas({name: snvs.counts for name, snvs in matched.items()}, count)
+        raise InputFileError(f"{origin} holds no SNVs whose reference base is that of {reference.path}; check both.")
     random = np.random.default_rng(seed)
+    quotas = _quotas({name: snvs.counts for name, snvs in matched.items()}, count, random)
     drawn = max_position = 0
     with Outputs(output, force) as outputs:
         path = outputs.path()
         with open_output(path) as target:
-            target.write(_header(reference, list(matched)))
+            target.write(_header(reference, list(matched), note))
             for name, snvs in matched.items():
                 starts, alternates = _draw(reference, name, quotas[name], snvs.starts, random)
                 drawn += len(starts)
@@ -96,11 +125,11 @@ def make_background(
     return Background(outputs.written, drawn, total, skipped, count - drawn)
 
 
-def _read_like(like: Path, reference: ReferenceGenome) -> tuple[dict[str, _GivenSnvs], int]:
+def _read_like(like: Iterable[pa.RecordBatch], reference: ReferenceGenome) -> tuple[dict[str, _GivenSnvs], int]:
     """SNVs by chromosome, in the order of the FASTA, and the number of other alleles."""
     found: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]] = {}
     skipped = 0
-    for batch in read_batches(like, CatalogueConfig()):
+    for batch in like:
         names = pc.fill_null(batch.column("chromosome"), "").to_pylist()
         ref, alt = (_base_codes(batch.column(f"{kind}_allele")) for kind in ("reference", "alternate"))
         position = pc.fill_null(batch.column("position"), 0).to_numpy().astype(np.int64)
@@ -137,20 +166,31 @@ def _contexts_of(
         name = reference.resolve(contig)
     except UnknownContigError:
         return contig, good, contexts
-    for i, start in enumerate(starts.tolist()):
-        if 0 <= start < reference.lengths[name]:
-            codes = reference.codes(name, start - 1, start + 2).astype(np.int64)
-            good[i] = codes.max() < 4 and codes[1] == ref[i]
-            contexts[i] = codes @ (16, 4, 1) if good[i] else 0
+    order = np.argsort(starts, kind="stable")
+    ordered = starts[order]
+    inside = slice(*np.searchsorted(ordered, [0, reference.lengths[name]]))
+    order, ordered = order[inside], ordered[inside]
+    for chunk in np.unique(ordered // _CHUNK).tolist():
+        some = slice(*np.searchsorted(ordered, [chunk * _CHUNK, (chunk + 1) * _CHUNK]))
+        first, places = int(ordered[some][0]), order[some]
+        codes = reference.codes(name, first - 1, int(ordered[some][-1]) + 2).astype(np.int64)
+        around = codes[ordered[some, None] - first + np.arange(3)]
+        good[places] = (around.max(axis=1) < 4) & (around[:, 1] == ref[places])
+        contexts[places] = np.where(good[places], around @ (16, 4, 1), 0)
     return name, good, contexts
 
 
-def _quotas(counts: dict[str, NDArray[np.int64]], count: int) -> dict[str, NDArray[np.int64]]:
-    """`count` divided in proportion to the counts; the shares with the largest remainders are rounded up."""
+def _quotas(
+    counts: dict[str, NDArray[np.int64]], count: int, random: np.random.Generator
+) -> dict[str, NDArray[np.int64]]:
+    """`count` divided in proportion to the counts; the shares with the largest remainders are rounded up.
+
+    Many remainders are equal where counts are small: chance decides among them, not the order of chromosomes.
+    """
     stacked = np.stack(list(counts.values()))
     exact = stacked.ravel() * (count / stacked.sum())
     shares = np.floor(exact).astype(np.int64)
-    order = np.argsort(shares - exact, kind="stable")
+    order = np.lexsort((random.random(len(exact)), shares - exact))
     shares[order[: count - int(shares.sum())]] += 1
     return dict(zip(counts, shares.reshape(stacked.shape), strict=True))
 
@@ -202,10 +242,11 @@ def _draw(
     return starts[order], np.concatenate(alternates)[order]
 
 
-def _header(reference: ReferenceGenome, names: list[str]) -> bytes:
+def _header(reference: ReferenceGenome, names: list[str], note: str) -> bytes:
     contigs = "".join(f"##contig=<ID={reference.contigs[name]},length={reference.lengths[name]}>\n" for name in names)
     columns = "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"])
-    return f"##fileformat=VCFv4.3\n{contigs}{columns}\n".encode()
+    noted = f"##{note}\n" if note else ""
+    return f"##fileformat=VCFv4.3\n{noted}{contigs}{columns}\n".encode()
 
 
 def _lines(

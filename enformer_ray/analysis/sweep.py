@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from enformer_ray.analysis.input_records import InputRecords
+from enformer_ray.dataset.calibration import Grid, own_calibration, required_calibration
 from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.dataset.rows import Floats, StatisticRows, largest_scores
-from enformer_ray.dataset.selection import assays, choose_tracks
+from enformer_ray.dataset.rows import Floats, StatisticRows
+from enformer_ray.dataset.selection import RankBy, assays, choose_tracks, tracks_of
+from enformer_ray.dataset.top import MostUnusual, calibrate_rows, largest_rows, least_quantile
 from enformer_ray.planning.plan import Plan, load_plan
 from enformer_ray.readers.in_memory import parquet_table
 from enformer_ray.readers.row_groups import RowGroup
@@ -22,8 +25,6 @@ from enformer_ray.rundir.store import RunStore
 MAX_POINTS = 100_000
 """Points of a Manhattan plot."""
 
-_LOG_P = "neg_log_10_p_value"
-_BATCH_ROWS = 131_072
 _POINT_KEYS = ("chromosome", "position", "variant_id")
 
 _PER_DECADE = 8
@@ -52,7 +53,9 @@ class Overview:
         points: of the Manhattan plot: variant, chromosome, position, variant_id, height, score, track, source_id.
         points_of: variants that have a place in the plot, of which `points` shows some or all.
         without_p: scored variants that have none, since they have no p-value in a study that gives p-values.
-        top: variants with the largest |score|: key columns, variant, score, track, height, source_id.
+        ranked_by: what `top` is by.
+        top: variants with the largest |score| or |quantile|: key columns, variant, score, track, height, source_id;
+            of a calibrated run also quantile and z.
         distributions: by assay.
     """
 
@@ -64,6 +67,7 @@ class Overview:
     points: pa.Table
     points_of: int
     without_p: int
+    ranked_by: RankBy
     top: pa.Table
     distributions: list[Distribution]
 
@@ -74,7 +78,12 @@ class Overview:
 
 
 def sweep(
-    store: RunStore, statistic: str | None = None, tracks: Sequence[str] = (), top: int = 10, points: int = MAX_POINTS
+    store: RunStore,
+    statistic: str | None = None,
+    tracks: Sequence[str] = (),
+    top: int = 10,
+    points: int = MAX_POINTS,
+    rank_by: RankBy | None = None,
 ) -> Overview:
     """Read all scores of a statistic of a finished run once.
 
@@ -84,10 +93,12 @@ def sweep(
         tracks: selectors, as in `choose_tracks`.
         top: variants with the largest scores to keep.
         points: variants to keep for a Manhattan plot at most.
+        rank_by: what the largest scores are; None is `quantile` for a calibrated run, else `score`.
 
     Raises:
         RunIncompleteError: the run is not finished.
         ConfigError, SelectionError: it has no such statistic or track.
+        InputFileError: `rank_by` is `quantile`, and the run is not calibrated.
     """
     plan, run = load_plan(store), FinishedRun(store)
     rows = StatisticRows(run, statistic)
@@ -97,8 +108,16 @@ def sweep(
     )
     counted = Distributions(assays(chosen), noise_floors(store, rows.statistic, chosen))
     # Seeded by the run: its report and its figure show the same sample each time.
-    kept, largest = Points(points, int(plan.document.fingerprint[:8], 16)), Largest(top)
-    for group in group_scores(rows, chosen.column("column").to_pylist(), counted.add):
+    kept = Points(points, int(plan.document.fingerprint[:8], 16))
+    table = required_calibration(run) if rank_by == "quantile" else own_calibration(run)
+    grids = table.grids(rows.statistic, tracks_of(chosen)) if table is not None else None
+    largest = Largest(top, grids, rank_by or ("score" if grids is None else "quantile"))
+
+    def on_block(block: slice, values: Floats) -> None:
+        counted.add(block, values)
+        largest.see(block, values)
+
+    for group in group_scores(rows, chosen.column("column").to_pylist(), on_block):
         if inputs.has_p:
             chromosome = str(group.keys.column("chromosome")[0])
             height = inputs.minus_log10_p(chromosome, group.first_variant, len(group.score))
@@ -115,6 +134,7 @@ def sweep(
         points=_with_source_ids(inputs, kept.table()),
         points_of=kept.placed,
         without_p=kept.without_height,
+        ranked_by=largest.by,
         top=_with_source_ids(inputs, largest.table()),
         distributions=counted.results(),
     )
@@ -133,77 +153,6 @@ def _with_source_ids(inputs: InputRecords, table: pa.Table) -> pa.Table:
     variants = table.column("variant").to_numpy()
     names = inputs.source_ids(np.sort(variants))
     return table.append_column("source_id", pa.array([names.get(v, "") for v in variants.tolist()], pa.string()))
-
-
-class InputRecords:
-    """P-values and names in the input records of a finished run, by number of variant, a chromosome at a time.
-
-    Args:
-        run: the finished run.
-        variants: rows of each chromosome, in the order of `variant`, as the plan has them.
-        first_rows: for gene scores, whose rows are pairs of a variant and a start: for each row of a chromosome the
-            number that input records have for its variant.
-
-    Attributes:
-        has_p: whether any scored variant has a p-value.
-    """
-
-    def __init__(
-        self,
-        run: FinishedRun,
-        variants: Mapping[str, int],
-        first_rows: Callable[[str], NDArray[np.int64]] | None = None,
-    ) -> None:
-        self._run, self._first_rows = run, first_rows
-        starts = np.cumsum([0, *variants.values()])
-        self._first = dict(zip(variants, starts.tolist(), strict=False))
-        self._count = dict(variants)
-        self._loaded: tuple[str, NDArray[np.float64]] = ("", np.empty(0))
-        self.has_p = any(
-            batch.column(_LOG_P).null_count < len(batch) for name in variants for batch in self._batches(name, _LOG_P)
-        )
-
-    def minus_log10_p(self, chromosome: str, first_variant: int, rows: int) -> NDArray[np.float64]:
-        """-log10 p of consecutive variants: the smallest p of several records of a variant, NaN without one."""
-        if self._loaded[0] != chromosome:
-            self._loaded = chromosome, self._read_p(chromosome)
-        start = first_variant - self._first[chromosome]
-        return self._loaded[1][start : start + rows]
-
-    def source_ids(self, variants: NDArray[np.int64]) -> dict[int, str]:
-        """Names that the input files give to some variants (sorted numbers); of several records the first one."""
-        found: dict[int, str] = {}
-        for chromosome, first in self._first.items():
-            rows = variants[slice(*np.searchsorted(variants, [first, first + self._count[chromosome]]))]
-            if not len(rows):
-                continue
-            numbers = rows if self._first_rows is None else self._first_rows(chromosome)[rows - first]
-            names: dict[int, str] = {}
-            for batch in self._batches(chromosome, "source_id"):
-                named = batch.filter(pc.is_valid(batch.column("source_id")))
-                hit = np.isin(named.column("variant").to_numpy(), numbers)
-                for record in named.filter(pa.array(hit)).to_pylist():
-                    names.setdefault(record["variant"], record["source_id"])
-            pairs = zip(rows.tolist(), numbers.tolist(), strict=True)
-            found |= {row: names[number] for row, number in pairs if number in names}
-        return found
-
-    def _read_p(self, chromosome: str) -> NDArray[np.float64]:
-        values = np.full(self._count[chromosome], np.nan)
-        for batch in self._batches(chromosome, _LOG_P):
-            kept = batch.filter(pc.is_valid(batch.column(_LOG_P)))
-            rows = kept.column("variant").to_numpy() - self._first[chromosome]
-            np.fmax.at(values, rows, kept.column(_LOG_P).to_numpy())
-        if self._first_rows is not None:
-            values = values[self._first_rows(chromosome) - self._first[chromosome]]
-        return values
-
-    def _batches(self, chromosome: str, column: str) -> Iterator[pa.RecordBatch]:
-        """`variant` and a column of the records that have a variant."""
-        with self._run.open(layout.variants(chromosome)) as parquet:
-            if column in parquet.schema_arrow.names:
-                for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=["variant", column]):
-                    yield batch.filter(pc.is_valid(batch.column("variant")))
 
 
 @dataclass(frozen=True)
@@ -317,22 +266,45 @@ class Points:
 
 
 class Largest:
-    """Keeps the rows with the largest absolute scores, largest first; ties stay in the order of the dataset."""
+    """Keeps the rows with the largest absolute scores or quantiles, largest first; ties stay in their order.
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    Args:
+        count: rows to keep.
+        grids: of all tracks, for a calibrated run.
+        by: what is largest; `quantile` needs the grids.
+    """
+
+    def __init__(self, count: int, grids: Sequence[Grid] | None = None, by: RankBy = "score") -> None:
+        self._count, self._grids, self.by = count, grids, by
         self._table: pa.Table | None = None
+        self._seen: MostUnusual | None = None
+
+    def see(self, block: slice, values: Floats) -> None:
+        """Take scores (rows, tracks) of the row group that is added next into account."""
+        if self._grids is None or self.by == "score":
+            return
+        self._seen = self._seen or MostUnusual(len(values))
+        at_least = least_quantile(self._table, self._count)
+        for number, scores in enumerate(values.T, block.start):
+            self._seen.add(number, scores, self._grids[number], at_least)
 
     def add(self, group: GroupScores, height: NDArray[np.float64]) -> None:
         """Add a row group, with the y coordinate of each variant in the plot."""
-        table = largest_scores(group.table(group.keys.column_names, height), self._count)
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            group = replace(group, score=seen.score, track=seen.track)
+        table = group.table(group.keys.column_names, height)
+        if self._grids is not None:
+            values = (seen.quantile, seen.z) if seen else calibrate_rows(group.score, group.track, self._grids)
+            for name, column in zip(("quantile", "z"), values, strict=True):
+                table = table.append_column(name, pa.array(column))
         table = table.filter(pc.invert(pc.is_nan(table.column("score"))))
         if self._table is not None:
-            table = largest_scores(pa.concat_tables([self._table, table]), self._count)
-        self._table = table
+            table = pa.concat_tables([self._table, table])
+        self._table = largest_rows(table, self._count, self.by)
 
     def table(self) -> pa.Table:
-        """Key columns, variant, height, score, track (row of the chosen tracks)."""
+        """Key columns, variant, height, score, track (row of the chosen tracks); of a calibrated run quantile and z."""
         if self._table is None:
             raise ValueError("no row group was added")
         return self._table

@@ -19,6 +19,7 @@ import typer
 
 from enformer_ray.cli.printing import cut
 from enformer_ray.cli.terminal import Table, Text, console, print_line, standard_output
+from enformer_ray.dataset.selection import RankBy
 from enformer_ray.errors import ConfigError, EnformerRayError, SelectionError
 from enformer_ray.files import atomic_path, read_small
 
@@ -218,6 +219,10 @@ Tracks = Annotated[
     ),
 ]
 StatisticOption = Annotated[str | None, typer.Option(help="statistic to show (default: the first of the run)")]
+RankByOption = Annotated[
+    RankBy | None,
+    typer.Option(help="what is largest: score, or quantile in the background (default: where RUN is calibrated)"),
+]
 GtfOption = Annotated[Path | None, typer.Option(help="genes in GTF, plain or gzip, of the reference's assembly")]
 
 
@@ -232,6 +237,7 @@ def report(
         int,
         typer.Option(min=0, max=50, help="how many of these to show the tracks of, by two plain passes each; 0: none"),
     ] = 5,
+    rank_by: RankByOption = None,
 ) -> None:
     """Write a report of a finished run: one HTML file that opens without a network."""
     from enformer_ray.analysis.report.page import collect, render
@@ -243,7 +249,8 @@ def report(
     def show_predicted(done: int) -> None:
         print_line(f"predicted the tracks of {done} of {min(profiles, top)} variants")
 
-    page = render(collect(open_store(run_directory), statistic, tracks or [], top, profiles, gtf, show_predicted))
+    store = open_store(run_directory)
+    page = render(collect(store, statistic, tracks or [], top, profiles, gtf, show_predicted, rank_by))
     with Outputs(target, force=True) as outputs:
         outputs.path().write_text(page, encoding="utf-8")
     print_line(f"Wrote {target} ({target.stat().st_size / 1e6:.1f} MB): it opens in any browser, without a network.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enformer_ray.analysis.options import AnnotationOptions, ContigNaming, ExportOptions
+from enformer_ray.cli.calibration import VALUES_HELP, parse_values
 from enformer_ray.cli.options import model_options
 from enformer_ray.errors import ConfigError
 
@@ -21,6 +22,7 @@ export_app = typer.Typer(
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run directory")]
 Prefix = Annotated[Path, typer.Option(help="beginning of the files' paths: PREFIX.1...., PREFIX.2....")]
+Values = Annotated[str, typer.Option(help=VALUES_HELP)]
 ThinAnnotation = Annotated[bool, typer.Option("--thin", help="the tracks alone, for --thin-annot")]
 ThinPanel = Annotated[bool, typer.Option("--thin", help="the tracks alone, in the rows of --bim")]
 
@@ -30,13 +32,24 @@ ThinPanel = Annotated[bool, typer.Option("--thin", help="the tracks alone, in th
 @export_app.command("ldsc")
 @model_options
 def ldsc(
-    run_directory: Run, scores: ExportOptions, output: Prefix, options: AnnotationOptions, thin: ThinAnnotation = False
+    run_directory: Run,
+    scores: ExportOptions,
+    output: Prefix,
+    options: AnnotationOptions,
+    thin: ThinAnnotation = False,
+    base: Annotated[
+        bool,
+        typer.Option("--base/--no-base", help="a column of ones; not beside a model that has one, as the baseline"),
+    ] = True,
+    quantile_bins: Annotated[
+        int | None, typer.Option(min=2, max=100, help="bins 2 to N of each track's quantiles, in place of its scores")
+    ] = None,
 ) -> None:
-    """PREFIX.<chromosome>.annot.gz for LDSC: absolute scores."""
+    """PREFIX.<chromosome>.annot.gz for LDSC: absolute scores; PREFIX.sd.tsv: their standard deviations."""
     from enformer_ray.analysis.exports.ld import export_ldsc
 
     with _source(run_directory, scores) as source:
-        _report(export_ldsc(source, output, options, thin, scores.force), "SNPs")
+        _report(export_ldsc(source, output, options, thin, scores.force, base, quantile_bins), "SNPs")
 
 
 @export_app.command("polyfun")
@@ -106,11 +119,12 @@ def tsv(
     contig_names: Annotated[
         ContigNaming, typer.Option(help="contigs as the run's FASTA names them (chr1), or plain (1)")
     ] = "fasta",
+    values: Values = "score",
 ) -> None:
     """Table packed with bgzip, and its tabix index."""
     from enformer_ray.analysis.exports.text import export_tsv
 
-    with _source(run_directory, scores) as source:
+    with _source(run_directory, scores, values) as source:
         _report(export_tsv(source, output, contig_names, scores.force), "variants")
 
 
@@ -124,18 +138,19 @@ def vcf(
         Path | None, typer.Option("--input", help="input file to annotate, if there were several or it has moved")
     ] = None,
     prefix: Annotated[str, typer.Option(help="beginning of the names of the INFO fields")] = "enformer",
+    values: Values = "score",
 ) -> None:
     """Annotate the INFO column of the file that was scored; all else stays as it is."""
     from enformer_ray.analysis.exports.vcf import export_vcf
 
-    with _source(run_directory, scores) as source:
+    with _source(run_directory, scores, values) as source:
         _report(export_vcf(source, output, variants, prefix, scores.force), "records")
 
 
-def _source(run_directory: str, scores: ExportOptions) -> ExportSource:
+def _source(run_directory: str, scores: ExportOptions, values: str = "score") -> ExportSource:
     from enformer_ray.analysis.exports.source import ExportSource
 
-    return ExportSource(run_directory, scores.statistic, scores.tracks)
+    return ExportSource(run_directory, scores.statistic, scores.tracks, parse_values(values))
 
 
 def _report(summary: ExportSummary, rows: str) -> None:

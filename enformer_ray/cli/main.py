@@ -14,8 +14,9 @@ from typer.core import TyperGroup
 
 from enformer_ray import __version__, api
 from enformer_ray.cli import printing, terminal
-from enformer_ray.cli.analysis import associate, calibrate_app, compare_mpra
-from enformer_ray.cli.dataset import plot_app, query, report
+from enformer_ray.cli.analysis import associate, compare_mpra
+from enformer_ray.cli.calibration import calibrate_app
+from enformer_ray.cli.dataset import RankByOption, plot_app, query, report
 from enformer_ray.cli.export import export_app
 from enformer_ray.cli.score import (
     RunDirectory,
@@ -105,13 +106,14 @@ def show(
     track: Annotated[
         str | None, typer.Option(help="column, index, identifier or description (default: any track)")
     ] = None,
+    rank_by: RankByOption = None,
 ) -> None:
-    """Show the variants with the largest scores of a finished run."""
+    """Show the variants with the largest scores of a finished run; of a calibrated one, with the largest quantiles."""
     from enformer_ray.dataset.dataset import open_scores
 
     scores = open_scores(run_directory)
     statistic = statistic or scores.statistics[0]
-    printing.print_top(scores.top(statistic, top, track), statistic)
+    printing.print_top(scores.top(statistic, top, track, rank_by), statistic)
 
 
 def demo(
@@ -126,7 +128,7 @@ def demo(
     world = make_world(output / "input")
     job = demo_job(world, output / "run")
     score_or_preview(api.score, job)
-    show(job.output, statistic="sad", top=10, track=None)
+    show(job.output, statistic="sad", top=10, track=None, rank_by=None)
     analysis.print_agreement(compare(job.output, world.truth))
     analysis.analyse(job.output, world.genes, output / "association")
     analysis.print_demo_end(job)

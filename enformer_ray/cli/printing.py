@@ -235,14 +235,18 @@ def print_paths(paths: Iterable[str]) -> None:
 def print_top(top: pa.Table, statistic: str) -> None:
     """Print the variants with the largest scores; long alleles are cut, the dataset holds them whole."""
     genes = ["gene", "from its start"] if "gene_name" in top.column_names else []
-    table = Table("variant", *genes, "indel", "track", "description", statistic)
-    table.columns[-1].justify = "right"
+    numbers = {statistic: "score"} | {name: name for name in ("quantile", "z") if name in top.column_names}
+    table = Table("variant", *genes, "indel", "track", "description")
+    for name in numbers:
+        table.add_column(name, justify="right")
     for row in top.to_pylist():
         alleles = f"{_short(row['reference_allele'])}>{_short(row['alternate_allele'])}"
         variant = f"{row['chromosome']}:{row['position']} {alleles}"
         gene = (_short(row["gene_name"], 30), f"{row['tss_distance']:+,} bp") if genes else ()
         cells = (variant, *gene, row["indel_convention"], row["track"], row["description"] or "")
-        table.add_row(*map(Text, cells), f"{row['score']:.4g}")
+        values = {name: row[key] for name, key in numbers.items()}
+        formats = (f"{value:.{6 if name == 'quantile' else 4}g}" for name, value in values.items())
+        table.add_row(*map(Text, cells), *formats)
     console.print(table)
 
 

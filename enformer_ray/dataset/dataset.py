@@ -14,15 +14,18 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from enformer_ray.dataset import rows
+from enformer_ray.dataset.calibration import CalibrationTable, own_calibration, required_calibration
 from enformer_ray.dataset.finished import FinishedRun, check_compatible
-from enformer_ray.dataset.rows import top_rows
 from enformer_ray.dataset.selection import (
+    RankBy,
     VariantFilter,
     parse_regions,
     parse_variant_ids,
     select_columns,
     track_column,
+    tracks_of,
 )
+from enformer_ray.dataset.top import largest_rows, top_rows
 from enformer_ray.dataset.views import DuckDBFiles, TableContents, connect, repeated_variants
 from enformer_ray.errors import ConfigError, MissingPackageError
 from enformer_ray.rundir.manifest import Manifest
@@ -208,10 +211,8 @@ class ScoreDataset:
             Batches with the columns and in the order of `to_arrow`.
         """
         columns = self._columns(tracks)
-        batch_rows = rows or max(1, _BATCH_VALUES // len(columns))
         for dataset in self._datasets(statistic, columns):
-            # Arrow's default reads 16 batches ahead, which are 4 GiB here.
-            yield from dataset.to_batches(batch_size=batch_rows, batch_readahead=1, fragment_readahead=1)
+            yield from _batches(dataset, rows or max(1, _BATCH_VALUES // len(columns)))
 
     def to_pandas(self, statistic: str, tracks: Sequence[str | int] | None = None) -> pd.DataFrame:
         """The same as `to_arrow` in pandas.
@@ -258,7 +259,8 @@ class ScoreDataset:
         """A DuckDB connection with a view of each statistic, `inputs`, `variants` and `tracks`.
 
         Statistics have a column `variant` before the others, which joins them to `variants` (key columns, a row for
-        each variant) and `inputs` (a row for each input allele, with its status and the columns of its study).
+        each variant) and `inputs` (a row for each input allele, with its status and the columns of its study). Where
+        the runs are calibrated, `sad_quantile` and `sad_z` are like `sad` with quantiles and z in place of the scores.
 
         Returns:
             The connection; the caller closes it.
@@ -268,7 +270,8 @@ class ScoreDataset:
     def connect(self, files: DuckDBFiles, names: Set[str] | None = None) -> duckdb.DuckDBPyConnection:
         """The same with other paths of files and, if `names` in a query are given, only with the tracks among them."""
         runs = list(zip(self._runs.runs, self._runs.offsets, strict=True))
-        contents = TableContents(runs, self.statistics, self._variants, self._runs.repeated, self.track_table, names)
+        selected = (self.statistics, self._variants, self._runs.repeated, self.track_table)
+        contents = TableContents(runs, *selected, names, self.calibrations)
         return connect(contents, files)
 
     def range_files(self) -> DuckDBFiles:
@@ -289,21 +292,40 @@ class ScoreDataset:
         """Another name of `inputs`: that of their folder."""
         return self.inputs()
 
-    def top(self, statistic: str, n: int, track: str | int | None = None) -> pa.Table:
-        """The variants with the largest absolute score, largest first; read batch by batch.
+    def top(self, statistic: str, n: int, track: str | int | None = None, by: RankBy | None = None) -> pa.Table:
+        """The variants with the largest absolute score or quantile, largest first; read batch by batch.
 
         Args:
             statistic: name of a statistic.
             n: largest number of rows.
-            track: as in `column`; None takes for each variant the track on which its score is largest.
+            track: as in `column`; None takes for each variant the track on which its score or quantile is largest.
+            by: `score`, or `quantile`, by which tracks are comparable; None is the latter where the runs are
+                calibrated (docs/calibration.md).
 
         Returns:
-            Key columns, `indel_convention`, then track (column name), description (null without a track table), score.
+            Key columns, `indel_convention`, then track (column name), description (null without a track table), score;
+            where the runs are calibrated also quantile and z.
+
+        Raises:
+            InputFileError: `by` is `quantile`, and a run is not calibrated.
         """
-        batches = self.to_batches(statistic, None if track is None else [self.column(track)])
+        columns = self._columns(None if track is None else [self.column(track)])
+        tracks = tracks_of(self.tracks(self.column(track)).track_table if track is not None else self.track_table)
+        tables = self._runs.required_tables() if by == "quantile" else self.calibrations
+        by = by or ("quantile" if tables else "score")
         table = self.track_table
         descriptions = dict(zip(*(table.column(c).to_pylist() for c in ("column", "description")), strict=True))
-        return top_rows(batches, n, descriptions)
+        found = []
+        for number, dataset in enumerate(self._datasets(statistic, columns)):
+            grids = tables[number].grids(statistic, tracks) if tables else None
+            batches = _batches(dataset, max(1, _BATCH_VALUES // len(columns)))
+            found.append(top_rows(batches, n, descriptions, grids, by))
+        return largest_rows(pa.concat_tables(found), n, by)
+
+    @property
+    def calibrations(self) -> list[CalibrationTable]:
+        """The tables by which the runs are calibrated (docs/calibration.md), one each; none if one has none."""
+        return self._runs.tables
 
     @cached_property
     def _variants(self) -> VariantFilter:
@@ -331,6 +353,11 @@ class ScoreDataset:
             yield dataset
 
 
+def _batches(dataset: pads.Dataset, rows: int) -> Iterator[pa.RecordBatch]:
+    # Arrow's default reads 16 batches ahead, which are 4 GiB here.
+    return iter(dataset.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1))
+
+
 class _Runs:
     """Runs, with what is computed once for all selections.
 
@@ -342,6 +369,14 @@ class _Runs:
     def __init__(self, runs: Sequence[FinishedRun]) -> None:
         self.runs = tuple(runs)
         self.offsets = tuple(accumulate((run.manifest.rows for run in runs), initial=0))[:-1]
+
+    @cached_property
+    def tables(self) -> list[CalibrationTable]:
+        found = [table for table in map(own_calibration, self.runs) if table is not None]
+        return found if len(found) == len(self.runs) else []
+
+    def required_tables(self) -> list[CalibrationTable]:
+        return [required_calibration(run) for run in self.runs]
 
     @cached_property
     def chromosomes(self) -> set[str]:

@@ -1,10 +1,10 @@
-"""Reads rows of a finished run: scores by the number of the variant, the largest ones, and input alleles."""
+"""Reads rows of a finished run: scores by the number of the variant, and input alleles."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.selection import VariantFilter
 from enformer_ray.errors import ConfigError, SelectionError
 from enformer_ray.readers.row_groups import NumberedRows, RowGroup
-from enformer_ray.rundir.layout import ROW_COLUMNS, row_columns, score_schema, track_columns
+from enformer_ray.rundir.layout import ROW_COLUMNS
 
 Floats = NDArray[np.float32]
 
@@ -28,10 +28,6 @@ _MAX_ROWS = 65_536
 _MAX_HELD_GROUPS = 4
 _POSITION = ROW_COLUMNS.index("position")
 _P, _LOG_P = "p_value", "neg_log_10_p_value"
-
-_NO_TOP_ROWS = pa.schema(
-    [*score_schema([]), ("track", pa.string()), ("description", pa.string()), ("score", pa.float32())]
-).empty_table()
 
 
 class StatisticRows:
@@ -144,42 +140,6 @@ class StatisticRows:
 def batch_rows(columns: int) -> int:
     """Number of rows that are handled at a time, from the number of columns."""
     return max(1, min(_MAX_ROWS, BATCH_VALUES // max(1, columns)))
-
-
-def top_rows(batches: Iterable[pa.RecordBatch], n: int, descriptions: Mapping[str, str | None]) -> pa.Table:
-    """The n rows whose largest absolute score is largest; ties stay in the order of the batches.
-
-    Rows without a score are left out. Batches have ROW_COLUMNS (and those of genes), then a column for each track;
-    `descriptions` are by column. The table has track, description and score (signed) instead of the tracks.
-    """
-    best: pa.Table | None = None
-    # Never more than n rows and one batch, each already reduced to its best track.
-    for batch in batches:
-        if batch.num_rows:
-            candidates = _best_track(batch, descriptions)
-            best = largest_scores(pa.concat_tables([best, candidates]) if best is not None else candidates, n)
-    return _NO_TOP_ROWS if best is None else best
-
-
-def _best_track(batch: pa.RecordBatch, descriptions: Mapping[str, str | None]) -> pa.Table:
-    tracks = track_columns(batch.schema.names)
-    score = batch.column(tracks[0]).to_numpy(zero_copy_only=False).copy()
-    which = np.zeros(len(score), dtype=np.int64)
-    for i, track in enumerate(tracks[1:], 1):
-        values = batch.column(track).to_numpy(zero_copy_only=False)
-        larger = np.abs(values) > np.abs(score)
-        score[larger], which[larger] = values[larger], i
-    names = pa.array([tracks[i] for i in which], pa.string())
-    texts = pa.array([descriptions[tracks[i]] for i in which], pa.string())
-    table = pa.Table.from_batches([batch]).select(row_columns(batch.schema.names))
-    table = table.append_column("track", names).append_column("description", texts)
-    return table.append_column("score", pa.array(score)).filter(pa.array(~np.isnan(score)))
-
-
-def largest_scores(table: pa.Table, n: int) -> pa.Table:
-    """The n rows with the largest absolute `score`, largest first, NaN last; ties stay in the order of the table."""
-    order = np.argsort(-np.abs(table.column("score").to_numpy()), kind="stable")
-    return table.take(pa.array(order[:n]))
 
 
 def with_source_ids(runs: Sequence[FinishedRun], source_ids: Iterable[str]) -> VariantFilter:

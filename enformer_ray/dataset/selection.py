@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, reduce
 from operator import or_
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,12 @@ from enformer_ray.errors import SelectionError
 from enformer_ray.genome.coordinates import MAX_POSITION, Region, canonical_name, parse_region
 from enformer_ray.model.tracks import TrackTable, select_tracks
 from enformer_ray.rundir import layout
+
+Value = Literal["score", "quantile", "z"]
+"""What is given of a score: itself, its signed quantile in a background, its z by that (docs/calibration.md)."""
+
+RankBy = Literal["score", "quantile"]
+"""What variants are ranked by: |score|; or |quantile|, and |z| where that is equal."""
 
 OTHER = "other"
 """Assay of tracks without a track table, or with another prefix than the four assays."""

@@ -6,13 +6,16 @@ import atexit
 import glob
 import os
 import weakref
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
+from enformer_ray.dataset.calibration import CalibrationTable
 from enformer_ray.dataset.finished import FinishedRun
-from enformer_ray.dataset.selection import VariantFilter, quoted
+from enformer_ray.dataset.selection import Track, Value, VariantFilter, quoted, tracks_of
 from enformer_ray.definitions import other_names
 from enformer_ray.errors import EnformerRayError, StoreError
 from enformer_ray.rundir.remote_files import PROTOCOL, RangeFiles
@@ -20,6 +23,7 @@ from enformer_ray.rundir.remote_files import PROTOCOL, RangeFiles
 if TYPE_CHECKING:
     import duckdb
 
+_CALIBRATED: tuple[Value, ...] = ("quantile", "z")
 _IDS, _REPEATED = "selection.ids", "selection.repeated"
 
 
@@ -33,6 +37,7 @@ class TableContents(NamedTuple):
         repeated: variants that a run before has, too: variant, kept (that of the first run that has it), variant_id.
         track_table: which tracks.
         names: names in a query, to whose tracks the tables of statistics are limited; None for all tracks.
+        calibrations: the table of each run, if all are calibrated: then statistics have tables of quantiles and z, too.
     """
 
     runs: Sequence[tuple[FinishedRun, int]]
@@ -41,6 +46,7 @@ class TableContents(NamedTuple):
     repeated: pa.Table
     track_table: pa.Table
     names: Set[str] | None = None
+    calibrations: Sequence[CalibrationTable] = ()
 
 
 class DuckDBFiles:
@@ -120,12 +126,49 @@ def connect(contents: TableContents, files: DuckDBFiles) -> duckdb.DuckDBPyConne
         connection.execute(f'CREATE VIEW "{statistic}" AS {" UNION ALL ".join(selects)}')
         for other in other_names(statistic):  # a query may say the name of now of an older run, or the other way round
             connection.execute(f'CREATE VIEW "{other}" AS SELECT * FROM "{statistic}"')
+        if contents.calibrations:
+            _create_calibrated(connection, contents, files, statistic)
     selects = (_scores(contents, files, number, contents.statistics[0], "keys") for number in range(len(contents.runs)))
     connection.execute(f"CREATE VIEW variants AS {' UNION ALL '.join(selects)}")
     selects = (_inputs(contents, files, number) for number in range(len(contents.runs)))
     selected = "" if contents.variants.keeps_all else " WHERE variant IN (SELECT variant FROM variants)"
     connection.execute(f"CREATE VIEW inputs AS SELECT * FROM ({' UNION ALL BY NAME '.join(selects)}){selected}")
     return connection
+
+
+def _create_calibrated(
+    connection: duckdb.DuckDBPyConnection, contents: TableContents, files: DuckDBFiles, statistic: str
+) -> None:
+    """Views of a statistic with the quantile and the z of each score in its place."""
+    from duckdb.func import PythonUDFType
+
+    for value in _CALIBRATED:
+        selects = []
+        for number, table in enumerate(contents.calibrations):
+            tracks = tracks_of(contents.runs[number][0].track_table)
+            name = f"{statistic}_{value}_{number}"
+            function = _function(table, statistic, tracks, value)
+            connection.create_function(name, function, ["INTEGER", "FLOAT"], "FLOAT", type=PythonUDFType.ARROW)
+            places = {track.column: place for place, track in enumerate(tracks)}
+            shown = {track: f'"{name}"({place}, "{track}") AS "{track}"' for track, place in places.items()}
+            selects.append(_scores(contents, files, number, statistic, "all", shown))
+        connection.execute(f'CREATE VIEW "{statistic}_{value}" AS {" UNION ALL ".join(selects)}')
+
+
+def _function(
+    table: CalibrationTable, statistic: str, tracks: Sequence[Track], value: Value
+) -> Callable[[pa.ChunkedArray, pa.ChunkedArray], pa.Array]:
+    """A function of the places of tracks in `tracks`, and of scores."""
+    loaded = cache(lambda: table.grids(statistic, tracks))
+
+    def calibrated(places: pa.ChunkedArray, scores: pa.ChunkedArray) -> pa.Array:
+        numbers, values = places.to_numpy(), scores.to_numpy().astype(np.float32)
+        found = np.empty_like(values)
+        for place in np.unique(numbers):
+            found[numbers == place] = loaded()[place].of(value, values[numbers == place])
+        return pa.array(found, from_pandas=True)  # NaN becomes null
+
+    return calibrated
 
 
 def repeated_variants(runs: Sequence[tuple[FinishedRun, int]]) -> pa.Table:
@@ -168,9 +211,17 @@ def _open(files: DuckDBFiles) -> duckdb.DuckDBPyConnection:
 
 
 def _scores(
-    contents: TableContents, files: DuckDBFiles, number: int, statistic: str, columns: Literal["keys", "all"] = "all"
+    contents: TableContents,
+    files: DuckDBFiles,
+    number: int,
+    statistic: str,
+    columns: Literal["keys", "all"] = "all",
+    expressions: Mapping[str, str] | None = None,
 ) -> str:
-    """Query of the rows of a statistic in one run: key columns, and tracks if `columns` is `all`."""
+    """Query of the rows of a statistic in one run: key columns, and tracks if `columns` is `all`.
+
+    Tracks are as they are, or what is given for them by `expressions`.
+    """
     run, offset = contents.runs[number]
     conditions = [] if contents.variants.keeps_all else [contents.variants.sql(_IDS)]
     score_files = run.score_files(statistic, contents.variants)
@@ -183,7 +234,10 @@ def _scores(
     tracks = contents.track_table.column("column").to_pylist() if columns == "all" else []
     if contents.names is not None:
         tracks = [name for name in tracks if name in contents.names]
-    shown = "*" if len(tracks) == run.track_table.num_rows else ", ".join((*run.row_columns, *tracks))
+    if expressions is not None:
+        shown = ", ".join((*run.row_columns, *(expressions[track] for track in tracks)))
+    else:
+        shown = "*" if len(tracks) == run.track_table.num_rows else ", ".join((*run.row_columns, *tracks))
     return (
         f"SELECT ([{firsts}]::BIGINT[])[(file_index + 1)::BIGINT] + file_row_number::BIGINT AS variant, {shown} "
         f"FROM {_parquet(files.paths(number, [file.path for file in score_files]))}"

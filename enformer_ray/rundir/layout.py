@@ -40,6 +40,8 @@ VARIANTS = "variants"
 RUN = "run.json"
 AUDIT = "audit.parquet"
 MANIFEST = "manifest.json"
+CALIBRATION_FOLDER = "calibration"
+CALIBRATION = "calibration/table.parquet"
 
 _RECEIPT = re.compile(rf"{RECEIPTS}/(?P<shard>\d{{5,}})(\.(?P<part>[01](\.[01])*))?\.json")
 _LEASE = re.compile(rf"{LEASE}/(?P<epoch>\d{{6,}})\.json")

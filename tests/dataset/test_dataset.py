@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from enformer_ray.config import JobConfig, ScoringConfig
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
-from enformer_ray.dataset.rows import top_rows
+from enformer_ray.dataset.top import top_rows
 from enformer_ray.errors import ConfigError, DatasetCorruptError, RunIncompleteError, SelectionError
 from enformer_ray.planning.plan import load_plan, make_plan
 from enformer_ray.publish.finalise import finalise

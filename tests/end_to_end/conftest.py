@@ -48,7 +48,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return run
 
 
-def run_program(*arguments: str | Path, cwd: Path, timeout: float = 240) -> Finished:
+def run_program(*arguments: str | Path | int, cwd: Path, timeout: float = 240) -> Finished:
     """Run a command line as a program of its own."""
     done = subprocess.run(
         [str(PROGRAM), *map(str, arguments)],

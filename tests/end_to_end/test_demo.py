@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -114,6 +115,50 @@ def test_show_and_status_read_the_run(run: Path, folder: Path) -> None:
     status = run_program("status", run, cwd=folder)
     assert "20 of 20" in status.out
     assert "finished" in status.out
+
+
+def calibrate(run: Path, folder: Path, variants: int) -> Path:
+    """A copy of the run, calibrated by so many matched SNVs."""
+    calibrated = folder / f"calibrated-{variants}" / "run"
+    shutil.copytree(run, calibrated)
+    done = run_program("calibrate", calibrated, "--background", "auto", "--n", variants, cwd=folder, timeout=900)
+    assert done.status == 0, done.error
+    assert f"is calibrated by {variants:,} variants" in done.out
+    return calibrated
+
+
+def test_a_calibrated_run_is_ranked_by_quantile(run: Path, folder: Path) -> None:
+    calibrated = calibrate(run, folder, 120)
+    shown = run_program("show", calibrated, "--top", "3", cwd=folder)
+    assert re.search(r"sad +quantile +z$", shown.out, re.MULTILINE)
+    assert len(re.findall(r"0\.99\d+ +-?[\d.]+$", shown.out, re.MULTILINE)) == 3
+    asked = run_program("query", calibrated, "SELECT max(track_0000) FROM sad_quantile", cwd=folder)
+    assert float(asked.out.split()[1]) == pytest.approx(120 / 121)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_quantiles_of_fresh_matched_snvs_are_uniform(run: Path, folder: Path) -> None:
+    """Prints the Kolmogorov-Smirnov p-value of |quantile| of each statistic and track (pytest -s)."""
+    calibrated, world, fresh = calibrate(run, folder, 2000), run.parent / "input", folder / "fresh"
+    given = ("--reference", world / "genome.fa", "--like", world / "variants.vcf", "--n", "400", "--seed", "99")
+    drawn = run_program("calibrate", "background", *given, "--output", folder / "fresh.vcf", cwd=folder)
+    assert drawn.status == 0, drawn.error
+    options = ("--weights", world / "model.safetensors", "--tracks-table", world / "tracks.tsv", "--reverse-complement")
+    options = (*options, "--statistics", "sad,log2_ratio,centre", "--threads", "1", "--workers", "2")
+    inputs = ("--variants", folder / "fresh.vcf", "--reference", world / "genome.fa", "--output", fresh)
+    scored = run_program("score", *inputs, *options, cwd=folder, timeout=900)
+    assert scored.status == 0, scored.error
+    table = calibrated / "calibration" / "table.parquet"
+    applied = run_program("calibrate", "apply", fresh, "--table", table, "--output", folder / "quantiles", cwd=folder)
+    assert applied.status == 0, applied.error
+    ks = {}
+    for statistic in ("sad", "log2_ratio", "centre"):
+        quantiles = pd.read_parquet(folder / "quantiles" / statistic).filter(like="track_").abs()
+        assert quantiles.shape == (400, len(rule.TRACKS))
+        ks |= {(statistic, name): float(stats.kstest(quantiles[name], "uniform").pvalue) for name in quantiles}
+    print(ks)
+    assert min(ks.values()) > 0.01, ks
 
 
 def test_the_same_command_again_scores_nothing(run: Path, folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from enformer_ray.analysis.exports.annotation_columns import BASE, Moments, QuantileBins, with_base
 from enformer_ray.analysis.exports.source import KEYS, ExportSource, ExportSummary
 from enformer_ray.analysis.exports.text import bgzip_writer, header, lines
 from enformer_ray.analysis.options import AnnotationOptions
@@ -82,10 +84,13 @@ def export_ldsc(
     options: AnnotationOptions | None = None,
     thin: bool = False,
     force: bool = False,
+    base: bool = True,
+    quantile_bins: int | None = None,
 ) -> ExportSummary:
-    """Write CHR, BP, SNP, CM and a column a track, separated by tabs; thin files have the tracks alone.
+    """Write CHR, BP, SNP, CM, `base` and a column a track, separated by tabs; and `PREFIX.sd.tsv`.
 
-    `ldsc.py --l2` wants the SNPs of its .bim in the order of its .bim: give it (`options.bim`).
+    `ldsc.py --l2` wants the SNPs of its .bim in the order of its .bim: give it (`options.bim`). `PREFIX.sd.tsv` has the
+    mean and the standard deviation (of numpy.std) of each column over the SNPs of all files, for tau*.
 
     Args:
         source: the scores.
@@ -93,10 +98,37 @@ def export_ldsc(
         options: contents of the annotation.
         thin: leave out the first four columns, for `ldsc.py --thin-annot`.
         force: overwrite existing files.
+        base: write the column of ones.
+        quantile_bins: number of quantile bins, of which columns take the place of those of the tracks.
     """
-    return _write_tables(
-        source, output, ".annot.gz", () if thin else _LDSC_COLUMNS, options or AnnotationOptions(), force
-    )
+    options, summary = options or AnnotationOptions(), ExportSummary()
+    with ExitStack() as stack:
+        outputs = stack.enter_context(Outputs(output, force))
+        outputs.existing(".sd.tsv")  # before all SNPs are written, not after
+        # Closed with the rest, for the sake of their temporary folders, when an error keeps this frame alive.
+        parts, columns = stack.enter_context(closing(_annotated(source, options, summary))), source.columns
+        bins: QuantileBins | None = None
+        if quantile_bins is not None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="enformer-ray-annotation-"))
+            bins = QuantileBins(columns, quantile_bins, Path(folder))
+            parts, columns = stack.enter_context(closing(bins.of(parts))), bins.names
+        columns = [BASE, *columns] if base else columns
+        moments = Moments(columns)
+        names = [*(() if thin else _LDSC_COLUMNS), *columns]
+        for chromosome, batches in parts:
+            with bgzip_writer(outputs.path(f".{chromosome}.annot.gz")) as file:
+                file.write(header(names))
+                for batch in map(with_base, batches):
+                    moments.add(batch)
+                    file.write(lines([batch.column(name) for name in names], missing="NA"))
+        outputs.path(".sd.tsv").write_bytes(moments.table())
+    summary.files += outputs.written
+    if bins is not None and bins.empty:
+        summary.notes.append(
+            f"{len(bins.empty):,} bins hold no SNPs, since many have one score ({', '.join(bins.empty[:3])}). Take "
+            "fewer --quantile-bins, or leave these columns out."
+        )
+    return summary
 
 
 def export_sldp(
@@ -115,19 +147,11 @@ def export_sldp(
         thin: leave out the first five columns; SLDP then takes rows and signs to be those of the panel's .bim.
         force: overwrite existing files.
     """
-    signed = replace(options or AnnotationOptions(), signed=True)
-    return _write_tables(source, output, ".sannot.gz", () if thin else _SLDP_COLUMNS, signed, force)
-
-
-def _write_tables(
-    source: ExportSource, output: Path, suffix: str, keys: tuple[str, ...], options: AnnotationOptions, force: bool
-) -> ExportSummary:
-    """Write a tab-separated file a chromosome: `keys`, then the tracks."""
-    summary = ExportSummary()
-    names = [*keys, *source.columns]
+    signed, summary = replace(options or AnnotationOptions(), signed=True), ExportSummary()
+    names = [*(() if thin else _SLDP_COLUMNS), *source.columns]
     with Outputs(output, force) as outputs:
-        for chromosome, batches in _annotated(source, options, summary):
-            with bgzip_writer(outputs.path(f".{chromosome}{suffix}")) as file:
+        for chromosome, batches in _annotated(source, signed, summary):
+            with bgzip_writer(outputs.path(f".{chromosome}.sannot.gz")) as file:
                 file.write(header(names))
                 for batch in batches:
                     file.write(lines([batch.column(name) for name in names], missing="NA"))
@@ -165,7 +189,7 @@ def export_polyfun(
 
 def _annotated(
     source: ExportSource, options: AnnotationOptions, summary: ExportSummary
-) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+) -> Generator[tuple[str, Iterator[pa.RecordBatch]]]:
     """Chromosome and batches of its SNPs: _PLACE, then a column a track without nulls; counts go into `summary`.
 
     A1 is the alternate allele, or the A1 of the .bim.

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from enformer_ray.analysis.options import Names
 from enformer_ray.catalogue.sources import STANDARD_INPUT
+from enformer_ray.dataset.calibration import calibrated, required_calibration, value_columns
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.dataset.rows import StatisticRows, batch_rows
-from enformer_ray.dataset.selection import Track, choose_tracks, tracks_of
+from enformer_ray.dataset.selection import Track, Value, choose_tracks, tracks_of
 from enformer_ray.definitions import current_name
 from enformer_ray.errors import AnalysisError
 from enformer_ray.genome.coordinates import canonical_name
@@ -54,6 +55,7 @@ class ExportSource:
         run_directory: path or URI.
         statistic: name.
         selectors: of tracks, as in `select_columns`; none means all.
+        values: what is written of each score; other ones than the score need a calibrated run.
 
     Attributes:
         store: the run directory.
@@ -61,21 +63,32 @@ class ExportSource:
         statistic: name.
         tracks: the selected tracks.
         rows: the rows of the statistic.
+        values: what is written of each score.
 
     Raises:
         RunIncompleteError: the run is not finished.
+        InputFileError: the run is not calibrated, and `values` want that.
         DatasetCorruptError: a file is missing or has another size.
         ConfigError: there is no such statistic.
         SelectionError: a selector names no track.
     """
 
-    def __init__(self, run_directory: str, statistic: str, selectors: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        run_directory: str,
+        statistic: str,
+        selectors: Sequence[str] = (),
+        values: Sequence[Value] = ("score",),
+    ) -> None:
         self._run = run = FinishedRun(open_store(run_directory))
         self.store, self.manifest = run.store, run.manifest
         self.manifest.refuse_genes(self.store.uri)
         self.rows = StatisticRows(run, statistic)
         self.statistic = self.rows.statistic
         self.tracks: list[Track] = tracks_of(choose_tracks(run.track_table, selectors, self.store.uri))
+        self.values = tuple(values)
+        plain = set(values) == {"score"}
+        self._grids = None if plain else required_calibration(run).grids(self.rows.statistic, self.tracks)
 
     def __enter__(self) -> ExportSource:
         """Open a database with the input records as the view `records`, whose sorts may spill to disk."""
@@ -109,6 +122,19 @@ class ExportSource:
     def columns(self) -> list[str]:
         """Columns of the selected tracks."""
         return [track.column for track in self.tracks]
+
+    @property
+    def value_columns(self) -> list[str]:
+        """Names of what is written of each track."""
+        return value_columns(self.columns, self.values)
+
+    def values_of(self, rows: pa.RecordBatch | pa.Table) -> list[pa.Array]:
+        """Columns of `value_columns` of rows with the tracks."""
+        found = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        columns = [found.column(name).combine_chunks() for name in self.columns]
+        if self._grids is None:
+            return columns
+        return calibrated([c.to_numpy(zero_copy_only=False) for c in columns], self._grids, self.values)
 
     @property
     def contig_aliases(self) -> dict[str, str]:
@@ -213,7 +239,7 @@ class RecordScores(NamedTuple):
         position: as in the file; None where it could not be read.
         reference: as in the file.
         alternates: as in the file; empty for a record without alternate alleles.
-        scores: for each track, as text, the score of each alternate allele or `.`; None when all are missing.
+        scores: for each of `value_columns`, as text, that of each alternate allele or `.`; None when all are missing.
     """
 
     record: int
@@ -271,7 +297,7 @@ def record_scores(source: ExportSource, file: str) -> Iterator[RecordScores]:
 def _records_of(source: ExportSource, batch: pa.RecordBatch) -> Iterator[RecordScores]:
     variant = batch.column("variant").to_numpy()
     found = source.rows.take(variant, source.columns)
-    texts = [as_text(found.column(name).combine_chunks(), MISSING).to_pylist() for name in source.columns]
+    texts = [as_text(column, MISSING).to_pylist() for column in source.values_of(found)]
     original = [batch.column(i).to_pylist() for i in range(5)]
     record = batch.column("record").to_numpy()
     starts = np.flatnonzero(np.append(True, record[1:] != record[:-1])).tolist()

@@ -50,11 +50,10 @@ def export_tsv(
         outputs.existing(".tbi")  # before all scores are written, not after
         path = outputs.path()
         with bgzip_writer(path) as file:
-            names = [*_KEYS, *source.columns]
-            file.write(header(["#" + names[0], *names[1:]]))
+            file.write(header(["#" + _KEYS[0], *_KEYS[1:], *source.value_columns]))
             for batch in source.batches(["indel_convention"]):
-                columns = [renamed(batch.column(names[0]), contigs), *(batch.column(name) for name in names[1:])]
-                file.write(lines(columns, _MISSING))
+                keys = [renamed(batch.column(_KEYS[0]), contigs), *(batch.column(name) for name in _KEYS[1:])]
+                file.write(lines([*keys, *source.values_of(batch)], _MISSING))
                 summary.count(batch, source.columns)
                 max_position = max(max_position, pc.max(batch.column("position")).as_py())
         write_index(outputs, path, max_position)

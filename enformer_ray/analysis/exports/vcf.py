@@ -38,6 +38,7 @@ _CONTIG = re.compile(r"##contig=<ID=([^,>]+)(?:.*,IDX=(\d+)>)?")
 _INFO = 7
 _READ_BYTES = 4 << 20
 _DECLARED = re.compile(rb"##INFO=<ID=([^,>]+)")
+_MEANINGS = {"quantile": "signed quantile in a background", "z": "z by a background"}
 _NAME = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*")  # VCF 4.3, section 1.6.1, "INFO"
 
 
@@ -109,16 +110,19 @@ class InfoField(NamedTuple):
 
 
 def info_fields(source: ExportSource, prefix: str) -> list[InfoField]:
-    """A field for each track: `<prefix>_<statistic>_<column>`."""
+    """A field for each value of each track: `<prefix>_<statistic>_<column>`, with `_quantile` or `_z` behind it."""
     if not _NAME.fullmatch(prefix):
         raise ConfigError(f"--prefix {prefix}: give letters, digits, _ and ., a letter or _ first, as VCF wants them.")
     alleles = "of ALT against REF" if source.signed else "of ALT"
+    names = iter(source.value_columns)
     fields = []
     for track in source.tracks:
-        name = f"{prefix}_{source.statistic}_{track.column}"
-        description = f"Enformer {source.statistic} {alleles}, {track.label} ({track.identifier or track.column})"
-        description = " ".join(description.split()).replace("\\", "\\\\").replace('"', '\\"')
-        fields.append(InfoField(name, f'##INFO=<ID={name},Number=A,Type=Float,Description="{description}">'))
+        for value in source.values:
+            name = f"{prefix}_{source.statistic}_{next(names)}"
+            what = source.statistic if value == "score" else f"{source.statistic}, {_MEANINGS[value]},"
+            description = f"Enformer {what} {alleles}, {track.label} ({track.identifier or track.column})"
+            description = " ".join(description.split()).replace("\\", "\\\\").replace('"', '\\"')
+            fields.append(InfoField(name, f'##INFO=<ID={name},Number=A,Type=Float,Description="{description}">'))
     return fields
 
 

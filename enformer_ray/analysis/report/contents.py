@@ -110,7 +110,7 @@ def changes(run: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def top(overview: Overview, gtf: Path | None) -> list[dict[str, Any]]:
-    """The variants with the largest scores."""
+    """The variants with the largest scores or quantiles."""
     names = labels(overview.tracks)
     variants = top_variants(overview)
     genes: Sequence[tuple[Gene, int] | None] = [None] * len(variants)
@@ -123,6 +123,8 @@ def top(overview: Overview, gtf: Path | None) -> list[dict[str, Any]]:
             "indel": row["indel_convention"],
             "track": shortened(names[row["track"]], 120),
             "score": f"{row['score']:.4g}",
+            "quantile": f"{row['quantile']:.6g}" if "quantile" in row else "",
+            "z": f"{row['z']:.4g}" if "z" in row else "",
             "p": "" if not overview.inputs.has_p or row["height"] != row["height"] else _p_value(row["height"]),
             "gene": _own_gene(row) if gene is None else f"{shortened(gene[0].name, 40)} ({gene[1]:,} bp)",
         }

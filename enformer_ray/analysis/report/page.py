@@ -23,6 +23,7 @@ from enformer_ray.analysis.profiles import TopProfile, pick_top, top_profiles
 from enformer_ray.analysis.report import contents
 from enformer_ray.analysis.report.contents import Timeline, read_disturbances, read_timeline
 from enformer_ray.analysis.sweep import Overview, sweep
+from enformer_ray.dataset.selection import RankBy
 from enformer_ray.errors import shortened
 from enformer_ray.rundir import layout
 from enformer_ray.rundir.store import MAX_DOCUMENT_BYTES, RunStore
@@ -70,6 +71,7 @@ def collect(
     profiles: int = 5,
     gtf: Path | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
+    rank_by: RankBy | None = None,
 ) -> Report:
     """Collect the contents of the report of a finished run, in one pass over its scores.
 
@@ -81,6 +83,7 @@ def collect(
         profiles: number of these that are predicted again to show their tracks.
         gtf: annotation of genes.
         on_progress: called with the number of predicted profiles.
+        rank_by: what the top variants are by; None is `quantile` for a calibrated run, else `score`.
 
     Raises:
         RunIncompleteError: the run is not finished.
@@ -88,7 +91,7 @@ def collect(
         AnalysisError: weights or reference of the run cannot be used here.
         InputFileError: the annotation cannot be read.
     """
-    overview = sweep(store, statistic, tracks, top)
+    overview = sweep(store, statistic, tracks, top, rank_by=rank_by)
     run = json.loads(store.read_bytes(layout.RUN, MAX_DOCUMENT_BYTES))
     timeline, listed = read_timeline(store), contents.top(overview, gtf)
     shown = top_profiles(pick_top(overview, min(profiles, top)), gtf, on_progress)
@@ -151,6 +154,8 @@ def _of_scores(
         "has_p": overview.inputs.has_p,
         "limits": plots.limits(abs(overview.points.column("score").to_numpy())),
         "top": listed,
+        "ranked_by": overview.ranked_by,
+        "calibrated": "quantile" in overview.top.column_names,
         "has_genes": has_genes,
         "profiles": [
             {

@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 
 from enformer_ray.analysis import calibration as module
 from enformer_ray.analysis.background import make_background
-from enformer_ray.analysis.calibration import (
-    CalibrationTable,
-    apply_calibration,
-    calibrate,
-    family,
-    reference_digests,
-)
+from enformer_ray.analysis.calibration import apply_calibration, calibrate, reference_digests
 from enformer_ray.catalogue.variant import Variant
+from enformer_ray.dataset.calibration import CalibrationTable, family
 from enformer_ray.dataset.dataset import open_scores
 from enformer_ray.dataset.finished import FinishedRun
 from enformer_ray.errors import InputFileError, MismatchError, OutputExistsError, RunIncompleteError

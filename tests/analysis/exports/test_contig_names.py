@@ -204,6 +204,6 @@ def test_annotations_have_plain_numbers_whatever_the_fasta_has(tmp_path: Path) -
         written = sorted((tmp_path / name).glob("[lsp].*"))
         files.append({path.name: path.read_bytes() for path in written})
     assert files[0] == files[1]
-    assert len(files[0]) == 8
+    assert len(files[0]) == 9  # of LDSC also the standard deviations
     assert gzip.decompress(files[0]["l.1.annot.gz"]).splitlines()[1].startswith(b"1\t2001\t1_2001_")
     assert set(pq.read_table(tmp_path / "chr" / "p.2.annot.parquet").column("CHR").to_pylist()) == {2}

@@ -106,6 +106,56 @@ def test_ldsc_keeps_the_rows_of_a_panel(world: World, tmp_path: Path, thin: bool
             assert (wanted > 0).any()
 
 
+def read_annotations(tmp_path: Path, name: str) -> pd.DataFrame:
+    tables = [ldsc_annotation(tmp_path / f"{name}.{chromosome}.annot.gz", None, False) for chromosome in (1, 2)]
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_standard_deviations_and_the_base_column_are_numpys(
+    world: World, tmp_path: Path, signed: bool, pieces: None
+) -> None:
+    bim = write_bim(tmp_path / "panel.bim", world)
+    options = AnnotationOptions(bim=str(tmp_path / "panel.bim"), signed=signed, missing=0.125)
+    with ExportSource(str(world.run), "sad") as source:
+        summary = export_ldsc(source, tmp_path / "a", options)
+        export_ldsc(source, tmp_path / "b", options, base=False)
+    found = read_annotations(tmp_path, "a")
+    tracks = [f"track_{i:04d}" for i in range(5)]
+    assert list(found) == ["base", *tracks]
+    assert (found.base.to_numpy() == np.ones(len(bim))).all()
+    pd.testing.assert_frame_equal(read_annotations(tmp_path, "b"), found[tracks])
+    assert summary.files[-1] == tmp_path / "a.sd.tsv"
+    table = pd.read_csv(tmp_path / "a.sd.tsv", sep="\t").set_index("column")
+    assert list(table.index) == list(found)
+    assert (table.snps == len(bim)).all()
+    for name in found:
+        values = found[name].to_numpy(np.float32).astype(np.float64)  # the text is the shortest of a float32
+        assert table["mean"][name] == pytest.approx(np.mean(values), rel=1e-12, abs=1e-12)
+        assert table.sd[name] == pytest.approx(np.std(values), rel=1e-12)
+
+
+def test_quantile_bins_are_numpys(world: World, tmp_path: Path, pieces: None) -> None:
+    write_bim(tmp_path / "panel.bim", world)
+    options = AnnotationOptions(bim=str(tmp_path / "panel.bim"))
+    with ExportSource(str(world.run), "sad", ["3-4"]) as source:
+        export_ldsc(source, tmp_path / "a", options)
+        summary = export_ldsc(source, tmp_path / "q", options, quantile_bins=8)
+    values, found = read_annotations(tmp_path, "a"), read_annotations(tmp_path, "q")
+    assert list(found) == ["base", *(f"track_{t:04d}_q{k}" for t in (3, 4) for k in range(2, 9))]
+    for track in ("track_0003", "track_0004"):
+        scores = values[track].to_numpy(np.float32).astype(np.float64)
+        edges = np.quantile(scores, np.arange(1, 8) / 8)
+        for k in range(2, 9):
+            above, below = scores > edges[k - 2], (scores <= edges[k - 1]) if k < 8 else True
+            np.testing.assert_array_equal(found[f"{track}_q{k}"], (above & below).astype(int))
+    # Half of the panel has no score and the value 0: bins 2 to 4 hold nothing, which is said.
+    assert (values.track_0003 == 0).mean() == 0.5
+    assert "6 bins hold no SNPs" in summary.notes[-1]
+    deviations = pd.read_csv(tmp_path / "q.sd.tsv", sep="\t").set_index("column").sd
+    assert deviations.track_0004_q8 == pytest.approx(np.std(found.track_0004_q8.to_numpy()))
+
+
 def test_panels_may_be_a_file_a_chromosome(world: World, tmp_path: Path) -> None:
     bim = write_bim(tmp_path / "panel.bim", world)
     for chromosome, snps in bim.groupby("CHR"):
