@@ -25,7 +25,7 @@ from enformer_ray.rundir.store import LocalStore
 from tests.analysis.exports.conftest import HEADER, World, scores, vcf_lines, write_table_of_tracks
 from tests.dataset.generated import finished_run
 from tests.end_to_end.conftest import Command, command
-from tests.run_fixtures import write_genome, write_weights
+from tests.run_fixtures import edit_plan, write_genome, write_weights
 
 __all__ = ["command"]
 
@@ -161,10 +161,10 @@ def test_a_fasta_decides_where_the_input_has_other_names(tmp_path: Path) -> None
 
 def forget_contigs(run: Path) -> None:
     """Make of a run one of an older program, which did not record how contigs are spelled."""
-    for path in (run / "run.json", run / "plan" / "plan.json"):
-        document = json.loads(path.read_text())
-        del document["contigs"]
-        path.write_text(json.dumps(document))
+    edit_plan(run, lambda document: document.pop("contigs"))
+    document = json.loads((run / "run.json").read_text())
+    del document["contigs"]
+    (run / "run.json").write_text(json.dumps(document))
     manifest = json.loads((run / "manifest.json").read_text())
     (entry,) = (file for file in manifest["files"] if file["path"] == "run.json")
     content = (run / "run.json").read_bytes()
