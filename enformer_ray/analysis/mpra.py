@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import stats
 
-from enformer_ray.analysis.association.statistics import q_values
+from enformer_ray.analysis.association.tables import q_values
 from enformer_ray.analysis.measured import Measured
 from enformer_ray.dataset.dataset import ScoreDataset
 from enformer_ray.errors import InputFileError

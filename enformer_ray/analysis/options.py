@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from enformer_ray.config import Option
 
-CaseKind = Literal["auto", "credible-sets", "p-value"]
+CaseKind = Literal["auto", "credible-sets", "lead", "p-value"]
 
 Names = Literal["source", "variant", "colon"]
 """What a variant is called: by the input's identifier where it has one, `1_1024_A_C`, or `1:1024:A:C`."""
@@ -22,7 +22,7 @@ ContigNaming = Literal["fasta", "plain"]
 DEFAULT_MIN_PIP = 0.1
 """Lowest PIP of a case where a study has PIPs but no credible sets."""
 
-_STUDY, _CASES = "The study", "Enrichment and covariates"
+_STUDY, _CASES, _TESTS = "The study", "Enrichment and covariates", "Standard errors and p-values"
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -72,12 +72,20 @@ class AssociationOptions:
         sumstats: summary statistics.
         gtf: genes, for the distance to the nearest transcription start.
         ld_scores: LD scores in LDSC's layout; a path, a glob, or a path with @ for the chromosome.
-        cases: credible-set members, low p-values, or what the study has.
+        baseline: table of annotations that conditional statistics are adjusted for, in the layout of LDSC's .annot.
+        cases: credible-set members, the lead variant of each locus, all variants of low p-value; or, with auto, the
+            first where a study has PIPs or sets, else the second.
         min_pip: lowest PIP of a case; with sets any member by default, without sets `DEFAULT_MIN_PIP`.
         p_threshold: largest p-value of a case of low p.
         control_p: smallest p-value of a control of those.
+        clump_distance: bases around a lead variant within which variants of low p-value are of its locus.
+        ld_table: table of PLINK with r^2 of pairs of variants, which takes the part of the distance.
+        clump_r2: r^2 in it from which they are of its locus.
         controls: controls for each case, at most.
-        blocks: genomic blocks of the jackknife, at most.
+        blocks_bed: independent blocks of the genome.
+        block_size: length of a block in bases, without `blocks_bed`.
+        permutations: circular shifts; None means 10,000 where few blocks hold information, 0 never, another number that
+            all p-values are found by them.
         prior_tracks: tracks whose scores re-weight credible sets: those with the strongest enrichment.
         seed: of the draw of controls.
     """
@@ -92,7 +100,12 @@ class AssociationOptions:
     ld_scores: Annotated[str | None, Option(_CASES)] = Field(
         default=None, description="LD scores of LDSC; a glob, or @ for the chromosome"
     )
-    cases: Annotated[CaseKind, Option(_CASES)] = Field(default="auto", description="auto, credible-sets or p-value")
+    baseline: Annotated[str | None, Option(_CASES)] = Field(
+        default=None, description="annotations (LDSC's .annot; a glob, or @) that conditional results are given"
+    )
+    cases: Annotated[CaseKind, Option(_CASES)] = Field(
+        default="auto", description="auto, credible-sets, lead (one a locus) or p-value (all)"
+    )
     min_pip: Annotated[float | None, Option(_CASES, unset="any member of a set")] = Field(
         default=None, description="lowest PIP of a case"
     )
@@ -100,11 +113,26 @@ class AssociationOptions:
     control_p: Annotated[float, Option(_CASES)] = Field(
         default=0.05, description="controls of low p have a larger one than this"
     )
+    clump_distance: Annotated[int, Option(_CASES)] = Field(
+        default=1_000_000, ge=1, description="bases around a lead variant that are its locus"
+    )
+    ld_table: Annotated[Path | None, Option(_CASES)] = Field(
+        default=None, description="r^2 of pairs (plink --r2, plink2 --r2-phased): loci by LD, not by distance"
+    )
+    clump_r2: Annotated[float, Option(_CASES)] = Field(
+        default=0.1, gt=0, le=1, description="r^2 in --ld-table from which variants are of one locus"
+    )
     controls: Annotated[int, Option(_CASES)] = Field(
         default=10, ge=1, description="matched controls for each case, at most"
     )
-    blocks: Annotated[int, Option(_CASES)] = Field(
-        default=200, ge=10, description="genomic blocks of the jackknife, at most"
+    blocks_bed: Annotated[Path | None, Option(_TESTS)] = Field(
+        default=None, description="independent LD blocks (BED), in the place of --block-size"
+    )
+    block_size: Annotated[int, Option(_TESTS)] = Field(
+        default=2_000_000, ge=1, description="bases of a block of the jackknife"
+    )
+    permutations: Annotated[int | None, Option(_TESTS, unset="10,000 where few blocks hold information")] = Field(
+        default=None, ge=0, description="circular shifts that p-values are found by; 0: never"
     )
     prior_tracks: Annotated[int, Option(_CASES)] = Field(
         default=10, ge=1, description="tracks that re-weight credible sets"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from enformer_ray.demo.rule import Agreement
 
 _SHOWN_SETS = 5
+_SIGNED = "marginal_signed_spearman"
 
 
 def _output_option(help_text: str, **more: Any) -> Any:
@@ -55,6 +56,8 @@ def _associate(run_directory: str, output: Path, options: AssociationOptions, to
 
 def print_association(association: Association, top: int) -> None:
     """Print the fates of records and variants, the `top` strongest tracks, all assays, and the first credible sets."""
+    import pyarrow.compute as pc
+
     from enformer_ray.readers.table_use import TableUse
 
     summary = association.summary
@@ -67,13 +70,28 @@ def print_association(association: Association, top: int) -> None:
     adjusted = ", ".join(enrichment["covariates"]) or "nothing"
     console.print(Text(f"cases are {enrichment['cases_are']}; adjusted for {adjusted}"))
     _print_counts("enrichment", {k: v for k, v in enrichment.items() if type(v) is int})
-    if not enrichment["computed"]:
-        console.print(Text("enrichment was not computed: there are too few cases or controls"))
-    key = "log_odds_p" if enrichment["computed"] else "abs_spearman_p"
-    best = association.tracks.sort_by([(key, "ascending")]).slice(0, top)
-    console.print(_statistics_table(best, ["column", "description"]))
-    console.print(_statistics_table(association.assays, ["assay", "tracks"]))
+    _print_blocks(summary["blocks"])
+    for note in summary["notes"]:
+        console.print(Text(note))
+    key = "log_odds" if association.tracks.column("log_odds_p").null_count < len(association.tracks) else "abs_spearman"
+    best = association.tracks.append_column("strength", pc.negate(pc.abs(association.tracks.column(key))))
+    best = best.sort_by([(f"{key}_p", "ascending"), ("strength", "ascending")]).slice(0, top)
+    console.print(_statistics_table(best, ["column", "description"], ("abs_spearman", _SIGNED, "log_odds")))
+    given = ", ".join(enrichment["conditional_on"]).replace("_", " ")
+    console.print(Text(f"The same tracks, given {given}:"))
+    conditional = ("conditional_abs_spearman", "conditional_signed_spearman", "conditional_log_odds")
+    console.print(_statistics_table(best, ["column", "description"], conditional))
+    console.print(_statistics_table(association.assays, ["assay", "tracks"], ("abs_spearman", _SIGNED, "log_odds")))
     _print_sets(association.credible_sets)
+
+
+def _print_blocks(blocks: Mapping[str, Any]) -> None:
+    console.print(
+        Text(
+            f"blocks: {blocks['count']:,} ({blocks['from']}; median {blocks['median_length']:,} bases), "
+            f"{blocks['with_cases']:,} of them with cases"
+        )
+    )
 
 
 def _print_counts(name: str, counts: Mapping[str, int]) -> None:
@@ -81,15 +99,17 @@ def _print_counts(name: str, counts: Mapping[str, int]) -> None:
     console.print(Text(f"{name}: {listed}"))
 
 
-def _statistics_table(rows: pa.Table, names: list[str]) -> Table:
+def _statistics_table(rows: pa.Table, names: list[str], statistics: tuple[str, str, str]) -> Table:
+    """Estimates of |score| with chi-square, of scores with z, and of enrichment, each with its p-value."""
     table = _table(names, "|score| ~ chi2", "p", "score ~ z", "p", "log odds / SD", "p", "q")
     for row in rows.to_pylist():
         cells = [Text("" if row[name] is None else str(row[name])[:50]) for name in names]
-        for name in ("abs_spearman", "signed_spearman", "log_odds"):
+        for name in statistics:
             value, error = row[name], row[f"{name}_se"]
-            cells.append(Text("-" if value is None else f"{value:.3f} +- {_rounded(error)}"))
+            spread = "" if error is None else f" +- {_rounded(error)}"
+            cells.append(Text("-" if value is None else f"{value:.3f}{spread}"))
             cells.append(Text(_rounded(row[f"{name}_p"])))
-        table.add_row(*cells, Text(_rounded(row["log_odds_q"])))
+        table.add_row(*cells, Text(_rounded(row[f"{statistics[2]}_q"])))
     return table
 
 
@@ -211,12 +231,16 @@ def print_agreement(agreement: Agreement) -> None:
 
 
 def analyse(run: str, genes: Path, output: Path) -> None:
-    """Relate the scores to the simulated study, print it, and write the report."""
+    """Relate the scores to the simulated study, print it, and write the report.
+
+    The demo's contigs are 300 to 400 kb long, less than a default block, and there is no LD between its variants: so
+    each of low p-value is a locus of its own, and blocks may be short.
+    """
     from enformer_ray.cli.dataset import report
-    from enformer_ray.demo.world import CAUSAL
+    from enformer_ray.demo.world import BLOCK_SIZE, CAUSAL
 
     print_line(f"The simulated trait acts through {' and '.join(CAUSAL)}; `enformer-ray associate` finds:")
-    _associate(run, output, AssociationOptions(gtf=genes), top=5, force=True)
+    _associate(run, output, AssociationOptions(gtf=genes, clump_distance=1, block_size=BLOCK_SIZE), top=5, force=True)
     report(run, gtf=genes, profiles=3)
 
 

@@ -53,6 +53,10 @@ MAX_INDEL = 12
 CAUSAL = ("CHIP:CTCF:K562", "CHIP:SPI1:K562")
 """Descriptions of the tracks through which variants act on the trait."""
 
+BLOCK_SIZE = 5_000
+"""Bases of a block of the association's jackknife: effects on the trait are independent, as there is no LD, and the
+contigs are too short for the default."""
+
 SAMPLE_SIZE = 400_000
 
 STRENGTH = 10.0

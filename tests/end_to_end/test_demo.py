@@ -16,10 +16,11 @@ import pytest
 from scipy import stats
 
 from enformer_ray.analysis.association.associate import associate
+from enformer_ray.analysis.association.statistics import CONDITIONAL, MARGINAL
 from enformer_ray.analysis.options import AssociationOptions, SumstatsOptions
 from enformer_ray.demo import rule
 from enformer_ray.demo.rule import compare
-from enformer_ray.demo.world import CAUSAL, MadeVariant, write_study
+from enformer_ray.demo.world import BLOCK_SIZE, CAUSAL, MadeVariant, write_study
 from tests.end_to_end.conftest import Finished, run_program
 
 MADE = 1177
@@ -72,6 +73,21 @@ def test_the_study_leads_to_the_tracks_that_it_acts_through(run: Path) -> None:
     first = found.slice(0, len(CAUSAL)).to_pylist()
     assert {track["description"] for track in first} == set(CAUSAL)
     assert all(track["log_odds_p"] < 1e-6 and track["log_odds"] > 0 for track in first)
+
+
+def test_conditional_results_drop_tracks_that_only_go_along(run: Path) -> None:
+    tracks = pq.read_table(run.parent / "association" / "tracks.parquet").to_pylist()
+    causal = [track for track in tracks if track["description"] in CAUSAL]
+    others = [track for track in tracks if track["description"] not in CAUSAL]
+    # DNase signal follows binding, so that its marginal correlation is as certain as that of the causal tracks.
+    for name in ("abs_spearman", "marginal_signed_spearman"):
+        assert min(track[f"{name}_p"] for track in others if track[name] > 0) < 1e-6
+    for name in ("conditional_abs_spearman", "conditional_log_odds"):
+        assert all(track[name] > 0 and track[f"{name}_p"] < 1e-5 for track in causal)
+        assert all(track[name] < 0 for track in others)
+    document = json.loads((run.parent / "association" / "association.json").read_text())
+    assert document["blocks"]["count"] > 100
+    assert {method["by"] for method in document["p_values"].values()} == {"jackknife"}
 
 
 def test_every_reader_opens_the_dataset(run: Path) -> None:
@@ -203,10 +219,16 @@ def test_p_values_of_traits_without_causes_are_uniform(run: Path, tmp_path: Path
         random = np.random.default_rng(number)
         path = tmp_path / "null.glm.linear"
         write_study(random, {c: (v, np.zeros((len(v), len(rule.TRACKS)))) for c, v in variants.items()}, path)
-        options = AssociationOptions(sumstats=SumstatsOptions(files=(str(path),)), cases="p-value", p_threshold=0.05)
+        options = AssociationOptions(
+            sumstats=SumstatsOptions(files=(str(path),)),
+            cases="p-value",
+            p_threshold=0.05,
+            clump_distance=1,
+            block_size=BLOCK_SIZE,
+        )
         row = associate(str(run), options).tracks.to_pylist()[number % len(rule.TRACKS)]
-        for name in ("abs_spearman_p", "signed_spearman_p", "abs_pearson_p", "signed_pearson_p", "log_odds_p"):
-            p_values.setdefault(name, []).append(row[name])
+        for name in (*MARGINAL, *CONDITIONAL):
+            p_values.setdefault(name, []).append(row[f"{name}_p"])
     ks = {name: float(stats.kstest(values, "uniform").pvalue) for name, values in p_values.items()}
     print(ks)
     assert min(ks.values()) > 0.01, ks

@@ -1,15 +1,6 @@
-"""The association analysis of a finished run with a study: track statistics, re-weighted credible sets, output files.
+"""The association analysis of a finished run with a study: statistics of tracks and assays, credible sets, files.
 
-Credible sets are ranked by PIPs re-weighted with a prior that grows with the score. In fgwas (Pickrell 2014, Am J Hum
-Genet 94:559) the prior probability that variant i of a region is the causal one is exp(x_i) / sum_j exp(x_j), where x_i
-is a linear function of its annotations whose coefficients are estimated enrichments, and its posterior probability is
-proportional to prior times Bayes factor. A PIP under equal priors is proportional to the Bayes factor, so
-
-    posterior_i = sum_j PIP_j * PIP_i exp(b s_i) / sum_j PIP_j exp(b s_j)
-
-with s = |score| in standard deviations of the track and b its log odds ratio from the enrichment. The sum over a set is
-that of its PIPs. PolyFun (Weissbrod et al. 2020, Nat Genet 52:1355) gives SuSiE and FINEMAP a prior from functional
-data, too.
+Scores are read twice: first for the mean of all tracks, given which each of them is tested again, then assay by assay.
 """
 
 from __future__ import annotations
@@ -17,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from enformer_ray.analysis.association.controls import CaseControlSample, covariates_of, design, draw_sample
-from enformer_ray.analysis.association.models import Values, equal_blocks
-from enformer_ray.analysis.association.statistics import (
-    MIN_ROWS,
-    AssayScores,
-    Enrichment,
-    Reader,
-    TrackBatch,
-    TrackStatistics,
-    as_columns,
-    enrichment_of,
-)
-from enformer_ray.analysis.association.study import P_UNDERFLOW, Study, read_study, study_records
+from enformer_ray.analysis.association.assays import ALL, MeanScores, Reader, TrackBatch, by_assay
+from enformer_ray.analysis.association.credible_sets import rank_sets
+from enformer_ray.analysis.association.methods import Row
+from enformer_ray.analysis.association.prepared import prepare
+from enformer_ray.analysis.association.records import study_records
+from enformer_ray.analysis.association.statistics import TrackStatistics
+from enformer_ray.analysis.association.study import P_UNDERFLOW, Study, read_study
+from enformer_ray.analysis.association.tables import as_columns
 from enformer_ray.analysis.options import AssociationOptions
 from enformer_ray.dataset.dataset import ScoreDataset, open_scores
 from enformer_ray.errors import AnalysisError, DatasetCorruptError
@@ -53,23 +39,6 @@ _MAX_TRACKS = 64  # read at a time
 
 TABLES = ("tracks.parquet", "assays.parquet", "credible_sets.parquet")
 DOCUMENT = "association.json"
-CREDIBLE_SETS_SCHEMA = pa.schema(
-    {
-        "credible_set": pa.string(),
-        "variants": pa.int64(),
-        "variant_id": pa.string(),
-        "pip": pa.float64(),
-        "rank_pip": pa.int64(),
-        "track": pa.string(),
-        "description": pa.string(),
-        "score": pa.float32(),
-        "score_quantile": pa.float64(),
-        "pip_weighted_score": pa.float64(),
-        "rank_pip_weighted_score": pa.int64(),
-        "posterior": pa.float64(),
-        "rank_posterior": pa.int64(),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -108,9 +77,14 @@ def associate(run_directory: str, options: AssociationOptions) -> Association:
     check_order(dataset, statistic, plan)
     records: Counter[str] = Counter()
     tables: list[TableUse] = []
-    study = read_study(study_records(plan, options.sumstats, records, tables), records)
+    found = analyse(
+        read_study(study_records(plan, options.sumstats, records, tables), records),  # not kept here: it is large
+        dataset.track_table,
+        reader_of(dataset, statistic),
+        options,
+        plan.document.contig_aliases,
+    )
     underflow = records.pop(P_UNDERFLOW, 0)
-    found = analyse(study, dataset.track_table, reader_of(dataset, statistic), options, plan.document.contig_aliases)
     origin = {
         "run": run_directory,
         "content_hash": dataset.manifest.content_hash,
@@ -148,6 +122,7 @@ def reader_of(dataset: ScoreDataset, statistic: str) -> Reader:
             for number, name in enumerate(names):
                 scores[:, number] = frame[name].to_numpy()[variants]
             yield TrackBatch(names, scores)
+            del scores, frame  # before the next ones are made
 
     return read
 
@@ -168,187 +143,69 @@ def analyse(
     """
     columns = tracks.column("column").to_pylist()
     study, unscored = _scored(study, columns[0], read)
-    effects = int((~np.isnan(study.chi_square)).sum())
-    covariates = covariates_of(study, options.gtf, options.ld_scores, aliases)
-    sample = draw_sample(study, covariates, options)
-    matrix, names = design({n: v[sample.rows] for n, v in covariates.items()}, len(sample.rows))
-    enrichment = enrichment_of(study, sample, matrix, options.blocks)
-    if effects < MIN_ROWS and enrichment is None and not study.members.num_rows:
-        raise AnalysisError(
-            f"only {effects} scored variants have an effect or a p-value, and there are no {MIN_ROWS} cases with "
-            f"controls ({sample.rule}) and no credible sets: too few for any statistic, which needs {MIN_ROWS}. Give "
-            "more summary statistics with --sumstats, or another --p-threshold."
-        )
-    statistics = TrackStatistics(study, enrichment, options.blocks)
-    assays = AssayScores(tracks, len(study))
-    rows = []
-    for batch in read(columns, study.variant):
-        rows += statistics.of(np.abs(batch.scores), batch.scores)
-        assays.add(batch)
-    of_tracks = pa.table({**dict(zip(tracks.column_names, tracks.columns, strict=True)), **as_columns(rows)})
-    of_assays = pa.table({**assays.names(), **as_columns(statistics.of(assays.absolute(), assays.signed()))})
-    sets = rank_sets(study, of_tracks, options.prior_tracks, read)
-    summary = _summary(study, unscored, sample, enrichment, names, options)
-    return Association(of_tracks, of_assays, sets, summary)
+    needed = prepare(study, unscored, options, aliases)
+    del study  # most of which is needed no more
+    mean = _mean_of_all(len(needed.variant), columns, read, needed.variant)
+    statistics = TrackStatistics(needed.shared(mean), options.permutations)
+    needed.forget_effects()
+    of_all = [] if mean is None else statistics.of(mean.signed()[:, None], TABLES[1], mean.absolute()[:, None])
+    del mean
+    rows, groups, of_groups = _of_tracks(statistics, tracks, of_all, read, needed.variant)
+    methods = statistics.methods()
+    del statistics
+    of_tracks = pa.table(
+        {**dict(zip(tracks.column_names, tracks.columns, strict=True)), **as_columns(rows, methods, TABLES[0])}
+    )
+    of_assays = pa.table({**groups, **as_columns(of_groups, methods, TABLES[1])})
+    sets = rank_sets(needed.sets, needed.variant, of_tracks, options.prior_tracks, read, needed.priors)
+    return Association(of_tracks, of_assays, sets, needed.summary(methods, len(columns), options))
 
 
 def _scored(study: Study, column: str, read: Reader) -> tuple[Study, int]:
     """The study without variants that could not be scored (they lack all tracks), and their number."""
     scored = ~np.isnan(next(read([column], study.variant)).scores[:, 0])
+    if scored.all():
+        return study, 0
     kept = study.take(scored)
     of_scored = pc.is_in(study.members.column("variant"), value_set=pa.array(kept.variant))
     return replace(kept, members=study.members.filter(of_scored)), int((~scored).sum())
 
 
-def _summary(
-    study: Study,
-    unscored: int,
-    sample: CaseControlSample,
-    enrichment: Enrichment | None,
-    covariates: list[str],
-    options: AssociationOptions,
-) -> dict[str, Any]:
-    has_z, has_chi = (int((~np.isnan(values)).sum()) for values in (study.z, study.chi_square))
-    return {
-        "variants": {
-            "of_the_study": len(study) + unscored,
-            "without_score": unscored,
-            "with_chi_square": has_chi,
-            "with_direction": has_z,
-            "with_frequency": int((~np.isnan(study.frequency)).sum()),
-            "with_pip": int((~np.isnan(study.pip)).sum()),
-            "in_credible_sets": int(study.in_set.sum()),
-            "credible_sets": len(pc.unique(study.members.column("credible_set"))),
-        },
-        "blocks": equal_blocks(has_chi, options.blocks).count,
-        "options": _as_json(options),
-        "enrichment": {
-            "cases_are": sample.rule,
-            "computed": enrichment is not None,
-            "blocks": enrichment.blocks.count if enrichment else 0,
-            "covariates": covariates,
-            **sample.counts,
-        },
-    }
+def _mean_of_all(rows: int, columns: list[str], read: Reader, variants: NDArray[np.int64]) -> MeanScores | None:
+    """Mean of all tracks; None if there is but one."""
+    if len(columns) == 1:
+        return None
+    mean = MeanScores(rows)
+    for batch in read(columns, variants):
+        mean.add(batch)
+        del batch  # before the next one is read
+    mean.finish()
+    return mean
 
 
-def _as_json(options: AssociationOptions) -> dict[str, Any]:
-    """Options as JSON values."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
-    return values
-
-
-def rank_sets(study: Study, tracks: pa.Table, max_tracks: int, read: Reader) -> pa.Table:
-    """Members of all credible sets with their scores and ranks in each of the best tracks.
-
-    Args:
-        study: with members, each a variant of the study.
-        tracks: statistics of all tracks.
-        max_tracks: number of tracks at most.
-        read: reads scores.
-
-    Returns:
-        `CREDIBLE_SETS_SCHEMA`, by track in the order of `best_tracks`, then set, then rank of the posterior.
-    """
-    chosen = tracks.take(pa.array(best_tracks(tracks, max_tracks), pa.int64()))
-    if not study.members.num_rows or not chosen.num_rows:
-        return CREDIBLE_SETS_SCHEMA.empty_table()
-    sets = _Sets(study)
-    rows = {name: number for number, name in enumerate(chosen.column("column").to_pylist())}
-    tables = []
-    for batch in read(list(rows), study.variant):
-        for number, name in enumerate(batch.columns):
-            track = chosen.slice(rows[name], 1).to_pylist()[0]
-            tables.append(sets.table(batch.scores[:, number], track))
-    return pa.concat_tables(tables)
-
-
-def best_tracks(tracks: pa.Table, max_tracks: int) -> list[int]:
-    """Rows of the tracks that re-weight sets: those with the strongest enrichment above 0 by jackknife p-value.
-
-    Without any test, those with the largest scores at variants of high PIP.
-    """
-    log_odds, p = (tracks.column(name).to_numpy() for name in ("log_odds", "log_odds_p"))
-    if not np.isnan(p).all():
-        order = np.argsort(np.where(log_odds > 0, p, np.nan), kind="stable")
-        return [int(row) for row in order[:max_tracks] if log_odds[row] > 0 and not np.isnan(p[row])]
-    weighted = tracks.column("pip_weighted_score").to_numpy()
-    return [int(row) for row in np.argsort(-weighted, kind="stable")[:max_tracks] if not np.isnan(weighted[row])]
-
-
-class _Sets:
-    """Members of credible sets, sorted by set."""
-
-    def __init__(self, study: Study) -> None:
-        self.members = study.members.sort_by([("credible_set", "ascending"), ("variant", "ascending")])
-        encoded = self.members.column("credible_set").combine_chunks().dictionary_encode()
-        self.set_of = encoded.indices.to_numpy().astype(np.int64)
-        self.rows = np.searchsorted(study.variant, self.members.column("variant").to_numpy())
-        self.pip, self.sizes = _pips(self.members, self.set_of), np.bincount(self.set_of)
-
-    def table(self, scores: NDArray[np.float32], track: dict[str, Any]) -> pa.Table:
-        """Rows of one track."""
-        absolute, sd = np.abs(scores), track["sd"]
-        member = absolute[self.rows].astype(np.float64)
-        scaled = member / sd if sd else np.zeros(len(member))
-        quantile = np.searchsorted(np.sort(absolute), absolute[self.rows], side="right") / len(absolute)
-        log_odds = track["log_odds"]
-        posterior = None if log_odds is None else reweighted(self.pip, self.set_of, scaled * log_odds)
-        weighted = self.pip * scaled
-        ranking = self.pip if posterior is None else posterior
-        columns = {
-            "credible_set": self.members.column("credible_set"),
-            "variants": self.sizes[self.set_of],
-            "variant_id": self.members.column("variant_id"),
-            "pip": self.pip,
-            "rank_pip": ranks_within(self.pip, self.set_of),
-            "track": pa.array([track["column"]] * len(member), pa.string()),
-            "description": pa.array([track["description"]] * len(member), pa.string()),
-            "score": scores[self.rows],
-            "score_quantile": quantile,
-            "pip_weighted_score": weighted,
-            "rank_pip_weighted_score": ranks_within(weighted, self.set_of),
-            "posterior": pa.nulls(len(member), pa.float64()) if posterior is None else posterior,
-            "rank_posterior": pa.nulls(len(member), pa.int64())
-            if posterior is None
-            else ranks_within(posterior, self.set_of),
-        }
-        order = np.lexsort((-ranking, self.set_of))
-        return pa.table(columns, schema=CREDIBLE_SETS_SCHEMA).take(pa.array(order))
-
-
-def reweighted(pip: Values, sets: NDArray[np.int64], exponent: Values) -> Values:
-    """PIPs times exp(exponent), scaled so that the sum of each set stays.
-
-    Args:
-        pip: of each member.
-        sets: number of its set, dense.
-        exponent: log of the prior, up to a constant of each set.
-    """
-    largest = np.full(sets.max() + 1, -np.inf)  # subtracted from the exponents, so that exp cannot overflow
-    np.maximum.at(largest, sets, exponent)
-    weight = pip * np.exp(exponent - largest[sets])
-    sums, weighted = (np.bincount(sets, values) for values in (pip, weight))
-    scale = np.divide(sums, weighted, out=np.zeros_like(sums), where=weighted > 0)
-    return weight * scale[sets]
-
-
-def ranks_within(values: Values, sets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rank of each member in its set, 1 for the largest; ties stay in order."""
-    order = np.lexsort((-values, sets))
-    starts = np.searchsorted(sets[order], sets[order])
-    ranks = np.empty(len(values), dtype=np.int64)
-    ranks[order] = np.arange(len(values)) - starts + 1
-    return ranks
-
-
-def _pips(members: pa.Table, sets: NDArray[np.int64]) -> Values:
-    """PIPs; 1 / size in a set without any, and 0 for a member that lacks one where others have it."""
-    pip = members.column("pip").to_numpy()
-    missing = np.isnan(pip)
-    has_pips = np.bincount(sets, ~missing) > 0
-    default: Values = np.where(has_pips[sets], 0.0, 1 / np.bincount(sets)[sets])
-    return np.where(missing, default, pip)
+def _of_tracks(
+    statistics: TrackStatistics, tracks: pa.Table, of_all: list[Row], read: Reader, variants: NDArray[np.int64]
+) -> tuple[list[Row], dict[str, pa.Array], list[Row]]:
+    """Statistics of each track; names of assays with the number of their tracks; and statistics of these."""
+    of_track: dict[str, Row] = {}
+    of_groups: list[Row] = []
+    groups = by_assay(tracks)
+    for columns in groups.values():
+        group = MeanScores(len(variants)) if len(groups) > 1 or not of_all else None
+        for batch in read(columns, variants):
+            of_track |= zip(batch.columns, statistics.of(batch.scores, TABLES[0]), strict=True)
+            if group is not None:
+                group.add(batch)
+            del batch  # before the next one is read
+        if group is not None:
+            group.finish()
+            of_groups += statistics.of(group.signed()[:, None], TABLES[1], group.absolute()[:, None])
+    sizes = {name: len(columns) for name, columns in groups.items()}
+    if len(groups) > 1:
+        sizes[ALL] = tracks.num_rows
+    of_groups += of_all
+    names = {"assay": pa.array(sizes.keys(), pa.string()), "tracks": pa.array(sizes.values(), pa.int64())}
+    return [of_track[column] for column in tracks.column("column").to_pylist()], names, of_groups
 
 
 def check_folder(folder: Path, force: bool) -> None:

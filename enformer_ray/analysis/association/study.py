@@ -3,169 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import special
 
-from enformer_ray.analysis.association.models import Values
-from enformer_ray.analysis.options import SumstatsOptions
-from enformer_ray.catalogue.build import build_catalogue
-from enformer_ray.config import CatalogueConfig
+from enformer_ray.analysis.association.blocks import Values
+from enformer_ray.analysis.association.records import ChromosomeRecords
 from enformer_ray.errors import AnalysisError
-from enformer_ray.genome.reference import ReferenceGenome, read_contig_aliases
-from enformer_ray.planning.plan import Plan
 from enformer_ray.readers.conversions import LARGEST_UNDERFLOW
-from enformer_ray.readers.schema import ADDED_COLUMNS
-from enformer_ray.readers.table_use import TableUse
-from enformer_ray.rundir import layout
 
-_MEMORY = "1GB"
-_WINDOW = 1024  # any width: unknown bases are counted in the windows of the run
-_STUDY_COLUMNS = (
-    "effect_allele",
-    "other_allele",
-    "beta",
-    "standard_error",
-    "p_value",
-    "neg_log_10_p_value",
-    "effect_allele_frequency",
-    "pip",
-    "credible_set",
-)
-
-_QUERY = f"""
-    SELECT v.variant, v.variant_id, v.position, v.reference_allele, v.alternate_allele, v.unknown_bases,
-           {", ".join(f"i.{name}" for name in _STUDY_COLUMNS)}{{added}}
-    FROM inputs i {{catalogue}} JOIN variants v ON {{on}}
-    ORDER BY v.variant, i.input"""
-
-_OWN_INPUTS = {"catalogue": "", "on": "v.variant = i.variant"}
-_OTHER_FILES = {
-    "catalogue": "JOIN catalogue c ON c.variant = i.variant",
-    "on": "v.variant_id = c.variant_id",
-}
+Floats = NDArray[np.float32]
 
 P_UNDERFLOW = "p_underflow"
 """Count of records with a p-value of 0, which counts as the smallest number that a float64 can hold."""
+
+MAX_NEG_LOG_10_P = 1e5
+"""Of p-values that a study can have; a larger one, or infinity, counts as a p-value of 0."""
 
 SAME, REVERSED, UNCLEAR = 1, -1, 0
 MEMBERS_SCHEMA = pa.schema(
     {"variant": pa.int64(), "variant_id": pa.string(), "credible_set": pa.string(), "pip": pa.float64()}
 )
-
-
-class ChromosomeRecords(NamedTuple):
-    """Records of scored variants of one chromosome.
-
-    Attributes:
-        chromosome: name.
-        first: `variant` of the first variant of the chromosome.
-        variants: variants of the run on it.
-        records: `variant`, `variant_id`, position, alleles and unknown bases of the run, and study columns; by
-            `variant`, then in the order of reading.
-    """
-
-    chromosome: str
-    first: int
-    variants: int
-    records: pa.Table
-
-
-def study_records(
-    plan: Plan, sumstats: SumstatsOptions, dropped: Counter[str], tables: list[TableUse]
-) -> Iterator[ChromosomeRecords]:
-    """Join the records of a study, or of the run's own inputs, with the variants of a run.
-
-    Records of no variant of the run are counted in `dropped` by reason; what is read of the files goes to `tables`.
-    """
-    with (
-        _inputs(plan, sumstats, tables) as (inputs, catalogue),
-        duckdb.connect(config={"memory_limit": _MEMORY}) as database,
-    ):
-        _count_rejected(database, [str(path) for path in inputs.values()], dropped)
-        first = 0
-        for chromosome, count in plan.document.variants.items():
-            if chromosome in inputs and (catalogue is None or chromosome in catalogue):
-                paths = {
-                    "inputs": inputs[chromosome],
-                    "variants": plan.file(layout.plan_variants(chromosome)),
-                }
-                if catalogue is not None:
-                    paths["catalogue"] = catalogue[chromosome]
-                records = _joined(database, paths)
-                yield ChromosomeRecords(chromosome, first, count, records)
-            first += count
-
-
-def _joined(database: duckdb.DuckDBPyConnection, tables: dict[str, Path]) -> pa.Table:
-    for name, path in tables.items():
-        database.read_parquet(str(path), hive_partitioning=False).create_view(name, replace=True)
-    added = "".join(f", i.{name}" for name in sorted(ADDED_COLUMNS) if name in database.view("inputs").columns)
-    where = _OTHER_FILES if "catalogue" in tables else _OWN_INPUTS
-    return database.sql(_QUERY.format(added=added, **where)).to_arrow_table()
-
-
-def _count_rejected(database: duckdb.DuckDBPyConnection, paths: list[str], dropped: Counter[str]) -> None:
-    """Count rejected records by reason, others as `not_in_run`, from which `read_study` subtracts those it finds."""
-    rows = database.read_parquet(paths, hive_partitioning=False).aggregate("reason, variant IS NULL, count(*)")
-    for reason, rejected, count in rows.fetchall():
-        dropped[str(reason) if rejected else "not_in_run"] += count
-
-
-@contextmanager
-def _inputs(
-    plan: Plan, sumstats: SumstatsOptions, tables: list[TableUse]
-) -> Iterator[tuple[dict[str, Path], dict[str, Path] | None]]:
-    """Input records by chromosome, and the catalogue of their variants (None: the run's own variants)."""
-    if not sumstats.files:
-        store = plan.store
-        tables += plan.document.tables
-        yield {name: store.local_path(layout.variants(name)) for name in plan.document.inputs}, None
-        return
-    with TemporaryDirectory(prefix="enformer-ray-associate-") as folder:
-        config = _catalogue_config(plan.document.config.catalogue, sumstats)
-        reference = _reference(plan, sumstats, config)
-        catalogue = build_catalogue(sumstats.files, reference, config, _WINDOW, "binned", Path(folder))
-        tables += catalogue.tables
-        yield catalogue.inputs, catalogue.variants
-
-
-def _catalogue_config(run: CatalogueConfig, sumstats: SumstatsOptions) -> CatalogueConfig:
-    """The run's options of reading, with those that describe the files taken from `sumstats`."""
-    return run.model_copy(
-        update={
-            "format": sumstats.format,
-            "study": sumstats.study,
-            "trait": sumstats.trait,
-            "columns": dict(sumstats.columns or {}),
-            "chain": sumstats.chain,
-            "max_unknown": None,
-        }
-    )
-
-
-def _reference(plan: Plan, sumstats: SumstatsOptions, config: CatalogueConfig) -> ReferenceGenome:
-    path = sumstats.reference or plan.document.config.reference
-    if not path.exists():
-        raise AnalysisError(
-            f"the reference FASTA {path}, against which summary statistics are harmonised, is not there. --reference "
-            f"names where the FASTA of {plan.store.uri} is now."
-        )
-    aliases = config.contig_aliases
-    genome = ReferenceGenome(path, read_contig_aliases(aliases) if aliases else None)
-    for name, digests in plan.reference_digests().items():
-        genome.expect(name, digests)
-    return genome
 
 
 def directions(records: pa.Table) -> NDArray[np.int8]:
@@ -229,7 +93,7 @@ class Study:
         z: effect in standard errors; NaN where the study has no direction.
         chi_square: z^2, or that of the p-value.
         log_p: natural logarithm of the p-value.
-        frequency: of the alternate allele.
+        minor_frequency: of the rarer of the two alleles.
         pip: largest posterior inclusion probability of the variant.
         in_set: whether it is a member of a credible set.
         unknown: unknown bases in its window.
@@ -241,11 +105,11 @@ class Study:
     variant: NDArray[np.int64]
     chromosome: NDArray[np.int16]
     position: NDArray[np.int32]
-    z: Values
-    chi_square: Values
-    log_p: Values
-    frequency: Values
-    pip: Values
+    z: Floats
+    chi_square: Floats
+    log_p: Floats
+    minor_frequency: Floats
+    pip: Floats
     in_set: NDArray[np.bool_]
     unknown: NDArray[np.int32]
     indel: NDArray[np.bool_]
@@ -259,6 +123,44 @@ class Study:
         """The variants of some rows, with all members."""
         cut = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in ("names", "members")}
         return Study(**cut, names=self.names, members=self.members)
+
+
+def study_from_arrays(
+    variant: NDArray[np.int64],
+    chromosome: NDArray[np.integer],
+    position: NDArray[np.integer],
+    z: Values,
+    chi_square: Values,
+    log_p: Values,
+    frequency: Values,
+    pip: Values,
+    in_set: NDArray[np.bool_],
+    unknown: NDArray[np.integer],
+    indel: NDArray[np.bool_],
+    names: tuple[str, ...],
+    members: pa.Table | None = None,
+) -> Study:
+    """A study from float64 arrays, one value a variant, in the types that keep 10^8 variants in memory.
+
+    All are as the attributes of `Study`, but for `frequency`, which is that of the alternate allele.
+    """
+    # Rounded, so that 1 - 0.8 and 0.2 are the same frequency whichever allele a file counts.
+    minor = np.minimum(frequency, 1 - frequency).round(9)
+    return Study(
+        variant=variant.astype(np.int64),
+        chromosome=chromosome.astype(np.int16),
+        position=position.astype(np.int32),
+        z=z.astype(np.float32),
+        chi_square=chi_square.astype(np.float32),
+        log_p=log_p.astype(np.float32),
+        minor_frequency=minor.astype(np.float32),
+        pip=pip.astype(np.float32),
+        in_set=in_set,
+        unknown=unknown.astype(np.int32),
+        indel=indel,
+        names=names,
+        members=MEMBERS_SCHEMA.empty_table() if members is None else members,
+    )
 
 
 def read_study(chromosomes: Iterable[ChromosomeRecords], counts: Counter[str]) -> Study:
@@ -323,9 +225,9 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
     np.maximum.at(largest, of_variant, np.where(np.isnan(pip), -np.inf, pip))
     member = np.zeros(len(unique), dtype=np.bool_)
     member[of_variant[in_set]] = True
-    study = Study(
+    study = study_from_arrays(
         variant=unique,
-        chromosome=np.full(len(unique), number, dtype=np.int16),
+        chromosome=np.full(len(unique), number),
         position=records.column("position").to_numpy()[first],
         z=by_variant(z),
         chi_square=by_variant(chi_square),
@@ -335,6 +237,7 @@ def _of_chromosome(records: pa.Table, number: int, counts: Counter[str]) -> tupl
         in_set=member,
         unknown=records.column("unknown_bases").to_numpy()[first],
         indel=_indels(records)[first],
+        names=(),
     )
     useful = ~np.isnan(study.chi_square) | member | ~np.isnan(study.pip)
     rows = records.select(MEMBERS_SCHEMA.names).filter(pa.array(in_set)).cast(MEMBERS_SCHEMA)
@@ -363,7 +266,7 @@ def _effects(records: pa.Table, direction: NDArray[np.int8]) -> tuple[Values, Va
     """Z of the alternate allele, ln p, and chi-square; each NaN where it is unknown."""
     beta, error = _floats(records, "beta"), _floats(records, "standard_error")
     neg_log = _floats(records, "neg_log_10_p_value")
-    neg_log = np.where(np.isposinf(neg_log), LARGEST_UNDERFLOW, neg_log)
+    neg_log = np.where(neg_log > MAX_NEG_LOG_10_P, LARGEST_UNDERFLOW, neg_log)
     # Older plans have no logarithm of a p-value of 0.
     log_p = -np.log(10) * np.where(np.isnan(neg_log) & _is_zero(records), LARGEST_UNDERFLOW, neg_log)
     log_p[~(log_p <= 0)] = np.nan

@@ -29,7 +29,7 @@ def test_the_example_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as ended:
         main(shlex.split(command)[1:])
     assert ended.value.code == 0
-    best = pq.read_table("associated/tracks.parquet").sort_by("signed_spearman_p")
+    best = pq.read_table("associated/tracks.parquet").sort_by("marginal_signed_spearman_p")
     assert best.column("index")[0].as_py() == 0
-    assert best.column("signed_spearman_p")[0].as_py() < 1e-6
+    assert best.column("marginal_signed_spearman_p")[0].as_py() < 1e-6
     assert best.column("log_odds")[0].as_py() > 0

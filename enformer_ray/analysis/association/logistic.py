@@ -1,4 +1,4 @@
-"""Logistic regression of cases on one score and shared covariates, for many scores at once.
+"""Weighted logistic regression of cases on one score and shared covariates, for many scores at once.
 
 Newton's method (iteratively reweighted least squares; McCullagh & Nelder 1989, Generalized Linear Models, chapter 4),
 with standard errors from a block jackknife, whose estimates are one Newton step from those of all rows (Pregibon 1981,
@@ -7,14 +7,12 @@ Ann Stat 9:705).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-Values = NDArray[np.float64]
+from enformer_ray.analysis.association.blocks import Blocks, Values, jackknife_error
 
 _MAX_STEPS = 60
 _MIN_STEP = 1e-9
@@ -26,98 +24,13 @@ _LARGEST_ERROR = 100.0
 """Of a coefficient that is estimated at all, for a score of unit scale; separation lets it grow without bound."""
 
 
-class Estimate(NamedTuple):
-    """An estimate, its standard error, and the degrees of freedom of its t statistic.
-
-    Attributes:
-        value: the estimate; NaN where it is not defined.
-        error: jackknife standard error.
-        freedom: blocks less one.
-    """
-
-    value: float
-    error: float
-    freedom: int
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided p-value of Student's t with `freedom` degrees of freedom."""
-        return float(two_sided(np.array([self.value]), np.array([self.error]), self.freedom)[0])
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Stretches of consecutive rows, in genome order.
-
-    Attributes:
-        starts: first row of each block, ascending from 0; no block is empty.
-        rows: total number.
-    """
-
-    starts: NDArray[np.int64]
-    rows: int
-
-    @property
-    def count(self) -> int:
-        """Number of blocks."""
-        return len(self.starts)
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Rows of each block."""
-        return np.diff(self.starts, append=self.rows)
-
-    def sums(self, values: Values) -> Values:
-        """Sums over each block: (rows, ...) to (blocks, ...)."""
-        added: Values = np.add.reduceat(values, self.starts, axis=0)
-        return added
-
-    def labels(self) -> NDArray[np.int64]:
-        """Block of each row."""
-        return np.repeat(np.arange(self.count), self.sizes)
-
-
-def equal_blocks(rows: int, blocks: int) -> Blocks:
-    """Divide rows into blocks of as many rows each, as LDSC does; fewer blocks where there are few rows."""
-    count = max(1, min(blocks, rows // 2))
-    return Blocks(np.floor(np.linspace(0, rows, count + 1)).astype(np.int64)[:-1], rows)
-
-
-def blocks_of(labels: NDArray[np.int64]) -> Blocks:
-    """Blocks of consecutive rows with the same label."""
-    return Blocks(np.flatnonzero(np.diff(labels, prepend=-1)), len(labels))
-
-
-def jackknife_error(estimate: Values, left_out: Values, sizes: NDArray[np.int64]) -> Values:
-    """Delete-one jackknife standard errors for blocks of unequal size.
-
-    Args:
-        estimate: (...) of all rows.
-        left_out: (blocks, ...) of all rows but those of a block.
-        sizes: rows of each block.
-    """
-    count, rows = len(sizes), sizes.sum()
-    share = (rows / sizes).reshape(-1, *[1] * (left_out.ndim - 1))  # h_j of Busing et al. 1999 (Stat Comput 9:3)
-    pseudo = share * estimate - (share - 1) * left_out
-    mean = count * estimate - ((1 - 1 / share) * left_out).sum(axis=0)
-    variance: Values = ((pseudo - mean) ** 2 / (share - 1)).sum(axis=0) / count
-    return np.sqrt(variance)
-
-
-def two_sided(estimate: Values, error: Values, freedom: int) -> Values:
-    """Two-sided p-values of Student's t; NaN where there is no standard error."""
-    ratio = np.divide(estimate, error, out=np.full(np.shape(estimate), np.nan), where=error > 0)
-    p: Values = 2 * stats.t.sf(np.abs(ratio), freedom)
-    return p
-
-
 class LogisticFit(NamedTuple):
     """Coefficients of scores, one an entry.
 
     Attributes:
         coefficient: log odds ratio for one unit of the score; NaN where the fit did not converge.
         model_error: from the information matrix, as if rows were independent.
-        error: block jackknife.
+        error: block jackknife; NaN without blocks.
         converged: whether Newton's method converged (it does not where a score separates cases from controls).
     """
 
@@ -127,27 +40,47 @@ class LogisticFit(NamedTuple):
     converged: NDArray[np.bool_]
 
 
-def fit_logistic(scores: Values, covariates: Values, cases: NDArray[np.bool_], blocks: Blocks) -> LogisticFit:
+def fit_logistic(
+    scores: Values, covariates: Values, cases: NDArray[np.bool_], weights: Values, blocks: Blocks | None
+) -> LogisticFit:
     """Fit one model a score: cases on the score and all covariates.
 
     Args:
         scores: (rows, scores), each of unit scale; constant ones give NaN.
         covariates: (rows, covariates) of full rank, a column of ones among them.
         cases: of each row.
-        blocks: of the rows.
+        weights: of each row, which its log likelihood is multiplied by.
+        blocks: of the rows, for standard errors.
     """
-    model = _Model(scores, covariates, cases.astype(np.float64))
+    model = _Model(scores, covariates, cases.astype(np.float64), weights)
     beta, converged = _fit(model)
     varies = np.ptp(scores, axis=0) > 0  # a constant score is collinear with the column of ones
     probability = model.probability(beta)
     information = model.information(probability)
     inverse = np.linalg.inv(information)
     model_error = np.sqrt(np.maximum(inverse[:, 0, 0], 0))
-    left_out = _without_blocks(model, beta, probability, information, blocks)
-    error = jackknife_error(beta[:, 0], left_out, blocks.sizes)
+    error = np.full(len(beta), np.nan)
+    if blocks is not None and blocks.count > 1:
+        left_out = _without_blocks(model, beta, probability, information, blocks)
+        error = jackknife_error(left_out)
     good = converged & varies & (model_error < _LARGEST_ERROR)
     coefficient, model_error, error = (np.where(good, v, np.nan) for v in (beta[:, 0], model_error, error))
     return LogisticFit(coefficient, model_error, error, good)
+
+
+def null_residuals(covariates: Values, cases: NDArray[np.bool_], weights: Values) -> Values | None:
+    """Weighted residuals of the model without a score: weight (case - fitted probability).
+
+    Their products with a score add up to the score test's statistic; they are orthogonal to the covariates.
+
+    Returns:
+        None where covariates separate cases from controls.
+    """
+    model = _Model(np.zeros((len(cases), 1)), covariates, cases.astype(np.float64), weights)
+    beta, converged = _fit(model)
+    if not converged[0] or not np.abs(beta).max() < _LARGEST_ERROR:
+        return None
+    return weights * (cases - model.probability(beta)[:, 0])
 
 
 def _fit(model: _Model) -> tuple[Values, NDArray[np.bool_]]:
@@ -185,8 +118,8 @@ def _without_blocks(model: _Model, beta: Values, probability: Values, informatio
 class _Model:
     """The likelihood of all models; parameters (models, 1 + covariates), the score's first."""
 
-    def __init__(self, scores: Values, covariates: Values, cases: Values) -> None:
-        self.scores, self.covariates, self.cases = scores, covariates, cases
+    def __init__(self, scores: Values, covariates: Values, cases: Values, weights: Values) -> None:
+        self.scores, self.covariates, self.cases, self.weights = scores, covariates, cases, weights
         self.size = 1 + covariates.shape[1]
         self._pairs = np.triu_indices(covariates.shape[1])
         self._products = covariates[:, self._pairs[0]] * covariates[:, self._pairs[1]]
@@ -199,7 +132,7 @@ class _Model:
     def likelihood(self, beta: Values) -> Values:
         """Log likelihoods (models)."""
         linear = self.linear(beta)
-        value: Values = self.cases @ linear - np.logaddexp(0, linear).sum(axis=0)
+        value: Values = (self.weights * self.cases) @ linear - self.weights @ np.logaddexp(0, linear)
         return value
 
     def probability(self, beta: Values) -> Values:
@@ -208,12 +141,12 @@ class _Model:
 
     def gradient(self, probability: Values) -> Values:
         """Score vectors (models, parameters)."""
-        rest = self.cases[:, None] - probability
+        rest = self.weights[:, None] * (self.cases[:, None] - probability)
         return np.column_stack([(self.scores * rest).sum(axis=0), rest.T @ self.covariates])
 
     def information(self, probability: Values) -> Values:
         """Information matrices (models, parameters, parameters), of full rank."""
-        weight = probability * (1 - probability)
+        weight = self.weights[:, None] * probability * (1 - probability)
         scored = weight * self.scores
         return self._matrices(
             (scored * self.scores).sum(axis=0), scored.T @ self.covariates, weight.T @ self._products, _RIDGE
@@ -221,8 +154,8 @@ class _Model:
 
     def of_blocks(self, probability: Values, blocks: Blocks, model: int) -> tuple[Values, Values]:
         """Contributions of blocks to one model's score vector (blocks, parameters) and information."""
-        rest = (self.cases - probability[:, model])[:, None]
-        weight = (probability[:, model] * (1 - probability[:, model]))[:, None]
+        rest = (self.weights * (self.cases - probability[:, model]))[:, None]
+        weight = (self.weights * probability[:, model] * (1 - probability[:, model]))[:, None]
         score = self.scores[:, [model]]
         gradient = blocks.sums(np.hstack([score, self.covariates]) * rest)
         products = np.hstack([score * score, score * self.covariates, self._products]) * weight
