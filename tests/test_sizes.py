@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from enformer_ray.analysis.exports.gene_sets import read_bed
-from enformer_ray.catalogue import liftover
-from enformer_ray.catalogue.liftover import Chain
+from enformer_ray.catalogue import chain
+from enformer_ray.catalogue.chain import Chain
 from enformer_ray.catalogue.sources import stretches
 from enformer_ray.cli.dataset import _sql
 from enformer_ray.errors import ConfigError, EnformerRayError, InputFileError
@@ -79,7 +79,7 @@ def test_a_device_without_a_size_is_read_up_to_the_limit() -> None:
 
 
 def test_what_is_packed_counts_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(liftover, "MAX_CHAIN_BYTES", 10**6)
+    monkeypatch.setattr(chain, "MAX_CHAIN_BYTES", 10**6)
     path = tmp_path / "bomb.chain.gz"
     path.write_bytes(gzip.compress(b"#" * 10**7))
     assert path.stat().st_size < 10**5

@@ -156,7 +156,7 @@ def test_an_unknown_head_is_named(reference: ReferenceGenome) -> None:
 
 
 def test_centre_needs_a_track_table(reference: ReferenceGenome) -> None:
-    with pytest.raises(ConfigError, match=r"`centre`.*--tracks-table"):
+    with pytest.raises(ConfigError, match=r"`centre_log2_ratio`.*--tracks-table"):
         ReuseScorer(tiny_model(), reference, ScoringConfig(statistics=("sad", "centre_log2_ratio")), TRACKS)
 
 
