@@ -196,7 +196,7 @@ def main() -> None:
     for name, tally in powers.items():
         print(name, tally.line(), flush=True)
     studies = -(-given.traits // World(False, 4).tracks)
-    tallies = tally_cells(null, studies, given.minutes * 60 - given.minutes * 12 * bool(power), seed=given.seed)
+    tallies = tally_cells(null, studies, given.minutes * (48 if power else 60), seed=given.seed)
     for name, tally in tallies.items():
         print(name, tally.line(), flush=True)
     print_overview(tallies)
