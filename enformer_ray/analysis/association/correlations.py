@@ -111,7 +111,7 @@ def correlation_with(
     if rows.count < MIN_ROWS:
         return None
     y = rows.of(effects)  # not centred: scores are
-    y = centred_ranks(y) if ranked else y
+    y = whole = centred_ranks(y) if ranked else y
     columns = None
     if adjusted is not None:
         columns = Columns(adjusted, rows.index, len(effects))
@@ -119,5 +119,7 @@ def correlation_with(
     moments = rows.blocks.moments(y, y)[:2]
     mean = moments[0].sum() / rows.count
     spread = moments[1] - 2 * mean * moments[0] + mean**2 * rows.blocks.sizes
-    method = Method.choose(informative(spread), rows.count, permutations).over(y, rows.count)
+    # Shifts are of the scores' residuals, which have lost what is in the columns at every shift; those of the effects
+    # would have lost it at shift 0 alone, where both sums are equal: others would be too small to compare with.
+    method = Method.choose(informative(spread), rows.count, permutations).over(whole, rows.count)
     return Correlation(name, ranked, rows, y, moments, columns, method)

