@@ -87,7 +87,8 @@ class Grid:
         """Standard deviations that each score is away from the mean; NaN for all where the background has no spread."""
         if not self.standard_deviation > 0:
             return np.full(scores.shape, np.nan, np.float32)
-        found: Floats = ((scores.astype(np.float64) - self.mean) / self.standard_deviation).astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 it is infinite: a background that hardly varies at all
+            found: Floats = ((scores.astype(np.float64) - self.mean) / self.standard_deviation).astype(np.float32)
         return found
 
     def of(self, value: Value, scores: Floats) -> Floats:

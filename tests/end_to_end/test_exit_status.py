@@ -143,7 +143,8 @@ def _uses_processor(process: subprocess.Popen[str], seconds: float) -> bool:
 
 
 def _interrupted(words: Words, when: Callable[[subprocess.Popen[str]], bool]) -> tuple[int, str]:
-    words = list(map(str, words))
+    # Where the tests run in the background of a shell, Ctrl-C is ignored by what they start, too.
+    words = ["env", "--default-signal=INT", *map(str, words)]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             while process.poll() is None and not when(process):
