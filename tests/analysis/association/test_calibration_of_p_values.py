@@ -102,9 +102,11 @@ def test_standard_errors_are_the_spread_over_replicates(effect: float) -> None:
         trait = simulate(scores, seed=7000 + number, effect=effect, causal=120 if effect else 40)
         row = run(trait, scores, [CAUSAL_TRACKS[0]]).tracks.to_pylist()[0]
         for name in ESTIMATES:
-            found[name].append((row[name], row[f"{name}_se"]))
+            if row[f"{name}_se"] is not None:  # else a few huge effects are all that Pearson's r sees
+                found[name].append((row[name], row[f"{name}_se"]))
     ratios = {}
     for name, pairs in found.items():
+        assert len(pairs) > 0.9 * TRAITS
         estimates, errors = np.array(pairs).T
         ratios[name] = float(errors.mean() / estimates.std(ddof=1))
         print(f"effect {effect}, {name}: mean {estimates.mean():.4f}, standard error / spread = {ratios[name]:.3f}")
