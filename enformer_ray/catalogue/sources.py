@@ -21,11 +21,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from enformer_ray.errors import SelectionError, VariantFileError
-from enformer_ray.files import refuse_large
 from enformer_ray.genome.coordinates import MAX_POSITION, Codes, parse_region
 from enformer_ray.genome.reference import ReferenceGenome
+from enformer_ray.readers.bed import bed_lines
 from enformer_ray.readers.schema import RECORD_SCHEMA, UNKNOWN_BASE, batch_from_columns
-from enformer_ray.readers.text import open_text
 
 SATURATE = "saturate:"
 """Prefix of a source of synthetic variants in a job's `variants`."""
@@ -36,11 +35,6 @@ _BASES = pa.array(list("ACGTN"))
 _OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [4, 4, 4]], dtype=np.int64)
 _UNKNOWN = 4
 _BATCH_BASES = 16_384
-_NOT_DATA = ("#", "track", "browser")  # beginnings of lines of a BED file
-
-
-MAX_BED_BYTES = 256 * 2**20
-"""Of regions that are saturated: millions of them, and each base makes three variants."""
 
 
 class Stretch(NamedTuple):
@@ -187,28 +181,13 @@ def _anchors(stretch: Stretch, reference: ReferenceGenome) -> NDArray[np.int64]:
 def _read_bed(path: Path, reference: ReferenceGenome) -> Iterator[Stretch]:
     if not path.is_file():
         raise SelectionError(f"the BED file {path} does not exist; check the path.")
-    refuse_large(path, MAX_BED_BYTES, "a BED file of regions to saturate", SelectionError)
     found = False
-    with open_text(path) as text:
-        for block in text:
-            for number, line in block.lines():
-                if line.strip() and not line.startswith(_NOT_DATA):
-                    found = True
-                    yield _bed_line(line, f"{path}, line {number}", reference)
+    for line in bed_lines(path, "a BED file of regions to saturate", SelectionError):
+        found = True
+        stretch = Stretch(reference.resolve(line.chromosome), line.start, line.end, line.name)
+        yield _inside(stretch, reference, line.where)
     if not found:
         raise SelectionError(f"the BED file {path} has no line with a region; check that it was written to its end.")
-
-
-def _bed_line(line: str, where: str, reference: ReferenceGenome) -> Stretch:
-    cells = line.split("\t") if "\t" in line else line.split()
-    if len(cells) < 3 or not (cells[1].strip().isdecimal() and cells[2].strip().isdecimal()):
-        raise SelectionError(
-            f"{where}: {line[:80]!r} is no line of a BED file, which has a chromosome, a start (0-based) and an end "
-            "(one behind the last base), separated by tabs."
-        )
-    name = cells[3].strip() or None if len(cells) > 3 else None
-    stretch = Stretch(reference.resolve(cells[0].strip()), int(cells[1]), int(cells[2]), name)
-    return _inside(stretch, reference, where)
 
 
 def _inside(stretch: Stretch, reference: ReferenceGenome, where: str) -> Stretch:

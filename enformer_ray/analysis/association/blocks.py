@@ -18,15 +18,13 @@ from scipy import stats
 
 from enformer_ray.errors import AnalysisError
 from enformer_ray.genome.coordinates import canonical_name
-from enformer_ray.readers.text import text_lines
+from enformer_ray.readers.bed import bed_lines
 
 Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 _CHUNK = 2**17
 """Rows of which products are formed in float64 at a time."""
-
-_NOT_DATA = ("#", "track", "browser")
 
 
 @dataclass(frozen=True)
@@ -138,16 +136,10 @@ def read_bounds(path: Path, names: tuple[str, ...]) -> dict[int, Rows]:
     if not path.is_file():
         raise AnalysisError(f"the file {path} (--blocks-bed) does not exist; check the path.")
     found: dict[str, list[int]] = {}
-    for number, line in text_lines(path):
-        if line.startswith(_NOT_DATA) or line.split()[:2] == ["chr", "start"]:  # LDetect's first line
-            continue
-        cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
-        if len(cells) < 3 or not (cells[1].isdecimal() and cells[2].isdecimal() and int(cells[1]) < int(cells[2])):
-            raise AnalysisError(
-                f"{path}, line {number}: {line.strip()[:60]!r} is no line of a BED file, which has a chromosome, a "
-                "start (0-based) and an end, separated by tabs."
-            )
-        found.setdefault(canonical_name(cells[0]), []).append(int(cells[1]))
+    for line in bed_lines(path, "a BED file of blocks", AnalysisError):
+        if line.start >= line.end:
+            raise AnalysisError(f"{line.where}: a block that ends at {line.end} cannot start at {line.start}.")
+        found.setdefault(canonical_name(line.chromosome), []).append(line.start)
     missing = [name for name in names if name not in found]
     if missing:
         raise AnalysisError(

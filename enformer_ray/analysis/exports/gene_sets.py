@@ -11,10 +11,8 @@ from enformer_ray.errors import AnalysisError
 from enformer_ray.files import refuse_large
 from enformer_ray.genome.annotation import parse_gtf
 from enformer_ray.genome.coordinates import canonical_name
+from enformer_ray.readers.bed import MAX_BED_BYTES, NOT_DATA
 from enformer_ray.readers.text import text_lines
-
-MAX_BED_BYTES = 256 * 2**20
-"""Of a file of sets."""
 
 _MAX_NAMED = 3
 
@@ -103,7 +101,7 @@ def read_bed(path: Path, flank: int = 0, aliases: Mapping[str, str] | None = Non
     refuse_large(path, MAX_BED_BYTES, "a BED file of sets", AnalysisError)
     found = _Found(path)
     for number, line in text_lines(path):
-        if line.startswith(("#", "track", "browser")):
+        if line.startswith(NOT_DATA):
             continue
         cells, where = line.split("\t"), f"{path}, line {number}"
         if len(cells) < 4:
